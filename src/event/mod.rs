@@ -1,0 +1,21 @@
+//! Events: what a source said happened to one row, with every digit kept (pure; nothing here does I/O).
+//!
+//! Read in this order: a [`Value`] is one cell, a [`Row`] the cells of one row in the order of its [`Relation`]'s columns,
+//! a [`Key`] names the row, a [`Version`] orders what is known of it (I3), an [`Event`] carries all of these.
+
+mod decimal;
+mod json;
+mod relation;
+mod row;
+mod value;
+mod version;
+
+mod envelope;
+
+pub use decimal::{Decimal, NotADecimal, Scientific};
+pub use envelope::{Event, Flags, Op, Origin, Transaction};
+pub use json::{DEPTH_MAX, Json, JsonError};
+pub use relation::{Column, Relation, RelationName, SchemaHash};
+pub use row::{Cell, Key, Row};
+pub use value::{Float, Timestamp, Value};
+pub use version::{Class, Epoch, Lsn, Version};

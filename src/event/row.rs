@@ -1,0 +1,52 @@
+//! Rows and keys.
+
+use super::Value;
+
+/// One cell of a row as an event tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Cell {
+    /// The source did not say (an unchanged TOAST value): neither NULL nor absent, to be filled from what is known (I3).
+    Missing,
+    /// What the source said; NULL is [`Value::Null`].
+    Value(Value),
+}
+
+impl Cell {
+    /// The value, unless it is missing.
+    pub fn value(&self) -> Option<&Value> {
+        match self {
+            Cell::Missing => None,
+            Cell::Value(value) => Some(value),
+        }
+    }
+}
+
+/// The cells of one row, one for each column of its [`Relation`](super::Relation), in its order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Row(pub Vec<Cell>);
+
+impl Row {
+    /// Whether every cell is known.
+    pub fn complete(&self) -> bool {
+        self.0.iter().all(|cell| *cell != Cell::Missing)
+    }
+
+    /// Fills missing cells from an older row of the same shape.
+    pub fn fill_from(&mut self, older: &Row) {
+        for (cell, old) in self.0.iter_mut().zip(&older.0) {
+            if *cell == Cell::Missing {
+                cell.clone_from(old);
+            }
+        }
+    }
+}
+
+impl FromIterator<Value> for Row {
+    fn from_iter<I: IntoIterator<Item = Value>>(values: I) -> Self {
+        Row(values.into_iter().map(Cell::Value).collect())
+    }
+}
+
+/// The values of a row's key columns, in the order of the key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub Vec<Value>);

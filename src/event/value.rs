@@ -1,0 +1,134 @@
+//! Values: the closed set of kinds that a cell of either store can hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Decimal;
+
+/// One value, exactly as its source holds it.
+///
+/// Equality is equality of what is stored: `Decimal` `1.10` differs from `1.1`, `Json` texts compare as text. What two
+/// stores hold is compared after [`Value::normalised`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Value {
+    /// SQL NULL, or DynamoDB's NULL type. A JSON `null` inside a `jsonb` column is `Json("null")`.
+    Null,
+    /// A truth value.
+    Bool(bool),
+    /// A Postgres integer of any width.
+    Int(i64),
+    /// A Postgres `numeric` or a DynamoDB number.
+    Decimal(Decimal),
+    /// A Postgres `real` or `double precision`, by its bits.
+    Float(Float),
+    /// Text, and the canonical text of every type without a kind of its own (date, interval, array, range, enum, …).
+    Text(Box<str>),
+    /// `bytea` or DynamoDB binary.
+    Bytes(Box<[u8]>),
+    /// A `timestamp` or `timestamptz`.
+    Timestamp(Timestamp),
+    /// A `uuid`.
+    Uuid(uuid::Uuid),
+    /// The text of a `json` or `jsonb` value, as the server prints it.
+    Json(Box<str>),
+    /// A DynamoDB list.
+    List(Vec<Value>),
+    /// A DynamoDB map.
+    Map(BTreeMap<Box<str>, Value>),
+    /// A DynamoDB string set.
+    TextSet(BTreeSet<Box<str>>),
+    /// A DynamoDB number set.
+    NumberSet(BTreeSet<Decimal>),
+    /// A DynamoDB binary set.
+    BytesSet(BTreeSet<Box<[u8]>>),
+}
+
+/// A double, by its bits: `-0.0` differs from `0.0` and `NaN` equals itself; orders as [`f64::total_cmp`].
+#[derive(Debug, Clone, Copy)]
+pub struct Float(pub f64);
+
+impl PartialEq for Float {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+impl Eq for Float {}
+
+impl std::hash::Hash for Float {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+
+impl PartialOrd for Float {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Float {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// A point in time: microseconds since 2000-01-01T00:00:00 UTC, the unit and origin of Postgres's own binary form.
+///
+/// That origin, and not 1970, because Postgres's latest timestamp, in the year 294276, does not fit an `i64` of
+/// microseconds since 1970. `i64::MAX` and `i64::MIN` are `infinity` and `-infinity`, as on Postgres's wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// `infinity`.
+    pub const INFINITY: Timestamp = Timestamp(i64::MAX);
+    /// `-infinity`.
+    pub const NEG_INFINITY: Timestamp = Timestamp(i64::MIN);
+    /// Microseconds from 1970-01-01 to 2000-01-01.
+    const UNIX_OFFSET_US: i128 = 946_684_800_000_000;
+
+    /// Microseconds since 1970-01-01T00:00:00 UTC; `None` for the infinities.
+    pub fn unix_us(self) -> Option<i128> {
+        self.finite().then(|| i128::from(self.0) + Self::UNIX_OFFSET_US)
+    }
+
+    /// The point `us` microseconds after 1970-01-01T00:00:00 UTC; `None` outside what Postgres can hold.
+    pub fn from_unix_us(us: i128) -> Option<Self> {
+        let value = Self(i64::try_from(us - Self::UNIX_OFFSET_US).ok()?);
+        value.finite().then_some(value)
+    }
+
+    /// Whether this is a point in time rather than an infinity.
+    pub fn finite(self) -> bool {
+        self != Self::INFINITY && self != Self::NEG_INFINITY
+    }
+}
+
+impl Value {
+    /// The form in which values of two stores are compared: JSON by value with sorted keys, everything else unchanged.
+    ///
+    /// JSON that does not parse (it cannot come out of a `jsonb` column) stays the text it is.
+    #[must_use]
+    pub fn normalised(&self) -> Value {
+        match self {
+            Value::Json(text) => match super::Json::parse(text) {
+                Ok(document) => Value::Json(document.canonical().to_text().into()),
+                Err(_) => self.clone(),
+            },
+            other => other.clone(),
+        }
+    }
+
+    /// A value of text.
+    pub fn text(text: impl Into<Box<str>>) -> Self {
+        Value::Text(text.into())
+    }
+
+    /// The text of a `Text` value.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}

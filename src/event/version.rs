@@ -1,0 +1,115 @@
+//! Versions: what is known later about one source row (I3).
+
+use std::fmt;
+
+/// Counts the times continuity with the source began anew: a new slot, a failover, a new stream. Starts at 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(pub u32);
+
+/// Whether a row was read from a snapshot or told by the change stream; the stream wins within an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// Read from a snapshot: the floor of its epoch.
+    Floor = 0,
+    /// Told by the change stream, or read under the xid-visibility rule.
+    Stream = 1,
+}
+
+/// A Postgres log sequence number, shown as Postgres shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xffff_ffff)
+    }
+}
+
+impl std::str::FromStr for Lsn {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (high, low) = text.split_once('/').unwrap_or(("0", text));
+        Ok(Lsn(u64::from_str_radix(high, 16)? << 32 | u64::from_str_radix(low, 16)?))
+    }
+}
+
+/// Orders what is known of one source row; compared field by field, epoch first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Version {
+    /// Continuity with the source.
+    pub epoch: Epoch,
+    /// Snapshot or stream.
+    pub class: Class,
+    /// Postgres: LSN of the commit. DynamoDB: sequence number, up to 40 digits, as big-endian bytes. Floor rows: zero.
+    pub position: [u8; 17],
+    /// Place within the position: the change's index in its transaction.
+    pub ordinal: u32,
+}
+
+impl Version {
+    /// Length of [`Version::to_bytes`].
+    pub const LEN: usize = 26;
+
+    /// The version of every snapshot row of an epoch.
+    pub fn floor(epoch: Epoch) -> Self {
+        Self { epoch, class: Class::Floor, position: [0; 17], ordinal: 0 }
+    }
+
+    /// The version of a change at `ordinal` in the Postgres transaction committed at `commit`.
+    pub fn postgres(epoch: Epoch, commit: Lsn, ordinal: u32) -> Self {
+        let mut position = [0; 17];
+        position[9..].copy_from_slice(&commit.0.to_be_bytes());
+        Self { epoch, class: Class::Stream, position, ordinal }
+    }
+
+    /// Fixed-width form whose byte order is the order of versions.
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..4].copy_from_slice(&self.epoch.0.to_be_bytes());
+        bytes[4] = self.class as u8;
+        bytes[5..22].copy_from_slice(&self.position);
+        bytes[22..].copy_from_slice(&self.ordinal.to_be_bytes());
+        bytes
+    }
+
+    /// Reads [`Version::to_bytes`]; `None` when the bytes are not a version.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::LEN] = bytes.try_into().ok()?;
+        let class = match bytes[4] {
+            0 => Class::Floor,
+            1 => Class::Stream,
+            _ => return None,
+        };
+        Some(Self {
+            epoch: Epoch(u32::from_be_bytes(bytes[..4].try_into().ok()?)),
+            class,
+            position: bytes[5..22].try_into().ok()?,
+            ordinal: u32::from_be_bytes(bytes[22..].try_into().ok()?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_order_as_versions_do() {
+        let floor = Version::floor(Epoch(1));
+        let early = Version::postgres(Epoch(1), Lsn(5), 9);
+        let late = Version::postgres(Epoch(1), Lsn(300), 0);
+        let next = Version::floor(Epoch(2));
+        for (a, b) in [(floor, early), (early, late), (late, next)] {
+            assert!(a < b && a.to_bytes() < b.to_bytes());
+            assert_eq!(Version::from_bytes(&a.to_bytes()), Some(a));
+        }
+    }
+
+    #[test]
+    fn lsn_reads_as_it_prints() {
+        let lsn = Lsn(0x16_B374_D848);
+        assert_eq!(lsn.to_string(), "16/B374D848");
+        assert_eq!("16/B374D848".parse(), Ok(lsn));
+    }
+}

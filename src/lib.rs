@@ -1,0 +1,5 @@
+//! rehome moves data to a new key or a new shape without stopping, and proves that nothing was lost.
+
+pub mod event;
+pub mod log;
+pub mod target;

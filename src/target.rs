@@ -1,0 +1,124 @@
+//! The target seam: where expected rows are written, once each.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::event::Value;
+
+/// Index of a target table in its migration's target schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetTable(pub u16);
+
+/// A row as the mapping wants it: one value for each column of the target table, in its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetRow {
+    /// The table.
+    pub table: TargetTable,
+    /// One value for each column.
+    pub values: Vec<Value>,
+}
+
+/// Names a target row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetKey {
+    /// The table.
+    pub table: TargetTable,
+    /// Values of the key's columns.
+    pub values: Vec<Value>,
+}
+
+/// Orders the writes of one unit: `(log generation, mapping generation, partition, offset of the last record applied)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WriteVersion {
+    /// [`EventLog::generation`](crate::log::EventLog::generation).
+    pub log: u64,
+    /// Counts the mappings that this log was projected with.
+    pub mapping: u32,
+    /// Partition of the unit stream.
+    pub partition: u16,
+    /// Offset of the last record applied to the unit.
+    pub offset: u64,
+}
+
+/// Everything a unit should be at the target.
+#[derive(Debug, Clone)]
+pub struct UnitWrite {
+    /// The unit.
+    pub unit: Arc<str>,
+    /// Version of this write; the target ignores writes that are not newer than what it has.
+    pub version: WriteVersion,
+    /// The unit's rows, all of them; none when the unit has gone or is parked.
+    pub rows: Vec<TargetRow>,
+}
+
+/// What became of a [`UnitWrite`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitOutcome {
+    /// The target now holds exactly the unit's rows, but for foreign ones.
+    Written {
+        /// Rows inserted or changed.
+        upserted: u64,
+        /// Rows that were already as they should be.
+        unchanged: u64,
+        /// Rows deleted.
+        deleted: u64,
+        /// Rows of someone else that stand where ours should and differ; left alone.
+        foreign: u64,
+        /// Rows of someone else that equal ours; left alone.
+        matched_foreign: u64,
+    },
+    /// The target already had this version or a newer one.
+    Superseded,
+    /// Nothing was written for a reason that the unit's rows or the target's explain.
+    Parked {
+        /// Reason, in the manner of quarantine reasons: `foreign`, `foreign_children`, `not_storable`, `constraint`, …
+        reason: Box<str>,
+        /// Which table or constraint, for people; never row contents.
+        detail: Box<str>,
+    },
+}
+
+/// Where expected rows are written.
+///
+/// **Exactly once.** `apply` makes a unit's rows and its version visible together; a repeated call with the same version
+/// answers `Superseded` and changes nothing.
+/// **Ownership.** Rows not written by rehome are never changed or deleted.
+/// **Isolation.** One unit that cannot be written does not keep the others of its batch from being written.
+/// **Cancellation.** A dropped call may or may not have written; the version makes repeating it safe.
+/// **Retry.** The caller repeats the whole batch on a transient error.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// Writes a batch of units and answers for each in order.
+    async fn apply(&self, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, crate::target::Error>;
+
+    /// Reads rows by key, in the order of `keys`; `None` where there is none.
+    async fn read(&self, keys: &[TargetKey]) -> Result<Vec<Option<TargetRow>>, crate::target::Error>;
+
+    /// Keys of the rows that the target's own record says belong to a unit.
+    async fn owned(&self, unit: &str) -> Result<Vec<TargetKey>, crate::target::Error>;
+}
+
+/// Errors of a target; never with row contents (I12).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server could not be reached, or went away; trying again may help.
+    #[error("cannot reach the target while trying to {action}")]
+    Unreachable {
+        /// What was attempted, as a verb phrase.
+        action: &'static str,
+        /// The driver's error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server refused for a reason that trying again will not mend.
+    #[error("the target refused to {action}: {code} {message}")]
+    Refused {
+        /// What was attempted, as a verb phrase.
+        action: &'static str,
+        /// The server's code.
+        code: String,
+        /// The server's message without its DETAIL and CONTEXT, which hold row contents.
+        message: String,
+    },
+}
