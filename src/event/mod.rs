@@ -7,6 +7,7 @@ mod decimal;
 mod json;
 mod relation;
 mod row;
+mod timestamp;
 mod value;
 mod version;
 
@@ -17,5 +18,6 @@ pub use envelope::{Event, Flags, Op, Origin, Transaction};
 pub use json::{DEPTH_MAX, Json, JsonError};
 pub use relation::{Column, Relation, RelationName, SchemaHash};
 pub use row::{Cell, Key, Row};
-pub use value::{Float, Timestamp, Value};
+pub use timestamp::{NotATimestamp, Timestamp};
+pub use value::{Float, Value};
 pub use version::{Class, Epoch, Lsn, Version};
