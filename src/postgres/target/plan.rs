@@ -1,0 +1,54 @@
+//! Decides what to write for a unit: pure, from what the unit should be and what the target's own record says it is.
+
+use std::collections::BTreeMap;
+
+use crate::event::{DigestKey, row_digest};
+use crate::target::{TableShape, TargetKey, TargetRow, UnitWrite};
+
+use super::ownership::{Owned, RowDigest};
+
+/// The writes that bring one unit to what it should be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan<'a> {
+    /// Rows whose key the unit does not own yet.
+    pub inserts: Vec<&'a TargetRow>,
+    /// Rows that the unit owns and that changed.
+    pub updates: Vec<&'a TargetRow>,
+    /// Keys that the unit owns and should no longer have.
+    pub deletes: Vec<TargetKey>,
+    /// Rows that are as they were last written.
+    pub unchanged: u64,
+    /// What the unit owns after the writes.
+    pub owned: BTreeMap<TargetKey, RowDigest>,
+}
+
+/// Compares what a unit should be with what it owns.
+///
+/// # Errors
+/// The table's index when two rows of the unit have the same key.
+pub fn plan<'a>(write: &'a UnitWrite, owned: &Owned, tables: &[TableShape], key: &DigestKey) -> Result<Plan<'a>, usize> {
+    let mut plan = Plan::default();
+    for row in &write.rows {
+        let shape = &tables[usize::from(row.table.0)];
+        let digest = short_digest(shape, row, key);
+        let row_key = shape.key_of(row);
+        match owned.rows.get(&row_key) {
+            None => plan.inserts.push(row),
+            Some(written) if *written == digest => plan.unchanged += 1,
+            Some(_) => plan.updates.push(row),
+        }
+        if plan.owned.insert(row_key, digest).is_some() {
+            return Err(usize::from(row.table.0));
+        }
+    }
+    plan.deletes = owned.rows.keys().filter(|key| !plan.owned.contains_key(key)).cloned().collect();
+    Ok(plan)
+}
+
+fn short_digest(shape: &TableShape, row: &TargetRow, key: &DigestKey) -> RowDigest {
+    let names = shape.columns.iter().map(|column| &*column.name);
+    let full = row_digest(key, &shape.name, names.zip(&row.values));
+    let mut short = RowDigest::default();
+    short.copy_from_slice(&full[..16]);
+    short
+}
