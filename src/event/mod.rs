@@ -9,9 +9,9 @@ pub mod encoding;
 mod json;
 mod relation;
 mod row;
-mod timestamp;
 #[cfg(test)]
 pub(crate) mod strategies;
+mod timestamp;
 mod value;
 mod version;
 

@@ -1,8 +1,10 @@
 //! Applies records of the log to the state: routes rows to units, folds them by version, marks units to be projected.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::event::{Class, Event, Key, Op, Row, decode_row, encode_row, key_bytes};
+use crate::event::encoding::ordered::key_bytes;
+use crate::event::{Canonical, Class, Event, Key, Op, Row};
 use crate::log::{EventLog, Notice, Offset, Record};
 
 use super::counters::Counters;
@@ -24,6 +26,8 @@ pub struct Applier {
     bindings: Bindings,
     /// Counts so far; stored with each commit.
     pub counters: Counters,
+    /// Tables whose changed shape was accepted and whose held events are to be released.
+    accepted: BTreeSet<u16>,
 }
 
 impl Applier {
@@ -33,7 +37,7 @@ impl Applier {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| Error::Damaged("counters"))?,
             None => Counters::default(),
         };
-        Ok(Self { sources, bindings: Bindings::default(), counters })
+        Ok(Self { sources, bindings: Bindings::default(), counters, accepted: BTreeSet::new() })
     }
 
     /// The offset to read from next.
@@ -44,7 +48,13 @@ impl Applier {
     }
 
     /// Applies records and commits them with the offset to go on from.
-    pub fn apply(&mut self, log: &dyn EventLog, state: &State, records: &[(Offset, Record)], next: Offset) -> Result<(), Error> {
+    pub fn apply(
+        &mut self,
+        log: &dyn EventLog,
+        state: &State,
+        records: &[(Offset, Record)],
+        next: Offset,
+    ) -> Result<(), Error> {
         let mut session = state.session();
         for (offset, record) in records {
             match record {
@@ -55,10 +65,28 @@ impl Applier {
                     session = state.session();
                 }
                 Record::Event(event) => self.event(log, &mut session, event, *offset)?,
-                Record::Notice(notice) => apply_notice(&mut session, notice, *offset)?,
+                Record::Notice(notice) => match notice.reason.split_once(": ") {
+                    Some((names::ACCEPT, table)) => self.accept(table),
+                    _ => apply_notice(&mut session, notice, *offset)?,
+                },
             }
         }
         self.commit(session, next)
+    }
+
+    fn accept(&mut self, table: &str) {
+        self.bindings.clear();
+        let index = self.sources.iter().position(|source| *source.relation.table == *table);
+        self.accepted.extend(index.and_then(|index| u16::try_from(index).ok()));
+    }
+
+    /// Takes up the held events of all tables whose changed shape was accepted since; returns how many.
+    pub async fn release_accepted(&mut self, log: &dyn EventLog, state: &State) -> Result<u64, Error> {
+        let mut released = 0;
+        while let Some(table) = self.accepted.pop_first() {
+            released += self.release_held(log, state, table).await?;
+        }
+        Ok(released)
     }
 
     fn commit(&self, mut session: Session<'_>, next: Offset) -> Result<(), Error> {
@@ -75,7 +103,13 @@ impl Applier {
         Ok(self.bindings.of(event.relation, || bind(&sources, &relation, accepted)))
     }
 
-    fn event(&mut self, log: &dyn EventLog, session: &mut Session<'_>, event: &Event, offset: Offset) -> Result<(), Error> {
+    fn event(
+        &mut self,
+        log: &dyn EventLog,
+        session: &mut Session<'_>,
+        event: &Event,
+        offset: Offset,
+    ) -> Result<(), Error> {
         let binding = self.binding(log, event)?;
         let (table, columns) = match &*binding {
             Binding::Table { table, columns } => (*table, columns),
@@ -156,9 +190,8 @@ impl Applier {
         self.commit(state.session(), Offset(offset.0 + 1))
     }
 
-    /// Takes up the held events of a table whose changed shape was accepted, in order; returns how many.
-    pub async fn release_held(&mut self, log: &dyn EventLog, state: &State, table: u16) -> Result<u64, Error> {
-        self.bindings.clear();
+    /// Takes up one table's held events in order.
+    async fn release_held(&mut self, log: &dyn EventLog, state: &State, table: u16) -> Result<u64, Error> {
         let mut offsets = Vec::new();
         state.scan(Space::Held, &table.to_be_bytes(), |key, _| {
             let bytes: [u8; 8] = key[2..].try_into().map_err(|_| Error::Damaged("held events"))?;
@@ -169,7 +202,9 @@ impl Applier {
         let name = self.sources[usize::from(table)].relation.table.clone();
         for offset in &offsets {
             let chunk = log.read(crate::log::Partition(0), *offset, 1).await?;
-            let Some((found, Record::Event(event))) = chunk.records.first() else { return Err(Error::Damaged("held events")) };
+            let Some((found, Record::Event(event))) = chunk.records.first() else {
+                return Err(Error::Damaged("held events"));
+            };
             if found != offset {
                 return Err(Error::Damaged("held events"));
             }
@@ -224,9 +259,12 @@ impl RowChange<'_, '_> {
         let source_key = moved_from.as_ref().unwrap_or(&key);
         let source_head = if moved_from.is_some() { self.head(source_key)? } else { head.clone() };
         let known = self.known(source_key, source_head.as_ref(), after.complete())?;
-        let told = Told { version: event.version, moved_from: moved_from.as_ref(), before: before.as_ref(), after: &after };
+        let told =
+            Told { version: event.version, moved_from: moved_from.as_ref(), before: before.as_ref(), after: &after };
         // Under its own key the row is known to be older, so only the row it comes from matters here.
-        let Decision::Apply(Known { life: Life::Live { row, origin }, .. }) = fold_row(&key, None, known.as_ref(), told) else {
+        let Decision::Apply(Known { life: Life::Live { row, origin }, .. }) =
+            fold_row(&key, None, known.as_ref(), told)
+        else {
             return Ok(Applied::Superseded);
         };
         self.stop_waiting(&key, head.as_ref(), origin.as_ref());
@@ -307,7 +345,7 @@ impl RowChange<'_, '_> {
         if let Some(Head { unit: Some(old), origin: waited, .. }) = head {
             self.take_from(old, key, waited.is_some())?;
         }
-        let bytes = encode_row(row);
+        let bytes = row.encode();
         let size = bytes.len() as u64;
         self.session.put(Space::Rows, &[&unit, key].concat(), bytes);
         let incomplete = u64::from(origin.is_some());
@@ -354,15 +392,21 @@ impl RowChange<'_, '_> {
         let row = if cells_needless {
             Row::default()
         } else {
-            let bytes = self.session.get(Space::Rows, &[unit.as_slice(), key].concat())?.ok_or(Error::Damaged("rows"))?;
-            decode_row(&bytes).map_err(|_| Error::Damaged("rows"))?
+            let bytes =
+                self.session.get(Space::Rows, &[unit.as_slice(), key].concat())?.ok_or(Error::Damaged("rows"))?;
+            Row::decode(&bytes).map_err(|_| Error::Damaged("rows"))?
         };
         Ok(Some(Known { version: head.version, life: Life::Live { row, origin: head.origin.clone() } }))
     }
 }
 
 /// Changes a unit's header and marks the unit to be projected.
-fn touch(session: &mut Session<'_>, unit: &[u8], offset: Offset, change: impl FnOnce(&mut UnitHeader)) -> Result<(), Error> {
+fn touch(
+    session: &mut Session<'_>,
+    unit: &[u8],
+    offset: Offset,
+    change: impl FnOnce(&mut UnitHeader),
+) -> Result<(), Error> {
     let mut header = match session.get(Space::Units, unit)? {
         Some(bytes) => UnitHeader::from_bytes(&bytes)?,
         None => UnitHeader::default(),

@@ -21,6 +21,17 @@ pub enum Error {
     /// The target failed.
     #[error(transparent)]
     Target(#[from] crate::target::Error),
+    /// A unit could not be read while it was mapped.
+    #[error("cannot map a unit: {0}")]
+    Unit(String),
+    /// A sweep would delete more rows than it may.
+    #[error("the new snapshot did not find {count} rows that were known; a sweep may delete {limit}")]
+    SweepTooLarge {
+        /// Rows that would be deleted.
+        count: u64,
+        /// Rows that may be.
+        limit: u64,
+    },
     /// Too many units were parked: something is wrong with all of them, not with each.
     #[error("{parked} of {evaluated} units were parked, most often for {reason}; the limit is {limit}")]
     Breaker {

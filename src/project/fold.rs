@@ -71,7 +71,12 @@ pub enum Decision<K> {
 ///
 /// `known` is what is stored under the event's key, `source` what is stored under the key it moved from (the same as `known`
 /// when the key did not change).
-pub fn fold_row<K: Clone + PartialEq>(key: &K, known: Option<&Known<K>>, source: Option<&Known<K>>, told: Told<'_, K>) -> Decision<K> {
+pub fn fold_row<K: Clone + PartialEq>(
+    key: &K,
+    known: Option<&Known<K>>,
+    source: Option<&Known<K>>,
+    told: Told<'_, K>,
+) -> Decision<K> {
     if let Some(known) = known.filter(|known| known.version >= told.version) {
         return fill(key, known, told);
     }
@@ -123,7 +128,10 @@ mod tests {
     use crate::event::{Cell, Epoch, Lsn, Value};
 
     fn row(cells: [Option<i64>; 2]) -> Row {
-        Row(cells.into_iter().map(|cell| cell.map_or(Cell::Missing, |number| Cell::Value(Value::Int(number)))).collect())
+        Row(cells
+            .into_iter()
+            .map(|cell| cell.map_or(Cell::Missing, |number| Cell::Value(Value::Int(number))))
+            .collect())
     }
 
     fn stream(lsn: u64) -> Version {
@@ -190,7 +198,11 @@ mod tests {
         assert_eq!(first, live(stream(5), [Some(9), None], Some("old")));
         let again = Told { version: stream(6), moved_from: Some(&"new"), before: None, after: &after };
         let decision = fold_row(&"newer", None, Some(&first), again);
-        assert_eq!(decision, Decision::Apply(live(stream(6), [Some(9), None], Some("old"))), "the origin outlives two moves");
+        assert_eq!(
+            decision,
+            Decision::Apply(live(stream(6), [Some(9), None], Some("old"))),
+            "the origin outlives two moves"
+        );
     }
 
     #[test]
@@ -208,7 +220,10 @@ mod tests {
             panic!("applies")
         };
         let floor = row([Some(1), Some(2)]);
-        assert_eq!(fold_row(&"k", Some(&gone), Some(&gone), told(Version::floor(Epoch(1)), &floor)), Decision::Superseded);
+        assert_eq!(
+            fold_row(&"k", Some(&gone), Some(&gone), told(Version::floor(Epoch(1)), &floor)),
+            Decision::Superseded
+        );
         let next = Version::floor(Epoch(2));
         assert!(matches!(fold_row(&"k", Some(&gone), Some(&gone), told(next, &floor)), Decision::Apply(_)));
         assert_eq!(fold_gone(Some(&gone), stream(4)), Decision::Superseded);

@@ -16,6 +16,14 @@ pub const MAPPING: &[u8] = b"mapping";
 pub const SKIP: &str = "skip";
 /// First word of a notice that evaluates a unit again; `retry: reason`.
 pub const RETRY: &str = "retry";
+/// First word of a notice that a changed shape was accepted; `accept-schema: table`.
+pub const ACCEPT: &str = "accept-schema";
+/// Marks of the log that ask for a sweep: followed by the epoch.
+pub const SWEEP: &str = "pg/sweep/";
+/// Marks of the log that say a sweep was done: followed by the epoch; the value is the number of rows.
+pub const SWEPT: &str = "project/swept/";
+/// The log's mark by which an operator allows a larger sweep; the value is the number of rows.
+pub const SWEEP_ALLOWED: &str = "project/sweep-allowed";
 
 /// Under which the operator's reason for skipping a unit is kept.
 pub fn skipped(unit: &[u8]) -> Vec<u8> {

@@ -50,7 +50,9 @@ pub enum Acceptable {
 
 /// Binds a relation to the source tables; `accepted` tells whether a person accepted this shape.
 pub fn bind(sources: &[SourceShape], relation: &Relation, accepted: bool) -> Binding {
-    let Some(index) = sources.iter().position(|source| source.relation == relation.name) else { return Binding::Unmapped };
+    let Some(index) = sources.iter().position(|source| source.relation == relation.name) else {
+        return Binding::Unmapped;
+    };
     let source = &sources[index];
     let table = u16::try_from(index).expect("a migration has fewer than 65,536 tables");
     let mut columns = Vec::with_capacity(source.columns.len());
@@ -63,7 +65,8 @@ pub fn bind(sources: &[SourceShape], relation: &Relation, accepted: bool) -> Bin
         }
     }
     let known = |name: &str| source.columns.iter().any(|(column, _)| **column == *name);
-    let new = relation.columns.iter().filter(|column| !known(&column.name)).map(|column| format!("{} is new", column.name));
+    let new =
+        relation.columns.iter().filter(|column| !known(&column.name)).map(|column| format!("{} is new", column.name));
     if !lost.is_empty() {
         let difference = lost.into_iter().chain(new).collect::<Vec<_>>().join(", ").into();
         return Binding::Paused { table, difference, acceptable: Acceptable::No };

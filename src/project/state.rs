@@ -19,6 +19,7 @@
 //! | meta | name | checkpoint, counters, mapping generation |
 
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::path::Path;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
@@ -83,7 +84,8 @@ impl State {
     /// # Errors
     /// [`Error::State`] when the folder cannot be used.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        let database = Database::builder(folder).cache_size(CACHE_BYTES).open().map_err(|source| Error::state("open", source))?;
+        let database =
+            Database::builder(folder).cache_size(CACHE_BYTES).open().map_err(|source| Error::state("open", source))?;
         let mut spaces = Vec::with_capacity(SPACES.len());
         for (_, name) in SPACES {
             let space = database.keyspace(name, KeyspaceCreateOptions::default);
@@ -111,6 +113,23 @@ impl State {
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
     ) -> Result<(), Error> {
         for guard in self.space(space).prefix(prefix) {
+            let (key, value) = guard.into_inner().map_err(|source| Error::state("read", source))?;
+            if !visit(&key, &value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits committed keys and values behind `after`, in order, until `visit` answers false.
+    pub fn scan_after(
+        &self,
+        space: Space,
+        after: Option<&[u8]>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        for guard in self.space(space).range::<&[u8], _>((start, Bound::Unbounded)) {
             let (key, value) = guard.into_inner().map_err(|source| Error::state("read", source))?;
             if !visit(&key, &value)? {
                 break;
@@ -250,7 +269,12 @@ impl UnitHeader {
             return Err(Error::Damaged("units"));
         }
         let number = |chunk: &[u8; 8]| u64::from_be_bytes(*chunk);
-        Ok(Self { last: number(last), bytes: number(bytes), incomplete: number(incomplete), rows: rows.iter().map(number).collect() })
+        Ok(Self {
+            last: number(last),
+            bytes: number(bytes),
+            incomplete: number(incomplete),
+            rows: rows.iter().map(number).collect(),
+        })
     }
 
     /// The count of one table's rows, making room for it.
