@@ -2,4 +2,6 @@
 
 pub mod event;
 pub mod log;
+pub mod postgres;
+pub mod source;
 pub mod target;
