@@ -2,5 +2,7 @@
 
 pub mod event;
 pub mod log;
-pub mod project;
+// pub mod project;
+pub mod postgres;
+pub mod source;
 pub mod target;

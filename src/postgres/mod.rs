@@ -1,0 +1,28 @@
+//! The Postgres edge: everything that names `sqlx`, the replication protocol or a system catalog.
+//!
+//! Read in this order: [`connect`] opens sessions with pinned settings, [`catalog`] reads what a table is, [`codec`] reads
+//! values in both wire forms, [`preflight`] says what is missing, [`provision`] makes and removes publication and slot,
+//! [`snapshot`] copies by ranges ([`copy`]), and [`feed`] follows the stream: [`pgoutput`] reads messages and
+//! [`assemble`] makes transactions of them.
+
+pub mod connect;
+mod error;
+
+pub mod catalog;
+pub mod codec;
+
+pub mod preflight;
+pub mod provision;
+
+mod copy;
+pub mod snapshot;
+
+pub mod assemble;
+pub mod feed;
+pub mod pgoutput;
+
+pub mod target;
+
+pub use codec::decode_text;
+pub(crate) use connect::quote;
+pub use connect::Server;
