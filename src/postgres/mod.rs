@@ -21,6 +21,7 @@ pub mod assemble;
 pub mod feed;
 pub mod pgoutput;
 
+pub mod live;
 pub mod target;
 
 pub use codec::decode_text;

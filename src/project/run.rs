@@ -36,6 +36,8 @@ pub struct Progress {
     pub applied: u64,
     /// Offset after the last record in the log.
     pub end: u64,
+    /// Offset up to which every unit has been projected.
+    pub projected: u64,
     /// Whether every unit has been projected as of `applied`, after the snapshot was complete.
     pub current: bool,
     /// Units evaluated since the run began.
@@ -86,6 +88,7 @@ impl Projection {
             if complete && !stop.is_cancelled() {
                 sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await?;
                 self.project_dirty(&progress, &mut said, &stop).await?;
+                said.projected = applied.0;
             }
             let idle = self.log.end(PARTITION) == applied;
             said.end = self.log.end(PARTITION).0;
