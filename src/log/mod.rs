@@ -12,11 +12,13 @@ use async_trait::async_trait;
 use crate::event::{Event, Relation, SchemaHash};
 
 mod check;
+mod embedded;
 mod error;
 mod memory;
 mod record;
 mod visible;
 
+pub use embedded::{EmbeddedLog, Options};
 pub use error::Error;
 pub use memory::MemoryLog;
 pub use record::partition_of;
