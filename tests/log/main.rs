@@ -1,6 +1,8 @@
 //! Tests of the event log: the seam's suite on each implementation, and what only a log on a disk can promise.
 
+mod crash;
 mod embedded;
+mod lanes;
 #[path = "../suites/log.rs"]
 mod suite;
 

@@ -145,6 +145,7 @@ impl Writer {
     }
 
     fn write(&mut self, prepared: Prepared) -> Result<Change, Error> {
+        self.store.wait_for_room()?;
         let mut write = self.store.write();
         for (partition, (blocks, tail)) in (0..).zip(prepared.blocks.into_iter().zip(&mut self.testimony.tails)) {
             for block in blocks {

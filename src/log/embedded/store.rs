@@ -8,10 +8,15 @@
 //! - Bytes that read as no entry at all end the replay too, *also in front of batches that were durable*. The store does
 //!   not report that; the [witness](super::witness) finds it.
 //! - A journal is synced before the next one is begun, and removed when everything in it is in tables.
-//! - A failed write or sync poisons the store: it takes no more until it is opened again.
+//! - A failed write, sync or move to tables poisons the store: it takes no more until it is opened again. A writer that the
+//!   store holds back at that moment would be held for ever, so [`Store::wait_for_room`] holds writers back sooner, and
+//!   looks at the poison while it does.
+//! - Damaged lengths in a journal may make the store panic while it opens; that becomes an error here.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 
@@ -37,6 +42,12 @@ const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Threads that move journals to tables.
 const WORKER_THREADS: usize = 2;
+
+/// Full memtables that may wait for the move to tables; from the fourth on the store itself blocks its writers.
+const SEALED_MAX: usize = 3;
+
+/// Time between two looks at a store without room; a memtable takes some ten times as long to move.
+const ROOM_POLL: Duration = Duration::from_millis(5);
 
 /// Key of the number of batches written.
 const BATCHES: &str = "batches";
@@ -73,32 +84,37 @@ pub(super) struct Write {
 impl Store {
     /// Opens the store, or makes an empty one.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let open = || -> fjall::Result<Self> {
-            let database = Database::builder(path)
-                .manual_journal_persist(true)
-                // Blocks are compressed once, when they move to tables; doing it for the journal too costs the appender more
-                // than the disk gains.
-                .journal_compression(fjall::CompressionType::None)
-                .cache_size(CACHE_BYTES)
-                .max_journaling_size(JOURNAL_BYTES_MAX)
-                .worker_threads(WORKER_THREADS)
-                .open()?;
-            let small = || KeyspaceCreateOptions::default().max_memtable_size(SMALL_MEMTABLE_BYTES);
-            // Blocks are written once and never change: kept apart from their keys, no compaction copies them again.
-            let blocks = || {
-                KeyspaceCreateOptions::default()
-                    .max_memtable_size(MEMTABLE_BYTES)
-                    .with_kv_separation(Some(KvSeparationOptions::default()))
-            };
-            Ok(Self {
-                blocks: database.keyspace("blocks", blocks)?,
-                relations: database.keyspace("relations", small)?,
-                marks: database.keyspace("marks", small)?,
-                about: database.keyspace("about", small)?,
-                database,
-            })
+        let panicked = |_| Err(fjall::Error::Unrecoverable);
+        // Nothing that the closure touches outlives a panic in it.
+        catch_unwind(AssertUnwindSafe(|| Self::open_database(path)))
+            .unwrap_or_else(panicked)
+            .map_err(store_error("open"))
+    }
+
+    fn open_database(path: &Path) -> fjall::Result<Self> {
+        let database = Database::builder(path)
+            .manual_journal_persist(true)
+            // Blocks are compressed once, when they move to tables; doing it for the journal too costs the appender more
+            // than the disk gains.
+            .journal_compression(fjall::CompressionType::None)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .worker_threads(WORKER_THREADS)
+            .open()?;
+        let small = || KeyspaceCreateOptions::default().max_memtable_size(SMALL_MEMTABLE_BYTES);
+        // Blocks are written once and never change: kept apart from their keys, no compaction copies them again.
+        let blocks = || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(MEMTABLE_BYTES)
+                .with_kv_separation(Some(KvSeparationOptions::default()))
         };
-        open().map_err(store_error("open"))
+        Ok(Self {
+            blocks: database.keyspace("blocks", blocks)?,
+            relations: database.keyspace("relations", small)?,
+            marks: database.keyspace("marks", small)?,
+            about: database.keyspace("about", small)?,
+            database,
+        })
     }
 
     /// Makes an empty store durable and closes it.
@@ -153,6 +169,17 @@ impl Store {
     ) -> impl Iterator<Item = Result<fjall::KvPair, Error>> + use<> {
         let range = block_key(partition, from)..block_key(partition, end);
         self.blocks.range(range).map(|entry| entry.into_inner().map_err(store_error("read")))
+    }
+
+    /// Waits until the store has moved enough of what was written to tables to take more.
+    pub(super) fn wait_for_room(&self) -> Result<(), Error> {
+        let full = |keyspace: &Keyspace| keyspace.sealed_memtable_count() >= SEALED_MAX;
+        while [&self.blocks, &self.marks, &self.about, &self.relations].into_iter().any(full) {
+            // Answers at once, and with the poison if there is one.
+            self.database.persist(PersistMode::Buffer).map_err(store_error("append to"))?;
+            std::thread::sleep(ROOM_POLL);
+        }
+        Ok(())
     }
 
     /// Begins an atomic write.
