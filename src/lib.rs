@@ -1,7 +1,9 @@
 //! rehome moves data to a new key or a new shape without stopping, and proves that nothing was lost.
 
+pub mod capture;
 pub mod event;
 pub mod log;
 pub mod postgres;
+pub mod project;
 pub mod source;
 pub mod target;

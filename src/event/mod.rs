@@ -4,9 +4,13 @@
 //! a [`Key`] names the row, a [`Version`] orders what is known of it (I3), an [`Event`] carries all of these.
 
 mod decimal;
+pub mod digest;
+pub mod encoding;
 mod json;
 mod relation;
 mod row;
+#[cfg(test)]
+pub(crate) mod strategies;
 mod timestamp;
 mod value;
 mod version;
@@ -14,6 +18,8 @@ mod version;
 mod envelope;
 
 pub use decimal::{Decimal, NotADecimal, Scientific};
+pub use digest::{Digest, DigestKey, Digester, KeyTag, event_id};
+pub use encoding::{Canonical, DecodeError};
 pub use envelope::{Event, Flags, Op, Origin, Transaction};
 pub use json::{DEPTH_MAX, Json, JsonError};
 pub use relation::{Column, Relation, RelationName, SchemaHash};

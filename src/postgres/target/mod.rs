@@ -19,7 +19,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sqlx::postgres::PgPool;
 
-use crate::event::DigestKey;
+use crate::event::{DigestKey, Digester};
 use crate::target::{
     Error, ForeignScope, Target, TableShape, TargetKey, TargetRow, UnitOutcome, UnitWrite,
 };
@@ -35,7 +35,7 @@ pub struct PostgresTarget {
     pool: PgPool,
     migration: String,
     tables: Arc<[TableShape]>,
-    digest_key: DigestKey,
+    digesters: Vec<Digester>,
     foreign_scope: ForeignScope,
 }
 
@@ -47,10 +47,11 @@ impl PostgresTarget {
         pool: PgPool,
         migration: &str,
         tables: Arc<[TableShape]>,
-        digest_key: DigestKey,
+        digest_key: &DigestKey,
         foreign_scope: ForeignScope,
     ) -> Self {
-        Self { pool, migration: migration.to_owned(), tables, digest_key, foreign_scope }
+        let digesters = plan::digesters(&tables, digest_key);
+        Self { pool, migration: migration.to_owned(), tables, digesters, foreign_scope }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Value, decode_values, encode_values};
+use crate::event::{Canonical, Key};
 use crate::target::{TableShape, TargetKey, TargetTable, WriteVersion};
 
 /// First 16 bytes of a row's keyed digest: enough to see that a row changed, 2^-64 odds of a chance collision in 2^32 rows.
@@ -20,7 +20,7 @@ pub struct Owned {
     /// Digest of each row as it was last written.
     pub rows: BTreeMap<TargetKey, RowDigest>,
     /// Entries of tables that the present target definition does not name; kept as they are.
-    unknown: Vec<(Box<str>, Vec<Value>, RowDigest)>,
+    unknown: Vec<(Box<str>, Key, RowDigest)>,
 }
 
 impl Owned {
@@ -32,15 +32,15 @@ impl Owned {
     /// Packs the list, tables by name.
     pub fn pack(&self, tables: &[TableShape]) -> Vec<u8> {
         let mut bytes = vec![FORMAT];
-        let known = self.rows.iter().map(|(key, digest)| (&*tables[usize::from(key.table.0)].name, &key.values, digest));
-        let unknown = self.unknown.iter().map(|(name, key, digest)| (&**name, key, digest));
+        let known = self.rows.iter().map(|(key, digest)| (&*tables[usize::from(key.table.0)].name, Key(key.values.clone()), digest));
+        let unknown = self.unknown.iter().map(|(name, key, digest)| (&**name, key.clone(), digest));
         let mut name_before: Option<&str> = None;
         for (name, key, digest) in known.chain(unknown) {
             // An empty name stands for the name before it: one unit has few tables and many rows.
             let written = if name_before == Some(name) { "" } else { name };
             name_before = Some(name);
             put(&mut bytes, written.as_bytes());
-            put(&mut bytes, &encode_values(key));
+            put(&mut bytes, &key.encode());
             bytes.extend_from_slice(digest);
         }
         bytes
@@ -59,13 +59,13 @@ impl Owned {
             if !written.is_empty() {
                 name = written.into();
             }
-            let key = decode_values(take(&mut rest)?).ok()?;
+            let key = Key::decode(take(&mut rest)?).ok()?;
             let (digest, tail) = rest.split_first_chunk::<16>()?;
             rest = tail;
             match tables.iter().position(|table| table.name == name) {
                 Some(index) => {
                     let table = TargetTable(u16::try_from(index).ok()?);
-                    owned.rows.insert(TargetKey { table, values: key }, *digest);
+                    owned.rows.insert(TargetKey { table, values: key.0 }, *digest);
                 }
                 None => owned.unknown.push((name.clone(), key, *digest)),
             }
@@ -100,6 +100,7 @@ fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Value;
 
     fn shape(name: &str) -> TableShape {
         TableShape { schema: "public".into(), name: name.into(), columns: Vec::new(), key: Vec::new() }

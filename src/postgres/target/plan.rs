@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{DigestKey, row_digest};
+use crate::event::{DigestKey, Digester};
 use crate::target::{TableShape, TargetKey, TargetRow, UnitWrite};
 
 use super::ownership::{Owned, RowDigest};
@@ -26,11 +26,11 @@ pub struct Plan<'a> {
 ///
 /// # Errors
 /// The table's index when two rows of the unit have the same key.
-pub fn plan<'a>(write: &'a UnitWrite, owned: &Owned, tables: &[TableShape], key: &DigestKey) -> Result<Plan<'a>, usize> {
+pub fn plan<'a>(write: &'a UnitWrite, owned: &Owned, tables: &[TableShape], digesters: &[Digester]) -> Result<Plan<'a>, usize> {
     let mut plan = Plan::default();
     for row in &write.rows {
         let shape = &tables[usize::from(row.table.0)];
-        let digest = short_digest(shape, row, key);
+        let digest = short_digest(&digesters[usize::from(row.table.0)], row);
         let row_key = shape.key_of(row);
         match owned.rows.get(&row_key) {
             None => plan.inserts.push(row),
@@ -45,10 +45,17 @@ pub fn plan<'a>(write: &'a UnitWrite, owned: &Owned, tables: &[TableShape], key:
     Ok(plan)
 }
 
-fn short_digest(shape: &TableShape, row: &TargetRow, key: &DigestKey) -> RowDigest {
-    let names = shape.columns.iter().map(|column| &*column.name);
-    let full = row_digest(key, &shape.name, names.zip(&row.values));
+/// Digests the rows of each target table.
+pub fn digesters(tables: &[TableShape], key: &DigestKey) -> Vec<Digester> {
+    let digester = |shape: &TableShape| {
+        let names: Vec<&str> = shape.columns.iter().map(|column| &*column.name).collect();
+        Digester::rows(key, &shape.name, &names)
+    };
+    tables.iter().map(digester).collect()
+}
+
+fn short_digest(digester: &Digester, row: &TargetRow) -> RowDigest {
     let mut short = RowDigest::default();
-    short.copy_from_slice(&full[..16]);
+    short.copy_from_slice(&digester.digest(&row.values).0[..16]);
     short
 }

@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use crate::event::Value;
-use crate::postgres::decode_text;
+use crate::postgres::codec::Kind;
 use crate::target::{Error, TableShape, TargetKey, TargetRow, TargetTable};
 
 use super::{classify, sql, text};
@@ -75,7 +75,7 @@ pub fn key_at(row: &PgRow, from: usize, shape: &TableShape, table: TargetTable) 
 
 fn value_of(shape: &TableShape, type_name: &str, text: Option<String>) -> Result<Value, Error> {
     let Some(text) = text else { return Ok(Value::Null) };
-    decode_text(type_name, &text).map_err(|_| Error::Refused {
+    Kind::of_name(type_name).from_text(text.as_bytes()).map_err(|_| Error::Refused {
         action: "read target rows",
         code: "rehome".to_owned(),
         message: format!("a value of {} does not read back as {type_name}", shape.name),

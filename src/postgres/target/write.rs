@@ -52,7 +52,7 @@ pub async fn apply(target: &PostgresTarget, batch: &[UnitWrite]) -> Result<Vec<U
             Some((_, packed)) => Owned::unpack(packed, &target.tables).ok_or_else(damaged)?,
             None => Owned::default(),
         };
-        match plan(write, &owned, &target.tables, &target.digest_key) {
+        match plan(write, &owned, &target.tables, &target.digesters) {
             Ok(plan) => candidates.push(Candidate { place, write, plan, before: owned, foreign: 0, matched_foreign: 0 }),
             Err(table) => {
                 let detail = format!("two rows of the unit have one key in {}", target.tables[table].name);
