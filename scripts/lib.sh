@@ -150,9 +150,14 @@ run_in_session() {
     return "$status"
 }
 
-# close_session: stops servers that are left over in the session's folder, and removes the folder.
+# close_session: what the EXIT trap does; keeps the exit code.
 close_session() {
-    local status=$? file pid
+    close_session_with "$?"
+}
+
+# close_session_with STATUS: stops what is left over of the session, removes its folder, and exits.
+close_session_with() {
+    local status=$1 file pid
     trap '' INT TERM HUP
     signal_child TERM
     [ -z "$child" ] || wait "$child" 2>/dev/null || true
