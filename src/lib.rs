@@ -5,6 +5,5 @@ pub mod demo;
 pub mod event;
 pub mod log;
 pub mod postgres;
-pub mod project;
 pub mod source;
 pub mod target;

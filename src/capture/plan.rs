@@ -99,7 +99,7 @@ fn cut(leaf: &LeafNow, range_bytes: u64) -> Vec<Range> {
     let block_bytes = (leaf.bytes / u64::from(leaf.blocks.max(1))).max(1);
     let step = u32::try_from((range_bytes / block_bytes).max(1)).unwrap_or(u32::MAX);
     let mut ranges = Vec::new();
-    let mut from = 0;
+    let mut from = 0_u32;
     loop {
         let to = from.checked_add(step).filter(|to| *to < leaf.blocks);
         ranges.push(Range {

@@ -24,3 +24,5 @@ pub mod pgoutput;
 pub use codec::decode_text;
 pub(crate) use connect::quote;
 pub use connect::Server;
+/// A session with a Postgres server, for those who hold one without naming its driver.
+pub use sqlx::PgConnection as Connection;
