@@ -40,8 +40,8 @@ pub async fn run(global: &Global, name: &str) -> Result<Exit, Failure> {
     let results = run_cases(migration);
     let failed: Vec<Failed> = results
         .iter()
-        .filter(|result| !result.problems.is_empty())
-        .map(|result| Failed { case: result.name.to_string(), problems: result.problems.clone() })
+        .filter(|result| !result.failures.is_empty())
+        .map(|result| Failed { case: result.name.to_string(), problems: result.failures.clone() })
         .collect();
     let source = if global.source.is_some() {
         let found = |finding: crate::postgres::preflight::Finding| Found {

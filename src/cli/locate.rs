@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
+use miette::{GraphicalReportHandler, GraphicalTheme};
 
-use crate::mapping::Migration;
+use crate::mapping::{LoadError, Migration};
 
 use super::Failure;
 use super::args::Global;
@@ -56,16 +57,31 @@ pub fn find(global: &Global, name: &str) -> Result<Place, Failure> {
         extract(found, found.path(), folder.path())?;
         Ok(folder)
     };
-    copy().map(Place::Copied).map_err(|error| Failure::from(format!("cannot unpack the built-in migration {name}: {error}")))
+    copy()
+        .map(Place::Copied)
+        .map_err(|error| Failure::from(format!("cannot unpack the built-in migration {name}: {error}")))
 }
 
 /// Finds and loads a migration; diagnostics go into the failure, as a compiler would show them.
 pub fn load(global: &Global, name: &str) -> Result<Migration, Failure> {
     let place = find(global, name)?;
-    Migration::load(place.path()).map_err(|diagnostics| Failure {
-        message: format!("migration {name} has errors\n{}", diagnostics.render()),
+    Migration::load(place.path()).map_err(|error| Failure {
+        message: rendered(&error),
         hint: Some(format!("mend them and run `rehome check {name}`")),
     })
+}
+
+/// Diagnostics as a compiler shows them: file, line, column, the text, what is wrong with it, and the fix.
+fn rendered(error: &LoadError) -> String {
+    use std::io::IsTerminal as _;
+    let theme =
+        if std::io::stderr().is_terminal() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let mut text = String::new();
+    let handler = GraphicalReportHandler::new_themed(theme);
+    match handler.render_report(&mut text, error) {
+        Ok(()) => text,
+        Err(_) => error.to_string(),
+    }
 }
 
 fn extract(dir: &Dir<'_>, root: &Path, into: &Path) -> std::io::Result<()> {
@@ -84,8 +100,10 @@ fn extract(dir: &Dir<'_>, root: &Path, into: &Path) -> std::io::Result<()> {
 
 fn listed(schemas: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(schemas).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }

@@ -41,7 +41,8 @@ pub async fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
 
 /// Stops the run at the first signal; a second one ends the process as if there were no handler.
 pub async fn stop_on_signal(stop: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return;
     };
     tokio::select! {

@@ -13,9 +13,15 @@ pub async fn up(global: &Global, migration: &str) -> Result<Exit, Failure> {
     let engine = engine(global, migration)?;
     let up = engine.up().await?;
     if global.json {
-        let findings: Vec<_> = up.findings.iter().map(|finding| serde_json::json!({
-            "what": finding.what, "place": finding.place, "fix": finding.fix,
-        })).collect();
+        let findings: Vec<_> = up
+            .findings
+            .iter()
+            .map(|finding| {
+                serde_json::json!({
+                    "what": finding.what, "place": finding.place, "fix": finding.fix,
+                })
+            })
+            .collect();
         output::json(&serde_json::json!({
             "migration": migration, "warnings": findings, "created": up.target.created, "present": up.target.present,
         }));

@@ -86,7 +86,9 @@ pub async fn ask(folder: &Folder, request: &Request) -> Result<Option<Answer>, E
         Ok(0) | Err(_) => Ok(None),
         Ok(_) => {
             let parsed = serde_json::from_str(&answer);
-            parsed.map(Some).map_err(|_| Error::Remote("the running process gave an answer that does not read".to_owned()))
+            parsed
+                .map(Some)
+                .map_err(|_| Error::Remote("the running process gave an answer that does not read".to_owned()))
         }
     }
 }

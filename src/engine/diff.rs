@@ -84,16 +84,24 @@ fn differing(expected: &TargetRow, actual: &TargetRow) -> Vec<usize> {
 ///
 /// `live` and `logged` are what the mapping makes of the source's and of the log's rows, `held` what the target has.
 /// `covered` says that the log holds everything that `live` was read from.
-pub fn judge(tables: &[TableShape], live: &[TargetRow], logged: &[TargetRow], held: &[TargetRow], view: &UnitView, covered: bool) -> Verdict {
+pub fn judge(
+    tables: &[TableShape],
+    live: &[TargetRow],
+    logged: &[TargetRow],
+    held: &[TargetRow],
+    view: &UnitView,
+    covered: bool,
+) -> Verdict {
     let same = |a: &[TargetRow], b: &[TargetRow]| compare(tables, a, b).is_empty();
     if same(live, held) {
         return Verdict::Match;
     }
     let settled = !view.dirty && view.applied == view.end;
     let logged_differs = !same(logged, held);
-    let parked = view.result.as_ref().is_some_and(|result| {
-        matches!(result.status, crate::project::result::Status::Parked { .. })
-    });
+    let parked = view
+        .result
+        .as_ref()
+        .is_some_and(|result| matches!(result.status, crate::project::result::Status::Parked { .. }));
     if settled && (logged_differs || parked) {
         return Verdict::Mismatch;
     }

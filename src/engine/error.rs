@@ -61,6 +61,9 @@ pub enum Error {
     /// The source failed.
     #[error(transparent)]
     Source(#[from] crate::source::Error),
+    /// The capture failed.
+    #[error(transparent)]
+    Capture(crate::capture::Error),
     /// The target failed.
     #[error(transparent)]
     Target(#[from] crate::target::Error),
@@ -73,6 +76,16 @@ pub enum Error {
     /// A unit could not be read.
     #[error(transparent)]
     Unit(#[from] crate::mapping::ReadError),
+}
+
+impl From<crate::capture::Error> for Error {
+    fn from(error: crate::capture::Error) -> Self {
+        match error {
+            crate::capture::Error::NotReady(findings) => Error::NotReady(findings),
+            crate::capture::Error::Source(error) => Error::Source(error),
+            other => Error::Capture(other),
+        }
+    }
 }
 
 impl Error {
@@ -88,9 +101,15 @@ impl Error {
             Error::NoAddress { .. } => "pass --target URL or set REHOME_TARGET",
             Error::NotReady(_) => "mend what is listed and run the command again",
             Error::NoUnit(_) => "the unit is neither in the source nor in the state; check its spelling",
-            Error::NotAcceptable { .. } => "correct legacy.toml and mapping.toml, run `rehome check`, then accept again",
-            Error::Source(crate::source::Error::Unreachable { .. }) => "check the source's address, and that the server runs",
-            Error::Target(crate::target::Error::Unreachable { .. }) => "check the target's address, and that the server runs",
+            Error::NotAcceptable { .. } => {
+                "correct legacy.toml and mapping.toml, run `rehome check`, then accept again"
+            }
+            Error::Source(crate::source::Error::Unreachable { .. }) => {
+                "check the source's address, and that the server runs"
+            }
+            Error::Target(crate::target::Error::Unreachable { .. }) => {
+                "check the target's address, and that the server runs"
+            }
             Error::Log(_) | Error::Project(crate::project::Error::State { .. }) => {
                 "check the disk; what was acknowledged is kept, and the next run goes on from it"
             }

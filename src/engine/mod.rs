@@ -18,11 +18,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::capture;
 pub use crate::capture::CaptureStatus;
-use crate::capture::{self, CaptureConfig};
 use crate::event::DigestKey;
-use crate::log::embedded::EmbeddedLog;
-use crate::log::{Batch, EventLog};
+use crate::log::{Batch, EmbeddedLog, EventLog, Options as LogOptions};
 use crate::mapping::Migration;
 use crate::postgres::Server;
 use crate::postgres::live::LiveTable;
@@ -163,7 +162,8 @@ impl Engine {
         let pool = self.target_server()?.pool(1);
         let target = provision(&pool, self.migration.target_sql(), &self.tables).await?;
         pool.close().await;
-        let owned = self.folder.own(self.migration.name())?.ok_or_else(|| Error::Running(self.settings.state.clone()))?;
+        let owned =
+            self.folder.own(self.migration.name())?.ok_or_else(|| Error::Running(self.settings.state.clone()))?;
         owned.digest_key()?;
         Ok(Up { findings, target })
     }
@@ -179,7 +179,8 @@ impl Engine {
         if !self.folder.exists() {
             return Err(Error::NotUp(self.settings.state.clone()));
         }
-        let owned = self.folder.own(self.migration.name())?.ok_or_else(|| Error::Running(self.settings.state.clone()))?;
+        let owned =
+            self.folder.own(self.migration.name())?.ok_or_else(|| Error::Running(self.settings.state.clone()))?;
         let mut connection = self.source()?.connect().await?;
         let source = crate::postgres::provision::down(&mut connection, &self.prefix()).await?;
         let pool = self.target_server()?.pool(1);
@@ -187,13 +188,18 @@ impl Engine {
         pool.close().await;
         let path = self.settings.state.clone();
         drop(owned);
-        std::fs::remove_dir_all(&path).map_err(|source| Error::File { action: "remove", path: path.clone(), source })?;
+        std::fs::remove_dir_all(&path).map_err(|source| Error::File {
+            action: "remove",
+            path: path.clone(),
+            source,
+        })?;
         Ok(Down { source, target, folder: path })
     }
 
     /// Begins the names of what is made in the source.
     fn prefix(&self) -> String {
-        let plain = |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '_' };
+        let plain =
+            |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '_' };
         format!("rehome_{}", self.migration.name().chars().map(plain).collect::<String>())
     }
 
@@ -219,7 +225,7 @@ impl Engine {
 
     async fn open(&self, owned: Owned) -> Result<Open, Error> {
         let digest_key = owned.digest_key()?;
-        let log = Arc::new(EmbeddedLog::open(&self.folder.log())?);
+        let log = Arc::new(EmbeddedLog::open(&self.folder.log(), LogOptions { partitions: 1, generation: now_ms() })?);
         let state = self.open_state()?;
         let mapping_generation = self.mapping_generation(&*log, &state).await?;
         Ok(Open { _owned: owned, digest_key, log, state: Arc::new(state), mapping_generation })
@@ -286,8 +292,8 @@ impl Engine {
         stop: CancellationToken,
         watchers: impl FnOnce(watch::Receiver<CaptureStatus>, watch::Receiver<Progress>),
     ) -> Result<(), Error> {
-        let owned = self.folder.own(self.migration.name())?.ok_or_else(|| Error::Running(self.settings.state.clone()))?;
-        let source = self.source()?;
+        let owned =
+            self.folder.own(self.migration.name())?.ok_or_else(|| Error::Running(self.settings.state.clone()))?;
         let pool = self.target_server()?.pool(self.settings.target_connections);
         verify(&pool, &self.tables).await?;
         let open = self.open(owned).await?;
@@ -299,7 +305,7 @@ impl Engine {
         let session = self.session(&open, Some(live));
         let projection = self.projection(&open, pool);
         let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
-        let config = self.capture_config(source);
+        let config = self.capture_config()?;
 
         let halt = stop.child_token();
         let capturing = capture::run(config, Arc::clone(&log), capture_status, halt.clone());
@@ -329,7 +335,8 @@ impl Engine {
     fn projection(&self, open: &Open, pool: sqlx::PgPool) -> Projection {
         let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
         let foreign = shapes::foreign_scope(&self.migration);
-        let target = PostgresTarget::new(pool, self.migration.name(), Arc::clone(&self.tables), &open.digest_key, foreign);
+        let target =
+            PostgresTarget::new(pool, self.migration.name(), Arc::clone(&self.tables), &open.digest_key, foreign);
         let settings = ProjectorSettings {
             log_generation: log.generation(),
             mapping_generation: open.mapping_generation,
@@ -352,17 +359,47 @@ impl Engine {
                 park_percent_max: self.settings.park_percent_max,
                 sweep_max: self.settings.sweep_max,
             },
-            snapshot_complete: Box::new(capture::snapshot_complete),
+            snapshot_complete: Box::new(|log| Ok(log.mark(capture::marks::SNAPSHOT_COMPLETE)?.is_some())),
         }
     }
 
-    fn capture_config(&self, server: Server) -> CaptureConfig {
-        CaptureConfig {
+    fn capture_config(&self) -> Result<capture::Config, Error> {
+        let url = self.settings.source.clone().ok_or(Error::NoAddress { side: "source" })?;
+        Ok(capture::Config {
             workers: self.settings.copy_workers,
             abandon_slot_at: self.settings.abandon_slot_at,
-            ..CaptureConfig::new(server, self.prefix(), shapes::expectations(&self.sources))
+            prefix: self.prefix(),
+            ..capture::Config::new(url, shapes::expectations(&self.sources))
+        })
+    }
+
+    /// Asks the running process only; `None` when there is none.
+    pub async fn ask_running(&self, request: Request) -> Result<Option<Answer>, Error> {
+        control::ask(&self.folder, &request).await
+    }
+}
+
+impl Settings {
+    /// The usual settings for a state folder and two databases.
+    pub fn new(state: PathBuf, source: Option<String>, target: Option<String>) -> Self {
+        Self {
+            state,
+            source,
+            target,
+            copy_workers: 2,
+            target_connections: 2,
+            unit_bytes_max: 4 << 30,
+            park_percent_max: 20,
+            sweep_max: 1_000,
+            abandon_slot_at: None,
         }
     }
+}
+
+/// Milliseconds since 1970: the generation of a log that is made now. Nothing else reads a clock.
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Stops the run when it has caught up, where that was asked for.
@@ -378,7 +415,7 @@ async fn wait_until(
     }
     let caught_up = async {
         // An error ends the sender; the run then ends by itself.
-        if capture.wait_for(CaptureStatus::caught_up).await.is_err() {
+        if capture.wait_for(|status| status.caught_up.is_some()).await.is_err() {
             return;
         }
         let end = log.end(crate::log::Partition(0)).0;

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::digest::hex_text;
-use crate::event::{Canonical, Key, RelationName, to_json};
-use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record};
+use crate::event::{Canonical, Key, RelationName, to_hex};
+use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, notice_to_json, to_json};
 use crate::mapping::{Migration, evaluate};
 use crate::project::apply::Applier;
 use crate::project::conservation::Conservation;
+use crate::project::names;
 use crate::project::result::{Status as UnitStatus, UnitResult};
 use crate::project::rows::StateRows;
 use crate::project::run::{Progress, dirty_units};
 use crate::project::source::{Acceptable, Binding, SourceShape, bind};
 use crate::project::state::{Space, State, UnitHeader, unit_key, unit_text};
-use crate::project::names;
 
 use super::protocol::{Answer, ParkedUnit, Request, Status, UnitView};
-use super::{Error, CaptureStatus};
+use super::{CaptureStatus, Error};
+use crate::capture::Phase;
 
 /// Bytes of the log read at once when records are shown.
 const SHOW_BYTES: usize = 1024 * 1024;
@@ -70,7 +70,9 @@ impl Session {
             Request::Retry { units } => self.retry(units).await?,
             Request::Skip { unit, reason } => self.skip(&unit, &reason).await?,
             Request::AcceptSchema { table } => self.accept_schema(&table).await?,
-            Request::Log { from, limit, reveal, table } => self.log_records(from, limit, reveal, table.as_deref()).await?,
+            Request::Log { from, limit, reveal, table } => {
+                self.log_records(from, limit, reveal, table.as_deref()).await?
+            }
             Request::Stop => {
                 if let Some(live) = &self.live {
                     live.stop.cancel();
@@ -90,7 +92,7 @@ impl Session {
             migration: self.migration.name().to_owned(),
             running: self.live.is_some(),
             phase: phase(capture.as_ref(), progress.as_ref()).to_owned(),
-            capture: capture.map(|capture| capture.to_json()),
+            capture: capture.as_ref().map(capture_json),
             progress,
             log_end: self.log.end(Partition(0)).0,
             applied,
@@ -149,7 +151,16 @@ impl Session {
         for _ in 0..ATTEMPTS {
             let Some(header) = self.header(&key)? else {
                 let (applied, end) = (Applier::checkpoint(&self.state)?.0, self.log.end(Partition(0)).0);
-                return Ok(UnitView { known: false, offset: 0, dirty: false, applied, end, captured, result: None, rows: Vec::new() });
+                return Ok(UnitView {
+                    known: false,
+                    offset: 0,
+                    dirty: false,
+                    applied,
+                    end,
+                    captured,
+                    result: None,
+                    rows: Vec::new(),
+                });
             };
             let rows = if header.incomplete > 0 { Vec::new() } else { self.expected(unit, &key)? };
             let dirty = self.state.get(Space::Dirty, &key)?.is_some();
@@ -172,7 +183,7 @@ impl Session {
     fn expected(&self, unit: &str, key: &[u8]) -> Result<Vec<(u16, String)>, Error> {
         let rows = StateRows::new(&self.state, key);
         let evaluation = evaluate(&self.migration, unit, &rows)?;
-        Ok(evaluation.rows.into_iter().map(|row| (row.table.0, hex_text(&Key(row.values).encode()))).collect())
+        Ok(evaluation.rows.into_iter().map(|row| (row.table.0, to_hex(&Key(row.values).encode()))).collect())
     }
 
     async fn retry(&self, units: Vec<String>) -> Result<Answer, Error> {
@@ -201,7 +212,8 @@ impl Session {
         let not = |reason: &str| Error::NotAcceptable { table: table.to_owned(), reason: reason.to_owned() };
         let source = self.sources.iter().find(|source| &*source.relation.table == table);
         let source = source.ok_or_else(|| not("the migration has no such table"))?;
-        let (difference, acceptable) = self.difference(&source.relation)?.ok_or_else(|| not("its shape has not changed"))?;
+        let (difference, acceptable) =
+            self.difference(&source.relation)?.ok_or_else(|| not("its shape has not changed"))?;
         if acceptable == Acceptable::No {
             return Err(not(&format!("{difference}; the mapping needs what is gone")));
         }
@@ -218,7 +230,7 @@ impl Session {
     async fn log_records(&self, from: u64, limit: u64, reveal: bool, table: Option<&str>) -> Result<Answer, Error> {
         let mut records = Vec::new();
         let mut next = Offset(from);
-        let reveal = if reveal { crate::event::Reveal::Yes } else { crate::event::Reveal::No };
+        let reveal = if reveal { Reveal::Yes } else { Reveal::No };
         while (records.len() as u64) < limit {
             let chunk = self.log.read(Partition(0), next, SHOW_BYTES).await?;
             if chunk.records.is_empty() {
@@ -231,14 +243,15 @@ impl Session {
                 next = Offset(offset.0 + 1);
                 let mut shown = match record {
                     Record::Event(event) => {
-                        let relation = self.log.relation(event.relation).ok_or(crate::project::Error::Damaged("relations"))?;
+                        let relation =
+                            self.log.relation(event.relation).ok_or(crate::project::Error::Damaged("relations"))?;
                         if table.is_some_and(|table| *table != *relation.name.table) {
                             continue;
                         }
                         to_json(&event, &relation, reveal)
                     }
                     Record::Notice(_) if table.is_some() => continue,
-                    Record::Notice(notice) => serde_json::json!({ "op": "notice", "unit": notice.unit, "reason": notice.reason }),
+                    Record::Notice(notice) => notice_to_json(&notice),
                 };
                 if let Some(fields) = shown.as_object_mut() {
                     fields.insert("offset".to_owned(), offset.0.into());
@@ -253,12 +266,41 @@ impl Session {
 /// One word for where a run is.
 fn phase(capture: Option<&CaptureStatus>, progress: Option<&Progress>) -> &'static str {
     match (capture, progress) {
-        (Some(capture), _) if !capture.snapshot_complete() => "copying",
+        (Some(capture), _) if matches!(capture.phase, Phase::Starting | Phase::Copying) => "copying",
         (Some(_), Some(progress)) if progress.current => "caught_up",
         (Some(_), Some(progress)) if progress.units == 0 => "projecting",
         (Some(_), _) => "live",
         (None, _) => "stopped",
     }
+}
+
+/// The capture's own account of itself.
+fn capture_json(capture: &CaptureStatus) -> serde_json::Value {
+    let tables: serde_json::Map<String, serde_json::Value> = capture
+        .tables
+        .iter()
+        .map(|(name, table)| {
+            let shown = serde_json::json!({
+                "ranges_done": table.ranges_done, "ranges_total": table.ranges_total,
+                "rows": table.rows, "bytes": table.bytes,
+            });
+            (name.to_string(), shown)
+        })
+        .collect();
+    serde_json::json!({
+        "phase": format!("{:?}", capture.phase).to_lowercase(),
+        "epoch": capture.epoch.map(|epoch| epoch.0),
+        "epoch_reason": capture.epoch_reason,
+        "tables": tables,
+        "durable": capture.durable.to_string(),
+        "wal_end": capture.wal_end.to_string(),
+        "streamed": capture.streamed,
+        "slot": capture.slot,
+        "safe_wal_bytes": capture.safe_wal_bytes,
+        "retained_bytes": capture.retained_bytes,
+        "error": capture.error,
+        "retries": capture.retries,
+    })
 }
 
 /// An error with its causes, on one line.

@@ -1,6 +1,7 @@
 //! Translates what a migration's files say into what the stages take.
 
 use crate::event::RelationName;
+use crate::mapping::schema::{ColumnDef, SourceTableDef, TargetTableDef};
 use crate::mapping::{Migration, Scope};
 use crate::postgres::preflight::{ColumnExpectation, TableExpectation};
 use crate::project::source::SourceShape;
@@ -8,7 +9,7 @@ use crate::target::{ColumnShape, ForeignScope, TableShape};
 
 /// Source tables as the projection takes them.
 pub fn sources(migration: &Migration) -> Vec<SourceShape> {
-    let source = |table: &crate::mapping::SourceTableDef| SourceShape {
+    let source = |table: &SourceTableDef| SourceShape {
         relation: RelationName { schema: table.schema.clone(), table: table.name.clone() },
         columns: table.columns.iter().map(|column| (column.name.clone(), catalog_name(&column.type_name))).collect(),
         unit: table.unit,
@@ -18,11 +19,9 @@ pub fn sources(migration: &Migration) -> Vec<SourceShape> {
 
 /// Target tables as the target takes them.
 pub fn targets(migration: &Migration) -> Vec<TableShape> {
-    let column = |column: &crate::mapping::ColumnDef| ColumnShape {
-        name: column.name.clone(),
-        type_name: catalog_name(&column.type_name),
-    };
-    let target = |table: &crate::mapping::TargetTableDef| TableShape {
+    let column =
+        |column: &ColumnDef| ColumnShape { name: column.name.clone(), type_name: catalog_name(&column.type_name) };
+    let target = |table: &TargetTableDef| TableShape {
         schema: "public".into(),
         name: table.name.clone(),
         columns: table.columns.iter().map(column).collect(),
@@ -97,7 +96,12 @@ mod tests {
 
     #[test]
     fn types_have_one_name() {
-        for (written, name) in [("BIGINT", "int8"), ("timestamp with time zone", "timestamptz"), ("numeric(10, 2)", "numeric"), ("jsonb", "jsonb")] {
+        for (written, name) in [
+            ("BIGINT", "int8"),
+            ("timestamp with time zone", "timestamptz"),
+            ("numeric(10, 2)", "numeric"),
+            ("jsonb", "jsonb"),
+        ] {
             assert_eq!(&*catalog_name(written), name);
         }
     }

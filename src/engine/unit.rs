@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::event::{Canonical, Key, Lsn};
+use crate::event::{Canonical, Key, Lsn, from_hex};
 use crate::mapping::{MemoryRows, SourceRow, SourceTable, evaluate};
 use crate::postgres::live::{self, LiveUnit};
 use crate::postgres::target::PostgresTarget;
@@ -93,15 +93,17 @@ impl Engine {
     async fn verdict(&self, target: &PostgresTarget, unit: &str, reading: &Reading) -> Result<Verdict, Error> {
         let captured: Option<Lsn> = reading.view.captured.as_deref().and_then(|position| position.parse().ok());
         let covered = captured.is_some_and(|captured| captured >= reading.live.position);
-        let verdict =
-            judge(&self.tables, &reading.expected, &reading.logged, &reading.held, &reading.view, covered);
+        let verdict = judge(&self.tables, &reading.expected, &reading.logged, &reading.held, &reading.view, covered);
         if verdict != Verdict::Mismatch {
             return Ok(verdict);
         }
         let again = self.view(unit).await?;
         let held = self.held(target, unit, &reading.expected, &reading.logged).await?;
         let live = live::read_unit(&self.source()?, &self.live_tables(), unit).await?;
-        let still = again.offset == reading.view.offset && !again.dirty && held == reading.held && live.rows == reading.live.rows;
+        let still = again.offset == reading.view.offset
+            && !again.dirty
+            && held == reading.held
+            && live.rows == reading.live.rows;
         Ok(if still { Verdict::Mismatch } else { Verdict::Incomplete })
     }
 
@@ -150,9 +152,12 @@ impl Engine {
             (Verdict::Match, _) => "the target holds what the mapping makes of the source's rows".to_owned(),
             (Verdict::Mismatch, Some(reason)) => format!("the unit is parked: {reason}"),
             (Verdict::Mismatch, None) => "proven: nothing was on its way while both sides were read".to_owned(),
-            (Verdict::Incomplete, _) if !reading.view.known => "unproven: the log does not tell of this unit yet".to_owned(),
+            (Verdict::Incomplete, _) if !reading.view.known => {
+                "unproven: the log does not tell of this unit yet".to_owned()
+            }
             (Verdict::Incomplete, _) if reading.view.captured.is_none() => {
-                "unproven: no capture is running, so a change may not be in the log yet; `rehome run` brings it".to_owned()
+                "unproven: no capture is running, so a change may not be in the log yet; `rehome run` brings it"
+                    .to_owned()
             }
             (Verdict::Incomplete, _) => "unproven: changes of this unit are still on their way".to_owned(),
         };
@@ -172,10 +177,7 @@ impl Engine {
 
 fn decode_rows(view: &UnitView) -> Result<Vec<TargetRow>, Error> {
     let decode = |(table, text): &(u16, String)| {
-        let bytes: Option<Vec<u8>> = (0..text.len() / 2)
-            .map(|place| text.get(place * 2..place * 2 + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
-            .collect();
-        let values = bytes.and_then(|bytes| Key::decode(&bytes).ok())?.0;
+        let values = Key::decode(&from_hex(text)?).ok()?.0;
         Some(TargetRow { table: TargetTable(*table), values })
     };
     let rows: Option<Vec<TargetRow>> = view.rows.iter().map(decode).collect();

@@ -71,7 +71,8 @@ async fn read_table(connection: &mut PgConnection, table: &LiveTable, unit: &str
             let text: Option<String> = row.try_get(index).map_err(sql(ACTION))?;
             values.push(match text {
                 None => Value::Null,
-                Some(text) => decode_text(type_name, &text).map_err(|_| unreadable(ACTION, "a value that does not read as its type"))?,
+                Some(text) => decode_text(type_name, &text)
+                    .map_err(|_| unreadable(ACTION, "a value that does not read as its type"))?,
             });
         }
         rows.push(values);
@@ -87,8 +88,11 @@ pub async fn list_units(server: &Server, tables: &[LiveTable]) -> Result<Vec<Str
     let mut connection = server.connect().await?;
     let parts: Vec<String> = tables
         .iter()
-        .map(|table| format!("select {}::text as unit from {}", quote(&table.columns[table.unit].0), quote_name(&table.relation)))
+        .map(|table| {
+            format!("select {}::text as unit from {}", quote(&table.columns[table.unit].0), quote_name(&table.relation))
+        })
         .collect();
-    let statement = format!("select distinct unit from ({}) as x where unit is not null order by unit", parts.join(" union all "));
+    let statement =
+        format!("select distinct unit from ({}) as x where unit is not null order by unit", parts.join(" union all "));
     sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(&mut connection).await.map_err(sql(ACTION))
 }

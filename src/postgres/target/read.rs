@@ -51,7 +51,8 @@ pub async fn rows(
             let ordinal: i64 = row.try_get(0).map_err(|source| classify("read target rows", source))?;
             let mut values = Vec::with_capacity(shape.columns.len());
             for (index, column) in shape.columns.iter().enumerate() {
-                let text: Option<String> = row.try_get(index + 1).map_err(|source| classify("read target rows", source))?;
+                let text: Option<String> =
+                    row.try_get(index + 1).map_err(|source| classify("read target rows", source))?;
                 values.push(value_of(shape, &column.type_name, text)?);
             }
             let place = usize::try_from(ordinal - 1).ok().and_then(|at| places.get(at)).copied();

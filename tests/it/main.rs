@@ -1,0 +1,10 @@
+//! Integration tests, in one binary: each starts what it needs and leaves nothing behind.
+
+mod support;
+
+mod capture_crash;
+mod capture_epochs;
+mod capture_run;
+mod postgres_preflight;
+mod postgres_stream;
+mod postgres_values;
