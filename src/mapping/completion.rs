@@ -16,7 +16,18 @@ enum Said {
     /// A response.
     Variant(Variant),
     /// Messages of a request.
-    Messages(Json),
+    Messages(Messages),
+}
+
+/// Messages of a request that a completion repeats.
+#[derive(Debug, Clone)]
+pub(super) struct Messages {
+    /// The messages.
+    pub messages: Json,
+    /// Model that the completion's row names.
+    pub model: Option<Json>,
+    /// Time of the row.
+    pub time: Timestamp,
 }
 
 /// What the digest of a value is compared by.
@@ -34,7 +45,6 @@ pub(super) struct Completions {
     failed: bool,
     last_status: Option<String>,
     failed_at: Option<Timestamp>,
-    messages_at: Option<Timestamp>,
 }
 
 /// What the completions of a turn come to.
@@ -42,8 +52,8 @@ pub(super) struct Completions {
 pub(super) struct Completed {
     /// Response of each side.
     pub sides: [Option<Variant>; 2],
-    /// Messages of the request, with the time of their row.
-    pub messages: Option<(Json, Timestamp)>,
+    /// Messages of the request.
+    pub messages: Option<Messages>,
     /// Status.
     pub status: Option<String>,
     /// Time of the earliest failed completion.
@@ -68,18 +78,10 @@ impl Completions {
         let role = plan.chunk.role.eval(env)?.into_text();
         let original = side(plan, Side::Original, env, role.as_deref(), time)?.map(Said::Variant);
         let last = side(plan, Side::Final, env, role.as_deref(), time)?.map(Said::Variant);
-        let messages = match &plan.request.fallback {
-            Some(term) => {
-                term.eval(env)?.into_json().filter(|json| json.as_array().is_none_or(|list| !list.is_empty()))
-            }
-            None => None,
-        };
-        if messages.is_some() {
-            self.messages_at = Some(time);
-        }
+        let messages = repeated(plan, env, time)?.map(Said::Messages);
         let at = self.facts.len();
         let mut facts = [None; FIELDS];
-        for (field, said) in [original, last, messages.map(Said::Messages)].into_iter().enumerate() {
+        for (field, said) in [original, last, messages].into_iter().enumerate() {
             let Some(said) = said else { continue };
             let fact = fact_of(&said);
             facts[field] = Some(fact);
@@ -110,8 +112,8 @@ impl Completions {
             Some(Said::Variant(variant)) => Some(variant),
             _ => None,
         };
-        let messages = match (messages, self.messages_at) {
-            (Some(Said::Messages(json)), Some(time)) => Some((json, time)),
+        let messages = match messages {
+            Some(Said::Messages(messages)) => Some(messages),
             _ => None,
         };
         let status = if self.failed { Some(completion.failure.to_string()) } else { self.last_status };
@@ -132,9 +134,21 @@ fn fact_of(said: &Said) -> Fact {
             let choices = variant.choices.iter().map(wire::choice_json).collect();
             (Json::Array(choices), variant.empty_text())
         }
-        Said::Messages(json) => (json.clone(), false),
+        Said::Messages(repeated) => (repeated.messages.clone(), false),
     };
     Fact { digest: order::document_digest(&json), empty }
+}
+
+/// The messages that a completion repeats, unless there are none.
+fn repeated(plan: &Assembly, env: Env<'_>, time: Timestamp) -> Result<Option<Messages>, Fault> {
+    let Some(term) = &plan.request.fallback else { return Ok(None) };
+    let found = term.eval(env)?.into_json().filter(|json| json.as_array().is_none_or(|list| !list.is_empty()));
+    let Some(messages) = found else { return Ok(None) };
+    let model = match &plan.request.model {
+        Some(term) => term.eval(env)?.into_json(),
+        None => None,
+    };
+    Ok(Some(Messages { messages, model, time }))
 }
 
 /// The response that a completion tells for one side: its raw object, else its flat text.

@@ -115,7 +115,7 @@ impl Stream {
         if choices.is_empty() {
             choices.push(Building::default().finish(0));
         }
-        Some(Variant { choices, model: self.model, usage: self.usage, form: Form::Messages, time })
+        Some(Variant { choices, model: self.model, usage: self.usage, form: Form::Assembled, time })
     }
 }
 
@@ -131,7 +131,7 @@ pub(super) enum Known {
 impl Building {
     fn add(&mut self, delta: &Json) {
         if self.role.is_none() {
-            self.role = known(delta, "role").map(json_text);
+            self.role = filled(delta, "role");
         }
         if let Some(content) = known(delta, "content") {
             self.text.push_str(&wire::content_text(Some(content)));
@@ -142,12 +142,12 @@ impl Building {
         if let Some(call) = known(delta, "function_call") {
             let (name, arguments) = self.function.get_or_insert_default();
             if name.is_none() {
-                *name = known(call, "name").map(json_text);
+                *name = filled(call, "name");
             }
             arguments.push_str(&known(call, "arguments").map(json_text).unwrap_or_default());
         }
-        for (place, entry) in known(delta, "tool_calls").and_then(Json::as_array).into_iter().flatten().enumerate() {
-            self.calls.add_raw(entry, place);
+        for entry in known(delta, "tool_calls").and_then(Json::as_array).into_iter().flatten() {
+            self.calls.add_raw(entry);
         }
     }
 
@@ -155,8 +155,7 @@ impl Building {
         let string = |text: String| Json::String(text);
         let role = self.role.or(self.extracted_role).unwrap_or_else(|| "assistant".into());
         let called = !self.calls.list.is_empty();
-        let silent = self.text.is_empty() && (called || self.function.is_some());
-        let content = if silent { Json::Null } else { string(self.text) };
+        let content = if self.text.is_empty() && called { Json::Null } else { string(self.text) };
         let mut message = vec![("role".to_owned(), string(role)), ("content".to_owned(), content)];
         if called {
             let calls = self.calls.list.into_iter().map(Call::into_json).collect();
@@ -170,62 +169,78 @@ impl Building {
         if let Some(refusal) = self.refusal {
             message.push(("refusal".into(), string(refusal)));
         }
-        let finish = self.finish.or_else(|| called.then(|| string("tool_calls".into())));
-        Choice { index, message: Json::Object(message), finish }
+        Choice { index, message: Json::Object(message), finish: self.finish }
     }
 }
 
 impl Calls {
-    /// Adds a fragment as it went over the wire: its `index` tells the call.
-    fn add_raw(&mut self, entry: &Json, place: usize) {
-        let id = known(entry, "id").map(json_text).filter(|id| !id.is_empty());
+    /// Adds a fragment as it went over the wire: its `index` tells the call, or else its id as in extracted ones.
+    fn add_raw(&mut self, entry: &Json) {
+        let id = filled(entry, "id");
         let index = match entry.member("index") {
             Some(Json::Number(number)) => number.to_i64(),
             _ => None,
         };
-        let index = index.unwrap_or_else(|| i64::try_from(place).unwrap_or(i64::MAX));
+        let at = match index {
+            Some(index) => self.indexed(index, id.as_ref()),
+            None => self.named(id.as_ref()),
+        };
+        let function = entry.member("function");
+        let call = Call {
+            id,
+            kind: filled(entry, "type"),
+            name: function.and_then(|function| filled(function, "name")),
+            ..Call::default()
+        };
+        let arguments = function.and_then(|function| known(function, "arguments")).map(json_text);
+        self.extend(at, call, &arguments.unwrap_or_default());
+    }
+
+    /// The call at a provider's index; another id under the same index starts a new call.
+    fn indexed(&mut self, index: i64, id: Option<&String>) -> usize {
         let running = self.by_index.get(&index).copied();
-        let another = |at: usize| self.list[at].id.is_some() && id.is_some() && self.list[at].id != id;
-        let at = match running {
+        let another = |at: usize| id.is_some() && self.list[at].id.is_some() && self.list[at].id.as_ref() != id;
+        match running {
             Some(at) if !another(at) => at,
             _ => {
-                let at = self.start(id.clone());
+                let at = self.start(id);
                 self.by_index.insert(index, at);
                 at
             }
-        };
-        let function = entry.member("function");
-        let part = |member: &str| function.and_then(|function| known(function, member)).map(json_text);
-        let call = Call { id, kind: known(entry, "type").map(json_text), name: part("name"), ..Call::default() };
-        self.extend(at, call, &part("arguments").unwrap_or_default());
+        }
+    }
+
+    /// The call of an id, a new one for a new id, and the latest for none.
+    fn named(&mut self, id: Option<&String>) -> usize {
+        match (id, self.latest) {
+            (Some(id), _) => match self.by_id.get(id) {
+                Some(at) => *at,
+                None => self.start(Some(id)),
+            },
+            (None, Some(latest)) => latest,
+            (None, None) => self.start(None),
+        }
     }
 
     /// Adds a fragment that the old writer extracted: a new id starts a call, anything else continues the latest.
     fn add_extracted(&mut self, entry: &Json, place: usize, fragment: &Fragment) {
-        let part = |member: &str| known(entry, member).map(json_text);
         let synthetic = |id: &String| {
             fragment.no_id.iter().any(|none| **none == **id)
                 || (fragment.position == PositionId::NoId && *id == place.to_string())
         };
-        let id = part(&fragment.id).filter(|id| !synthetic(id));
-        let at = match (&id, self.latest) {
-            (Some(id), _) => match self.by_id.get(id) {
-                Some(at) => *at,
-                None => self.start(Some(id.clone())),
-            },
-            (None, Some(latest)) => latest,
-            (None, None) => self.start(None),
-        };
-        let call = Call { id, kind: part(&fragment.kind), name: part(&fragment.name), ..Call::default() };
-        self.extend(at, call, &part(&fragment.arguments).unwrap_or_default());
+        let id = filled(entry, &fragment.id).filter(|id| !synthetic(id));
+        let at = self.named(id.as_ref());
+        let call =
+            Call { id, kind: filled(entry, &fragment.kind), name: filled(entry, &fragment.name), ..Call::default() };
+        self.extend(at, call, &known(entry, &fragment.arguments).map(json_text).unwrap_or_default());
     }
 
-    fn start(&mut self, id: Option<String>) -> usize {
+    fn start(&mut self, id: Option<&String>) -> usize {
         let at = self.list.len();
-        if let Some(id) = &id {
+        if let Some(id) = id {
             self.by_id.insert(id.clone(), at);
         }
-        self.list.push(Call { id, ..Call::default() });
+        self.list.push(Call { id: id.cloned(), ..Call::default() });
         at
     }
 
@@ -253,6 +268,11 @@ impl Call {
             ("function".into(), Json::Object(function)),
         ])
     }
+}
+
+/// The text of a member that is there, not null and not empty.
+fn filled(json: &Json, member: &str) -> Option<String> {
+    known(json, member).map(json_text).filter(|text| !text.is_empty())
 }
 
 /// The old writer's rendering of tool fragments, one after the other.
