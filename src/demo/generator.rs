@@ -210,17 +210,21 @@ impl Generator {
     ) -> Result<(), String> {
         for step in steps {
             let items = match &step.times {
-                Times::Repeat(times) => vec![Value::Null; *times as usize],
+                Times::Once => vec![None],
+                Times::Repeat(times) => vec![Some(Value::Null); *times as usize],
                 Times::Each(name) => match scope.variable(name)? {
-                    Value::List(items) => items.clone(),
+                    Value::List(items) => items.iter().cloned().map(Some).collect(),
                     _ => return Err(format!("`{name}` of `each` is not a list")),
                 },
             };
             for (index, item) in items.into_iter().enumerate() {
-                if let Times::Each(_) = step.times {
-                    scope.variables.insert("item".to_owned(), item);
+                // A step that is done once leaves the numbers of the repetition around it alone.
+                if let Some(item) = item {
+                    scope.variables.insert("index".to_owned(), Value::Json(index.to_string()));
+                    if let Times::Each(_) = step.times {
+                        scope.variables.insert("item".to_owned(), item);
+                    }
                 }
-                scope.variables.insert("index".to_owned(), Value::Json(index.to_string()));
                 scope.assign(&step.variables)?;
                 match &step.action {
                     Action::Group(steps) => self.run(steps, scope, rows)?,

@@ -48,6 +48,8 @@ pub(super) enum Times {
     Each(String),
     /// So many times.
     Repeat(u32),
+    /// Once, within the repetition that it may be a part of.
+    Once,
 }
 
 /// What a step does.
@@ -125,7 +127,8 @@ impl Step {
     pub fn parse(raw: raw::Step, prototypes: &[Prototype], depth: usize) -> Result<Self, String> {
         let times = match (raw.each, raw.repeat) {
             (Some(name), None) => Times::Each(name),
-            (None, times) => Times::Repeat(times.unwrap_or(1)),
+            (None, Some(times)) => Times::Repeat(times),
+            (None, None) => Times::Once,
             (Some(_), Some(_)) => return Err("a step has `each` or `repeat`, not both".to_owned()),
         };
         let action = match (raw.row, raw.steps) {
