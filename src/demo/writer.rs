@@ -28,6 +28,8 @@ pub struct Pace {
     pub units: u64,
     /// Number of the first transaction; a writer that goes on where another stopped begins there.
     pub first_step: u64,
+    /// Transactions after which the writer stops by itself; `u64::MAX` for never.
+    pub steps_max: u64,
     /// Transactions a second.
     pub per_second: u32,
 }
@@ -53,7 +55,7 @@ pub async fn load(connection: &mut PgConnection, generator: &Generator, units: u
     Ok(written)
 }
 
-/// Executes live transactions until told to stop, or until the generator has none; stops between two of them.
+/// Executes live transactions until told to stop, or until there are no more; stops between two of them.
 pub async fn write_live(
     connection: &mut PgConnection,
     generator: &Generator,
@@ -65,7 +67,7 @@ pub async fn write_live(
     // After a stall the writer goes on at its pace rather than in a burst.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut written = Written::default();
-    for step in pace.first_step.. {
+    for step in pace.first_step..pace.first_step.saturating_add(pace.steps_max) {
         tokio::select! {
             // Both branches are cancel-safe: neither has done anything before it is ready.
             biased;

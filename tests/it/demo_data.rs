@@ -215,7 +215,7 @@ async fn a_live_writer_stops_when_told_and_says_what_it_did() {
     let generator = generator(3);
     writer::load(&mut connection, &generator, 20).await.expect("the server takes every row");
     let stop = tokio_util::sync::CancellationToken::new();
-    let pace = writer::Pace { units: 20, first_step: 0, per_second: 200 };
+    let pace = writer::Pace { units: 20, first_step: 0, steps_max: u64::MAX, per_second: 200 };
     let watch = async {
         let mut other = PgConnection::connect(&cluster.url("postgres")).await.expect("the server is up");
         for _ in 0..QUERIES_MAX {
