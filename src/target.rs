@@ -10,6 +10,44 @@ use crate::event::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetTable(pub u16);
 
+/// A target table as its definition states it, and as every [`TargetRow`] of it is laid out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableShape {
+    /// Schema; empty where the store has none.
+    pub schema: Box<str>,
+    /// Table.
+    pub name: Box<str>,
+    /// Columns in the order of rows.
+    pub columns: Vec<ColumnShape>,
+    /// Indexes into `columns` of the key, in its order.
+    pub key: Vec<usize>,
+}
+
+/// A column of a target table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnShape {
+    /// Name.
+    pub name: Box<str>,
+    /// The store's own name of the type, without modifiers: `jsonb`, `timestamptz`, `int8`.
+    pub type_name: Box<str>,
+}
+
+impl TableShape {
+    /// The key of a row of this table.
+    pub fn key_of(&self, row: &TargetRow) -> TargetKey {
+        TargetKey { table: row.table, values: self.key.iter().map(|&index| row.values[index].clone()).collect() }
+    }
+}
+
+/// What to do when a row of someone else stands where one of a unit should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignScope {
+    /// Leave that row, write the others.
+    Row,
+    /// Leave the whole unit: its rows make sense only together.
+    Unit,
+}
+
 /// A row as the mapping wants it: one value for each column of the target table, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetRow {

@@ -4,18 +4,28 @@
 //! a [`Key`] names the row, a [`Version`] orders what is known of it (I3), an [`Event`] carries all of these.
 
 mod decimal;
+pub mod digest;
+pub mod encoding;
 mod json;
 mod relation;
 mod row;
+#[cfg(test)]
+pub(crate) mod strategies;
+mod timestamp;
 mod value;
 mod version;
 
 mod envelope;
+mod hex;
 
 pub use decimal::{Decimal, NotADecimal, Scientific};
+pub use digest::{Digest, DigestKey, Digester, KeyTag, event_id};
+pub use encoding::{Canonical, DecodeError};
 pub use envelope::{Event, Flags, Op, Origin, Transaction};
+pub use hex::{from_hex, to_hex};
 pub use json::{DEPTH_MAX, Json, JsonError};
 pub use relation::{Column, Relation, RelationName, SchemaHash};
 pub use row::{Cell, Key, Row};
-pub use value::{Float, Timestamp, Value};
+pub use timestamp::{NotATimestamp, Timestamp};
+pub use value::{Float, Value};
 pub use version::{Class, Epoch, Lsn, Version};

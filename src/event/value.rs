@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Decimal;
+use super::{Decimal, Timestamp};
 
 /// One value, exactly as its source holds it.
 ///
@@ -69,38 +69,6 @@ impl PartialOrd for Float {
 impl Ord for Float {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.total_cmp(&other.0)
-    }
-}
-
-/// A point in time: microseconds since 2000-01-01T00:00:00 UTC, the unit and origin of Postgres's own binary form.
-///
-/// That origin, and not 1970, because Postgres's latest timestamp, in the year 294276, does not fit an `i64` of
-/// microseconds since 1970. `i64::MAX` and `i64::MIN` are `infinity` and `-infinity`, as on Postgres's wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Timestamp(pub i64);
-
-impl Timestamp {
-    /// `infinity`.
-    pub const INFINITY: Timestamp = Timestamp(i64::MAX);
-    /// `-infinity`.
-    pub const NEG_INFINITY: Timestamp = Timestamp(i64::MIN);
-    /// Microseconds from 1970-01-01 to 2000-01-01.
-    const UNIX_OFFSET_US: i128 = 946_684_800_000_000;
-
-    /// Microseconds since 1970-01-01T00:00:00 UTC; `None` for the infinities.
-    pub fn unix_us(self) -> Option<i128> {
-        self.finite().then(|| i128::from(self.0) + Self::UNIX_OFFSET_US)
-    }
-
-    /// The point `us` microseconds after 1970-01-01T00:00:00 UTC; `None` outside what Postgres can hold.
-    pub fn from_unix_us(us: i128) -> Option<Self> {
-        let value = Self(i64::try_from(us - Self::UNIX_OFFSET_US).ok()?);
-        value.finite().then_some(value)
-    }
-
-    /// Whether this is a point in time rather than an infinity.
-    pub fn finite(self) -> bool {
-        self != Self::INFINITY && self != Self::NEG_INFINITY
     }
 }
 

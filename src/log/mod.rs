@@ -11,9 +11,19 @@ use async_trait::async_trait;
 
 use crate::event::{Event, Relation, SchemaHash};
 
+mod check;
+mod embedded;
 mod error;
+mod memory;
+mod record;
+mod view;
+mod visible;
 
+pub use embedded::{EmbeddedLog, Options};
 pub use error::Error;
+pub use memory::MemoryLog;
+pub use record::partition_of;
+pub use view::{Reveal, notice_to_json, to_json};
 
 /// Place of an event in its partition: dense, from 0, assigned at the durable append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -65,12 +75,17 @@ pub struct Chunk {
 
 /// A durable, ordered, partitioned log of events.
 ///
-/// **Order.** Records of a partition are read in the order they were appended; a batch's records keep their order.
+/// **Order.** Records of a partition are read in the order they were appended; a batch's events keep their order, and its
+/// notices come after them.
+/// **Partitions.** An event goes to the partition of its key ([`partition_of`]). Copies go to every partition for truncate
+/// and schema events and for notices, and to the old key's partition as well where an event changed the key: a reader of
+/// one partition takes from these what concerns its own keys.
 /// **Atomicity.** A batch is readable, with its marks, entirely or not at all, after any crash.
 /// **Durability.** When `append` returns, the batch survives a crash of the machine; concurrent appends may share a sync.
 /// **Duplicates.** The log does not look for them: the reader drops events by version (I3).
 /// **Cancellation.** An `append` dropped before it returns may or may not have happened.
-/// **Retry.** Errors are final for the handle: close it, open again, read the marks.
+/// **Retry.** [`Error::Refused`] is about the batch and leaves the log as it was; other errors of `append` are final for
+/// the handle: close it, open again, read the marks. What was durable before can still be read.
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// Number of partitions, fixed for the life of the log.
@@ -83,12 +98,15 @@ pub trait EventLog: Send + Sync {
     async fn append(&self, batch: Batch) -> Result<(), Error>;
 
     /// Reads from `from` on until about `bytes_max` bytes or the end; an empty chunk means the end was reached.
+    ///
+    /// At least one record is read where there is one. At the end of a log that has failed the failure is returned, so
+    /// that a follower does not wait for what cannot come.
     async fn read(&self, partition: Partition, from: Offset, bytes_max: usize) -> Result<Chunk, Error>;
 
     /// Offset after the last durable record.
     fn end(&self, partition: Partition) -> Offset;
 
-    /// Returns when the partition's end is beyond `offset`. Cancel-safe.
+    /// Returns when the partition's end is beyond `offset`, or when the log has failed. Cancel-safe.
     async fn wait_beyond(&self, partition: Partition, offset: Offset);
 
     /// The shape registered under a hash.

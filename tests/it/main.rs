@@ -1,4 +1,12 @@
-//! Integration tests: one binary, so that they are linked once.
+//! Integration tests, in one binary: each starts what it needs and leaves nothing behind.
 
+mod support;
+
+mod capture_crash;
+mod capture_epochs;
+mod capture_run;
 mod demo_data;
 mod layering;
+mod postgres_preflight;
+mod postgres_stream;
+mod postgres_values;

@@ -1,0 +1,187 @@
+//! Opens a session: looks the source over, and goes on in the epoch or opens the next.
+
+use std::collections::HashMap;
+
+use super::run::Context;
+use super::start::{Decision, Remembered, SlotNow, decide};
+use super::{Error, marks};
+use crate::event::{Epoch, Lsn, RelationName, SchemaHash};
+use crate::log::{Batch, EventLog};
+use crate::postgres::feed::PgFeed;
+use crate::postgres::preflight::{Severity, preflight};
+use crate::postgres::provision::{self, NewSlot};
+use crate::postgres::{assemble, catalog};
+use crate::source::Error as SourceError;
+
+/// A session in an epoch.
+pub(super) struct Session {
+    /// The epoch.
+    pub(super) epoch: Epoch,
+    /// Its slot.
+    pub(super) slot: String,
+    /// Its publication.
+    pub(super) publication: String,
+    /// Where its stream goes on.
+    pub(super) from: Lsn,
+    /// The tables to copy.
+    pub(super) tables: Vec<RelationName>,
+}
+
+/// An opened session, with the slot and its exported snapshot where it was just made.
+pub(super) struct Opened {
+    pub(super) session: Session,
+    pub(super) new_slot: Option<NewSlot>,
+}
+
+impl Session {
+    /// Connects and decides how to go on.
+    pub(super) async fn open(context: &Context) -> Result<Opened, Error> {
+        let config = &context.config;
+        let tables: Vec<RelationName> = config.tables.iter().map(|table| table.name.clone()).collect();
+        let remembered = remember(&*context.log)?;
+        let mut connection = context.server.connect().await?;
+        let findings = preflight(&mut connection, &config.tables, remembered.slot.as_deref()).await?;
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            findings.into_iter().partition(|finding| finding.severity == Severity::Error);
+        if !errors.is_empty() {
+            return Err(Error::NotReady(errors));
+        }
+        context.tell(|status| status.findings = warnings);
+        let identity = provision::identify(&context.server).await?;
+        let server = format!("{}\n{}", identity.system, identity.timeline);
+        let slot = match &remembered.slot {
+            Some(name) => provision::slot(&mut connection, name).await?,
+            None => None,
+        };
+        let slot = slot.map(|slot| SlotNow { confirmed: slot.confirmed, lost: slot.wal_status == "lost" });
+        let mut names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+        names.sort();
+        let publication = provision::publication_name(&config.prefix);
+        let decision = decide(&remembered, &server, &names, slot.as_ref());
+        let opened = match decision {
+            Decision::Resume { epoch, slot, from } => {
+                provision::publish(&mut connection, &publication, &tables).await?;
+                let session = Session { epoch, slot, publication, from, tables };
+                Opened { session, new_slot: None }
+            }
+            Decision::Open { epoch, reason } => {
+                for old in remembered.slot.iter().chain(&unused_slot(&*context.log)?) {
+                    provision::drop_slot(&mut connection, old).await?;
+                }
+                provision::publish(&mut connection, &publication, &tables).await?;
+                let slot = provision::slot_name(&config.prefix, epoch, rand::random());
+                context.set([(marks::OPENING.into(), Some(slot.clone().into_bytes()))]).await?;
+                let new_slot = provision::create_slot(&context.server, &slot).await?;
+                let from = new_slot.consistent;
+                let session = Session { epoch, slot, publication, from, tables };
+                record(&*context.log, &session, &server, &names).await?;
+                tracing::info!(epoch = epoch.0, slot = %session.slot, at = %from, "opened an epoch");
+                context.tell(|status| {
+                    status.epoch_reason = reason;
+                    status.caught_up = None;
+                    status.tables.clear();
+                });
+                Opened { session, new_slot: Some(new_slot) }
+            }
+        };
+        context.tell(|status| {
+            status.epoch = Some(opened.session.epoch);
+            status.slot = Some(opened.session.slot.clone());
+            status.durable = opened.session.from;
+        });
+        Ok(opened)
+    }
+
+    /// Opens the change feed where the log ends.
+    pub(super) async fn feed(&self, context: &Context) -> Result<PgFeed, Error> {
+        let start = assemble::Start {
+            epoch: self.epoch,
+            position: self.from,
+            position_mark: marks::CONFIRMED.into(),
+            shape_mark_prefix: marks::SHAPE.into(),
+            shapes: shapes(&*context.log)?,
+        };
+        Ok(PgFeed::open(&context.server, &self.slot, &self.publication, start).await?)
+    }
+
+    /// The shape of a table now; a table that is gone has none.
+    pub(super) async fn shape(
+        &self,
+        context: &Context,
+        table: &RelationName,
+    ) -> Result<Option<catalog::Table>, SourceError> {
+        let mut connection = context.server.connect().await?;
+        catalog::table(&mut connection, table).await
+    }
+}
+
+/// Reads what the log remembers.
+fn remember(log: &dyn EventLog) -> Result<Remembered, Error> {
+    let epoch = number(log, marks::EPOCH)?;
+    let confirmed = match text(log, marks::CONFIRMED)? {
+        Some(text) => Some(text.parse().map_err(|_| unreadable(marks::CONFIRMED))?),
+        None => None,
+    };
+    Ok(Remembered {
+        epoch: epoch.map(Epoch),
+        slot: text(log, marks::SLOT)?,
+        confirmed,
+        server: text(log, marks::SERVER)?,
+        tables: text(log, marks::TABLES)?.map(|text| text.lines().map(str::to_owned).collect()).unwrap_or_default(),
+        lost: text(log, marks::LOST)?,
+    })
+}
+
+/// The slot that a crash may have left between its making and the mark of its epoch.
+fn unused_slot(log: &dyn EventLog) -> Result<Option<String>, Error> {
+    text(log, marks::OPENING)
+}
+
+/// Records the new epoch, and takes the ledger of the old one's snapshot away, in one batch.
+async fn record(log: &dyn EventLog, session: &Session, server: &str, tables: &[String]) -> Result<(), Error> {
+    let mut batch = Batch::default();
+    for prefix in [marks::RANGE, marks::COPIED] {
+        for (name, _) in log.marks(prefix)? {
+            batch.marks.insert(name, None);
+        }
+    }
+    for gone in [marks::LOST, marks::OPENING, marks::SNAPSHOT_COMPLETE] {
+        batch.marks.insert(gone.into(), None);
+    }
+    for (name, value) in [
+        (marks::EPOCH, session.epoch.0.to_string()),
+        (marks::SLOT, session.slot.clone()),
+        (marks::SERVER, server.to_owned()),
+        (marks::TABLES, tables.join("\n")),
+        (marks::CONSISTENT, session.from.to_string()),
+        (marks::CONFIRMED, session.from.to_string()),
+    ] {
+        batch.marks.insert(name.into(), Some(value.into_bytes()));
+    }
+    log.append(batch).await?;
+    Ok(())
+}
+
+/// The latest shape of each relation.
+fn shapes(log: &dyn EventLog) -> Result<HashMap<RelationName, SchemaHash>, Error> {
+    let mut shapes = HashMap::new();
+    for (name, value) in log.marks(marks::SHAPE)? {
+        let hash = value.try_into().map(SchemaHash).map_err(|_| unreadable(&name))?;
+        let relation = log.relation(hash).ok_or_else(|| unreadable(&name))?;
+        shapes.insert(relation.name.clone(), hash);
+    }
+    Ok(shapes)
+}
+
+fn text(log: &dyn EventLog, name: &str) -> Result<Option<String>, Error> {
+    let value = log.mark(name)?;
+    value.map(|value| String::from_utf8(value).map_err(|_| unreadable(name))).transpose()
+}
+
+fn number(log: &dyn EventLog, name: &str) -> Result<Option<u32>, Error> {
+    text(log, name)?.map(|text| text.parse().map_err(|_| unreadable(name))).transpose()
+}
+
+fn unreadable(name: &str) -> Error {
+    Error::Mark { name: name.to_owned() }
+}

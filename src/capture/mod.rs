@@ -1,0 +1,24 @@
+//! Capture: a source's snapshot and its change stream, brought into the log with nothing between them lost.
+//!
+//! Read in this order: [`start`] decides between going on and a new epoch, [`plan`] which ranges to read (both pure);
+//! [`marks`] name what the log remembers, [`status`] what is told meanwhile; `stream` and `copy` move batches from the
+//! seams to the log; [`run()`] drives them, with heartbeat and watch over the slot in `watch`.
+//!
+//! Order of an epoch: preflight, publication, slot with exported snapshot, then stream and copy beside each other. Every
+//! step is a mark in the log, so that a process killed at any point goes on from there.
+
+mod copy;
+mod epoch;
+mod error;
+pub mod marks;
+pub mod plan;
+mod run;
+pub mod start;
+mod status;
+mod stream;
+mod watch;
+
+pub use error::Error;
+pub use run::{Config, run};
+pub use status::{CaptureStatus, Phase, TableProgress};
+pub use stream::{null_copy, null_stream};

@@ -1,0 +1,230 @@
+//! From Postgres's two wire forms to [`Value`]s: binary, as `COPY` sends it, and text, as `pgoutput` does.
+//!
+//! The same stored value must become the same [`Value`] either way, or a copied row and its streamed twin would differ.
+//! Types without a kind of their own travel as their canonical text in both forms: the copy asks the server for it.
+
+mod numeric;
+
+use crate::event::{Decimal, Float, Timestamp, Value};
+
+/// How the values of a type are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `smallint`.
+    Int2,
+    /// `integer`.
+    Int4,
+    /// `bigint`.
+    Int8,
+    /// `numeric`.
+    Numeric,
+    /// `real`.
+    Float4,
+    /// `double precision`.
+    Float8,
+    /// `boolean`.
+    Bool,
+    /// `text`, `varchar`, `char(n)`, `name`: the binary form is the text.
+    Text,
+    /// `uuid`.
+    Uuid,
+    /// `bytea`.
+    Bytea,
+    /// `timestamp`.
+    Timestamp,
+    /// `timestamptz`.
+    TimestampTz,
+    /// `json`.
+    Json,
+    /// `jsonb`.
+    Jsonb,
+    /// Everything else, as text.
+    Other,
+}
+
+/// A value does not read as its type says; the value itself is not told (I12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a value does not read as {0:?}")]
+pub struct Malformed(pub Kind);
+
+impl Kind {
+    /// The kind of a built-in type by its OID, which never changes; other types are `Other`.
+    pub fn of(oid: u32) -> Self {
+        match oid {
+            16 => Kind::Bool,
+            17 => Kind::Bytea,
+            20 => Kind::Int8,
+            21 => Kind::Int2,
+            23 => Kind::Int4,
+            19 | 25 | 1042 | 1043 => Kind::Text,
+            114 => Kind::Json,
+            700 => Kind::Float4,
+            701 => Kind::Float8,
+            1114 => Kind::Timestamp,
+            1184 => Kind::TimestampTz,
+            1700 => Kind::Numeric,
+            2950 => Kind::Uuid,
+            3802 => Kind::Jsonb,
+            _ => Kind::Other,
+        }
+    }
+
+    /// The kind of a built-in type by its name in the catalog; other names are `Other`.
+    pub fn named(type_name: &str) -> Self {
+        match type_name {
+            "bool" => Kind::Bool,
+            "bytea" => Kind::Bytea,
+            "int8" => Kind::Int8,
+            "int2" => Kind::Int2,
+            "int4" => Kind::Int4,
+            "name" | "text" | "bpchar" | "varchar" => Kind::Text,
+            "json" => Kind::Json,
+            "float4" => Kind::Float4,
+            "float8" => Kind::Float8,
+            "timestamp" => Kind::Timestamp,
+            "timestamptz" => Kind::TimestampTz,
+            "numeric" => Kind::Numeric,
+            "uuid" => Kind::Uuid,
+            "jsonb" => Kind::Jsonb,
+            _ => Kind::Other,
+        }
+    }
+
+    /// Reads the binary form.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are not a value of this kind.
+    pub fn from_binary(self, bytes: &[u8]) -> Result<Value, Malformed> {
+        let bad = Malformed(self);
+        Ok(match self {
+            Kind::Int2 => Value::Int(i16::from_be_bytes(bytes.try_into().map_err(|_| bad)?).into()),
+            Kind::Int4 => Value::Int(i32::from_be_bytes(bytes.try_into().map_err(|_| bad)?).into()),
+            Kind::Int8 => Value::Int(i64::from_be_bytes(bytes.try_into().map_err(|_| bad)?)),
+            Kind::Numeric => Value::Decimal(numeric::from_binary(bytes).ok_or(bad)?),
+            Kind::Float4 => float(f32::from_be_bytes(bytes.try_into().map_err(|_| bad)?).into()),
+            Kind::Float8 => float(f64::from_be_bytes(bytes.try_into().map_err(|_| bad)?)),
+            Kind::Bool => match bytes {
+                [0] => Value::Bool(false),
+                [1] => Value::Bool(true),
+                _ => return Err(bad),
+            },
+            Kind::Text | Kind::Other => text(bytes),
+            Kind::Uuid => Value::Uuid(uuid::Uuid::from_slice(bytes).map_err(|_| bad)?),
+            Kind::Bytea => Value::Bytes(bytes.into()),
+            Kind::Timestamp | Kind::TimestampTz => {
+                Value::Timestamp(Timestamp(i64::from_be_bytes(bytes.try_into().map_err(|_| bad)?)))
+            }
+            Kind::Json => json(bytes, bad)?,
+            Kind::Jsonb => match bytes.split_first() {
+                Some((1, document)) => json(document, bad)?,
+                _ => return Err(bad),
+            },
+        })
+    }
+
+    /// Reads the text form, under the settings that every connection of ours pins.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the text is not a value of this kind.
+    pub fn from_text(self, bytes: &[u8]) -> Result<Value, Malformed> {
+        let bad = Malformed(self);
+        if matches!(self, Kind::Text | Kind::Other) {
+            return Ok(text(bytes));
+        }
+        let written = std::str::from_utf8(bytes).map_err(|_| bad)?;
+        Ok(match self {
+            Kind::Int2 | Kind::Int4 | Kind::Int8 => Value::Int(written.parse().map_err(|_| bad)?),
+            Kind::Numeric => Value::Decimal(Decimal::parse(written).map_err(|_| bad)?),
+            Kind::Float4 => float(written.parse::<f32>().map_err(|_| bad)?.into()),
+            Kind::Float8 => float(written.parse().map_err(|_| bad)?),
+            Kind::Bool => match written {
+                "f" => Value::Bool(false),
+                "t" => Value::Bool(true),
+                _ => return Err(bad),
+            },
+            Kind::Uuid => Value::Uuid(uuid::Uuid::parse_str(written).map_err(|_| bad)?),
+            Kind::Bytea => Value::Bytes(hex(written).ok_or(bad)?.into()),
+            Kind::Timestamp | Kind::TimestampTz => Value::Timestamp(written.parse().map_err(|_| bad)?),
+            Kind::Json | Kind::Jsonb => Value::Json(written.into()),
+            Kind::Text | Kind::Other => text(bytes),
+        })
+    }
+}
+
+/// Reads the text form of a type by the type's name.
+///
+/// # Errors
+/// [`Malformed`] when the text is not a value of that type.
+pub fn decode_text(type_name: &str, text: &str) -> Result<Value, Malformed> {
+    Kind::named(type_name).from_text(text.as_bytes())
+}
+
+/// A float with one bit pattern for NaN: its sign and payload are lost in text, so they must not show in binary either.
+fn float(value: f64) -> Value {
+    Value::Float(Float(if value.is_nan() { f64::NAN } else { value }))
+}
+
+/// Text, or its bytes where a `SQL_ASCII` database holds what is no UTF-8: kept, because capture never refuses a row.
+pub(super) fn text(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Value::Text(text.into()),
+        Err(_) => Value::Bytes(bytes.into()),
+    }
+}
+
+/// A JSON document as the server prints it.
+fn json(bytes: &[u8], bad: Malformed) -> Result<Value, Malformed> {
+    std::str::from_utf8(bytes).map(|text| Value::Json(text.into())).map_err(|_| bad)
+}
+
+/// Reads `\x0a1b…`.
+fn hex(written: &str) -> Option<Vec<u8>> {
+    let digits = written.strip_prefix("\\x")?.as_bytes();
+    if digits.len() % 2 != 0 {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_give_one_value() {
+        let cases: [(Kind, &[u8], &str); 7] = [
+            (Kind::Int2, &[0xff, 0xfe], "-2"),
+            (Kind::Int8, &i64::MIN.to_be_bytes(), "-9223372036854775808"),
+            (Kind::Float4, &1.1f32.to_be_bytes(), "1.1"),
+            (Kind::Float8, &(-0.0f64).to_be_bytes(), "-0"),
+            (Kind::Float8, &f64::NAN.to_be_bytes(), "NaN"),
+            (Kind::Bytea, &[0, 255], "\\x00ff"),
+            (Kind::Jsonb, b"\x01{\"a\": 1.10}", "{\"a\": 1.10}"),
+        ];
+        for (kind, binary, written) in cases {
+            assert_eq!(kind.from_binary(binary), kind.from_text(written.as_bytes()), "{kind:?} {written}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_is_refused() {
+        let cases: [(Kind, &[u8]); 5] = [
+            (Kind::Int4, b"12a"),
+            (Kind::Bool, b"yes"),
+            (Kind::Bytea, b"\\x0"),
+            (Kind::Uuid, b"1"),
+            (Kind::Timestamp, b"yesterday"),
+        ];
+        for (kind, written) in cases {
+            assert_eq!(kind.from_text(written), Err(Malformed(kind)));
+            assert_eq!(Kind::Int4.from_binary(&[1]), Err(Malformed(Kind::Int4)));
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_utf8_is_kept_as_bytes() {
+        assert_eq!(Kind::Text.from_text(&[0xff]), Ok(Value::Bytes([0xff].into())));
+        assert_eq!(Kind::Text.from_binary(&[0xff]), Ok(Value::Bytes([0xff].into())));
+    }
+}

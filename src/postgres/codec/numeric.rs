@@ -1,0 +1,102 @@
+//! The binary form of `numeric`: groups of four decimal digits, printed as the server prints them.
+
+use crate::event::Decimal;
+
+/// Sign words of the wire form.
+const POSITIVE: u16 = 0x0000;
+/// See [`POSITIVE`].
+const NEGATIVE: u16 = 0x4000;
+/// See [`POSITIVE`].
+const NAN: u16 = 0xC000;
+/// See [`POSITIVE`].
+const INFINITY: u16 = 0xD000;
+/// See [`POSITIVE`].
+const NEG_INFINITY: u16 = 0xF000;
+
+/// Reads a `numeric`: count of digit groups, weight of the first, sign, scale, then the groups, all 16-bit.
+pub(super) fn from_binary(bytes: &[u8]) -> Option<Decimal> {
+    let word = |index: usize| Some(u16::from_be_bytes(bytes.get(index * 2..index * 2 + 2)?.try_into().ok()?));
+    let count = usize::from(word(0)?);
+    let weight = i32::from(word(1)?.cast_signed());
+    let scale = usize::from(word(3)?);
+    let sign = match word(2)? {
+        POSITIVE => "",
+        NEGATIVE => "-",
+        NAN => return Decimal::parse("NaN").ok(),
+        INFINITY => return Decimal::parse("Infinity").ok(),
+        NEG_INFINITY => return Decimal::parse("-Infinity").ok(),
+        _ => return None,
+    };
+    if bytes.len() != 8 + count * 2 {
+        return None;
+    }
+    // The group at decimal place `place` (0 holds the ones); groups not sent are zero.
+    let group = |place: i32| -> Option<u16> {
+        match usize::try_from(weight - place) {
+            Ok(index) if index < count => word(4 + index).filter(|group| *group < 10_000),
+            _ => Some(0),
+        }
+    };
+    let mut text = String::with_capacity(sign.len() + count * 4 + scale + 2);
+    text.push_str(sign);
+    if weight < 0 {
+        text.push('0');
+    } else {
+        text.push_str(&group(weight)?.to_string());
+        for place in (0..weight).rev() {
+            push_group(&mut text, group(place)?);
+        }
+    }
+    if scale > 0 {
+        text.push('.');
+        let whole = text.len();
+        let mut place = -1;
+        while text.len() < whole + scale {
+            push_group(&mut text, group(place)?);
+            place -= 1;
+        }
+        text.truncate(whole + scale);
+    }
+    Decimal::parse(&text).ok()
+}
+
+/// Appends a group as four digits.
+fn push_group(text: &mut String, group: u16) {
+    for unit in [1000, 100, 10, 1] {
+        text.push(char::from(b'0' + u8::try_from(group / unit % 10).unwrap_or(0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(words: &[u16]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    #[test]
+    fn digits_and_scale_are_printed_as_the_server_does() {
+        let cases: [(&[u16], &str); 9] = [
+            (&[0, 0, POSITIVE, 0], "0"),
+            (&[0, 0, POSITIVE, 3], "0.000"),
+            (&[1, 0, POSITIVE, 2, 1], "1.00"),
+            (&[2, 0, NEGATIVE, 2, 12, 5000], "-12.50"),
+            (&[1, 1, POSITIVE, 0, 1], "10000"),
+            (&[3, 1, POSITIVE, 4, 1, 2, 3], "10002.0003"),
+            (&[1, 0xffff, POSITIVE, 4, 1], "0.0001"),
+            (&[1, 0xfffe, POSITIVE, 8, 1], "0.00000001"),
+            (&[0, 0, NAN, 0], "NaN"),
+        ];
+        for (words, expected) in cases {
+            assert_eq!(from_binary(&wire(words)).expect("a numeric").as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn damaged_forms_are_refused() {
+        for words in [&[1u16, 0, POSITIVE, 0][..], &[1, 0, POSITIVE, 0, 10_000], &[0, 0, 0x1234, 0], &[0]] {
+            assert_eq!(from_binary(&wire(words)), None);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Binary `COPY`: the statement for a range, and the decoder of what it answers.
+//!
+//! The server sends a header, then for each row a count of fields and for each field a length and its bytes, cut into
+//! messages wherever it likes. The decoder keeps an unfinished row until the rest of it comes.
+
+use super::catalog::Shape;
+use super::codec::Kind;
+use super::connect::{quote, quote_name};
+use crate::event::{Cell, RelationName, Row};
+
+/// What every binary copy begins with.
+const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
+
+/// Which rows of a leaf to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places {
+    /// First block.
+    pub from: u32,
+    /// Block after the last; `None` reads to the end of what the snapshot sees.
+    pub to: Option<u32>,
+    /// Only rows written by transactions from this one on, in 32-bit transaction ids.
+    pub written_since: Option<u32>,
+}
+
+/// The statement that copies the columns of `shape` from rows of `leaf`.
+pub(super) fn statement(shape: &Shape, leaf: &RelationName, places: Places) -> String {
+    let columns: Vec<String> = shape
+        .relation
+        .columns
+        .iter()
+        .zip(&*shape.types)
+        .map(|(column, facts)| {
+            let name = quote(&column.name);
+            match facts.kind {
+                // A cast function of the type's own writes something else than its output does; `format` does not use it.
+                Kind::Other if facts.own_cast => {
+                    format!("case when {name} is distinct from null then format('%s', {name}) end")
+                }
+                Kind::Other => format!("{name}::text"),
+                _ => name,
+            }
+        })
+        .collect();
+    let mut condition = format!("ctid >= '({},0)'::tid", places.from);
+    if let Some(to) = places.to {
+        condition.push_str(&format!(" and ctid < '({to},0)'::tid"));
+    }
+    if let Some(xid) = places.written_since {
+        condition.push_str(&format!(" and age(xmin) <= age('{xid}'::xid)"));
+    }
+    let columns = columns.join(", ");
+    format!("copy (select {columns} from only {} where {condition}) to stdout (format binary)", quote_name(leaf))
+}
+
+/// The copy's bytes break its format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the binary copy breaks its format: {0}")]
+pub(super) struct Broken(&'static str);
+
+/// Reads rows out of a copy's messages.
+pub(super) struct Decoder {
+    kinds: Vec<Kind>,
+    /// Bytes of a row that has not come whole.
+    pending: Vec<u8>,
+    header: bool,
+    ended: bool,
+}
+
+impl Decoder {
+    /// A decoder for rows of this shape.
+    pub(super) fn new(shape: &Shape) -> Self {
+        let kinds = shape.types.iter().map(|facts| facts.kind).collect();
+        Self { kinds, pending: Vec::new(), header: false, ended: false }
+    }
+
+    /// Takes a message and gives every row that is now whole, with its size, to `row`.
+    pub(super) fn feed(&mut self, message: &[u8], mut row: impl FnMut(Row, usize)) -> Result<(), Broken> {
+        if self.pending.is_empty() {
+            let used = self.read(message, &mut row)?;
+            self.pending.extend_from_slice(&message[used..]);
+        } else {
+            let mut pending = std::mem::take(&mut self.pending);
+            pending.extend_from_slice(message);
+            let used = self.read(&pending, &mut row)?;
+            pending.drain(..used);
+            self.pending = pending;
+        }
+        Ok(())
+    }
+
+    /// Checks that the copy came to its end, and not just the connection.
+    pub(super) fn finish(&self) -> Result<(), Broken> {
+        if self.ended && self.pending.is_empty() { Ok(()) } else { Err(Broken("it was cut short")) }
+    }
+
+    /// Reads whole rows off the front and answers how many bytes they took.
+    fn read(&mut self, bytes: &[u8], row: &mut impl FnMut(Row, usize)) -> Result<usize, Broken> {
+        let mut at = 0;
+        if !self.header {
+            let Some(taken) = header(bytes)? else { return Ok(0) };
+            (self.header, at) = (true, taken);
+        }
+        while at < bytes.len() {
+            if self.ended {
+                return Err(Broken("bytes after its end"));
+            }
+            let Some(count) = bytes.get(at..at + 2) else { break };
+            let count = i16::from_be_bytes([count[0], count[1]]);
+            if count == -1 {
+                self.ended = true;
+                at += 2;
+                continue;
+            }
+            if usize::try_from(count) != Ok(self.kinds.len()) {
+                return Err(Broken("a row with another count of fields"));
+            }
+            let Some(length) = row_length(&bytes[at..], self.kinds.len())? else { break };
+            row(self.row(&bytes[at + 2..at + length])?, length);
+            at += length;
+        }
+        Ok(at)
+    }
+
+    /// Reads the fields of a row that is there whole.
+    fn row(&self, mut fields: &[u8]) -> Result<Row, Broken> {
+        let mut cells = Vec::with_capacity(self.kinds.len());
+        for kind in &self.kinds {
+            let (length, rest) = fields.split_at(4);
+            let length = i32::from_be_bytes([length[0], length[1], length[2], length[3]]);
+            let Ok(length) = usize::try_from(length) else {
+                cells.push(Cell::Value(crate::event::Value::Null));
+                fields = rest;
+                continue;
+            };
+            let (field, rest) = rest.split_at(length);
+            cells.push(Cell::Value(kind.from_binary(field).map_err(|_| Broken("a field not of its type"))?));
+            fields = rest;
+        }
+        Ok(Row(cells))
+    }
+}
+
+/// Length of the header, once all of it is there.
+fn header(bytes: &[u8]) -> Result<Option<usize>, Broken> {
+    let known = bytes.len().min(SIGNATURE.len());
+    if bytes[..known] != SIGNATURE[..known] {
+        return Err(Broken("it does not begin as one"));
+    }
+    let Some(extension) = bytes.get(15..19) else { return Ok(None) };
+    let extension = u32::from_be_bytes([extension[0], extension[1], extension[2], extension[3]]);
+    let length = 19 + extension as usize;
+    Ok((bytes.len() >= length).then_some(length))
+}
+
+/// Length of the row at the front with its count, once all of it is there.
+fn row_length(bytes: &[u8], fields: usize) -> Result<Option<usize>, Broken> {
+    let mut at = 2;
+    for _ in 0..fields {
+        let Some(length) = bytes.get(at..at + 4) else { return Ok(None) };
+        let length = i32::from_be_bytes([length[0], length[1], length[2], length[3]]);
+        at += 4;
+        match usize::try_from(length) {
+            Ok(length) => at += length,
+            Err(_) if length == -1 => {}
+            Err(_) => return Err(Broken("a field of negative length")),
+        }
+    }
+    Ok((bytes.len() >= at).then_some(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Value;
+
+    fn decoder() -> Decoder {
+        Decoder { kinds: vec![Kind::Int4, Kind::Text], pending: Vec::new(), header: false, ended: false }
+    }
+
+    fn bytes() -> Vec<u8> {
+        let mut bytes = SIGNATURE.to_vec();
+        bytes.extend_from_slice(&[0; 8]);
+        for (number, text) in [(1, Some("one")), (2, None)] {
+            bytes.extend_from_slice(&2i16.to_be_bytes());
+            bytes.extend_from_slice(&4i32.to_be_bytes());
+            bytes.extend_from_slice(&i32::to_be_bytes(number));
+            match text {
+                Some(text) => {
+                    bytes.extend_from_slice(&i32::try_from(text.len()).expect("short").to_be_bytes());
+                    bytes.extend_from_slice(text.as_bytes());
+                }
+                None => bytes.extend_from_slice(&(-1i32).to_be_bytes()),
+            }
+        }
+        bytes.extend_from_slice(&(-1i16).to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn rows_read_however_the_messages_are_cut() {
+        let expected: Vec<Row> = vec![
+            [Value::Int(1), Value::text("one")].into_iter().collect(),
+            [Value::Int(2), Value::Null].into_iter().collect(),
+        ];
+        for size in 1..bytes().len() {
+            let mut decoder = decoder();
+            let mut rows = Vec::new();
+            for message in bytes().chunks(size) {
+                decoder.feed(message, |row, _| rows.push(row)).expect("a copy");
+            }
+            decoder.finish().expect("an end");
+            assert_eq!(rows, expected, "messages of {size} bytes");
+        }
+    }
+
+    #[test]
+    fn a_copy_cut_short_is_no_copy() {
+        for length in 0..bytes().len() - 1 {
+            let mut decoder = decoder();
+            let fed = decoder.feed(&bytes()[..length], |_, _| {});
+            assert!(fed.is_err() || decoder.finish().is_err(), "{length} bytes");
+        }
+        let mut decoder = decoder();
+        let longer = [bytes(), vec![0]].concat();
+        assert!(decoder.feed(&longer, |_, _| {}).is_err());
+    }
+}

@@ -1,0 +1,31 @@
+//! The Postgres edge: everything that names `sqlx`, the replication protocol or a system catalog.
+//!
+//! Read in this order: [`connect`] opens sessions with pinned settings, [`catalog`] reads what a table is, [`codec`] reads
+//! values in both wire forms, [`preflight`] says what is missing, [`provision`] makes and removes publication and slot,
+//! [`snapshot`] copies by ranges ([`copy`]), and [`feed`] follows the stream: [`pgoutput`] reads messages and
+//! [`assemble`] makes transactions of them.
+
+pub mod connect;
+mod error;
+
+pub mod catalog;
+pub mod codec;
+
+pub mod preflight;
+pub mod provision;
+
+mod copy;
+pub mod snapshot;
+
+pub mod assemble;
+pub mod feed;
+pub mod pgoutput;
+
+pub mod live;
+pub mod target;
+
+pub use codec::decode_text;
+pub use connect::Server;
+pub(crate) use connect::quote;
+/// A session with a Postgres server, for those who hold one without naming its driver.
+pub use sqlx::PgConnection as Connection;

@@ -1,0 +1,107 @@
+//! Postgres as a target: rows, unit versions and ownership in one transaction, so that each write takes effect once.
+//!
+//! A batch is written in one transaction. It is first tried as a whole; when a constraint refuses it, it is rolled back to a
+//! savepoint and tried unit by unit, so that one unit that cannot be written does not hold up the others (I6).
+//!
+//! The record of what a unit owns lives in the target (`rehome.units`), and the difference to be written is taken from
+//! there, not from local state: local state can be lost, or be older than the target after a crash, without harm (I1).
+
+mod ownership;
+mod plan;
+mod provision;
+mod read;
+mod sql;
+mod text;
+mod write;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::postgres::PgPool;
+
+use crate::event::{DigestKey, Digester};
+use crate::target::{Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite};
+
+pub use provision::{Provisioned, Removed, provision, unprovision, verify};
+
+/// Rows of one unit record: unit, version, packed ownership.
+type UnitRecord = (String, Vec<u8>, Vec<u8>);
+
+/// A Postgres database that expected rows are written to.
+#[derive(Debug)]
+pub struct PostgresTarget {
+    pool: PgPool,
+    migration: String,
+    tables: Arc<[TableShape]>,
+    digesters: Vec<Digester>,
+    foreign_scope: ForeignScope,
+}
+
+impl PostgresTarget {
+    /// A target that writes the tables of one migration; `tables` has parents before children.
+    ///
+    /// The pool's connections must have rehome's session settings pinned.
+    pub fn new(
+        pool: PgPool,
+        migration: &str,
+        tables: Arc<[TableShape]>,
+        digest_key: &DigestKey,
+        foreign_scope: ForeignScope,
+    ) -> Self {
+        let digesters = plan::digesters(&tables, digest_key);
+        Self { pool, migration: migration.to_owned(), tables, digesters, foreign_scope }
+    }
+}
+
+#[async_trait]
+impl Target for PostgresTarget {
+    async fn apply(&self, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
+        write::apply(self, batch).await
+    }
+
+    async fn read(&self, keys: &[TargetKey]) -> Result<Vec<Option<TargetRow>>, Error> {
+        let mut connection = self.pool.acquire().await.map_err(|source| classify("open a connection", source))?;
+        read::rows(&mut connection, &self.tables, keys).await
+    }
+
+    async fn owned(&self, unit: &str) -> Result<Vec<TargetKey>, Error> {
+        let query = "SELECT owned FROM rehome.units WHERE migration = $1 AND unit = $2";
+        let found: Option<(Vec<u8>,)> = sqlx::query_as(query)
+            .bind(&self.migration)
+            .bind(unit)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|source| classify("read what a unit owns", source))?;
+        let Some((bytes,)) = found else { return Ok(Vec::new()) };
+        let owned = ownership::Owned::unpack(&bytes, &self.tables).ok_or_else(damaged)?;
+        Ok(owned.rows.into_keys().collect())
+    }
+}
+
+/// A record of `rehome.units` that does not read back.
+fn damaged() -> Error {
+    Error::Refused {
+        action: "read what a unit owns",
+        code: "rehome".to_owned(),
+        message: "a record of rehome.units does not read back; it was changed by something else than rehome".to_owned(),
+    }
+}
+
+/// Sorts a driver's error into one that may pass and one that stays; the server's DETAIL and CONTEXT are left out (I12).
+fn classify(action: &'static str, error: sqlx::Error) -> Error {
+    match error {
+        sqlx::Error::Database(server) => {
+            let code = server.code().map(|code| code.into_owned()).unwrap_or_default();
+            // Connection exceptions, resources short, operator intervention, serialization and deadlock: worth repeating.
+            let passing =
+                ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "40001" || code == "40P01";
+            let message = server.message().to_owned();
+            if passing {
+                Error::Unreachable { action, source: format!("{code} {message}").into() }
+            } else {
+                Error::Refused { action, code, message }
+            }
+        }
+        other => Error::Unreachable { action, source: Box::new(other) },
+    }
+}

@@ -1,0 +1,126 @@
+//! Creates and removes what rehome needs at the target.
+
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::target::{Error, TableShape};
+
+use super::{classify, sql};
+
+/// What [`provision`] found and made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provisioned {
+    /// Tables that were created.
+    pub created: Vec<String>,
+    /// Tables that were there already and have the columns expected.
+    pub present: Vec<String>,
+}
+
+/// What [`unprovision`] removed and left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// Unit records removed.
+    pub records: u64,
+    /// Whether rehome's schema was dropped, because no other migration uses it.
+    pub schema_dropped: bool,
+    /// Target tables, which stay.
+    pub left: Vec<String>,
+}
+
+/// rehome's own schema at the target: per unit, its version and what it owns.
+const OWN_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS rehome; \
+    CREATE TABLE IF NOT EXISTS rehome.units (migration text NOT NULL, unit text NOT NULL, version bytea NOT NULL, \
+      owned bytea NOT NULL, PRIMARY KEY (migration, unit));";
+
+/// Creates rehome's schema, and the target tables from their definition when none of them is there.
+///
+/// # Errors
+/// [`Error::Refused`] when some of the tables are there and others not, or when one lacks a column: the definition is then
+/// applied by a person, who knows why.
+pub async fn provision(pool: &PgPool, definition: &str, tables: &[TableShape]) -> Result<Provisioned, Error> {
+    sqlx::raw_sql(OWN_SCHEMA).execute(pool).await.map_err(|source| classify("create rehome's schema", source))?;
+    let mut present = Vec::new();
+    let mut missing = Vec::new();
+    for shape in tables {
+        if columns_of(pool, shape).await?.is_empty() { missing.push(shape) } else { present.push(shape) }
+    }
+    let names = |shapes: &[&TableShape]| shapes.iter().map(|shape| shape.name.to_string()).collect::<Vec<_>>();
+    let created = names(&missing);
+    if !missing.is_empty() && !present.is_empty() {
+        let message = format!(
+            "{} exist already but {} do not; create the missing ones from target.sql or drop the others",
+            names(&present).join(", "),
+            created.join(", ")
+        );
+        return Err(Error::Refused { action: "create the target tables", code: "rehome".to_owned(), message });
+    }
+    if !missing.is_empty() {
+        let mut transaction = pool.begin().await.map_err(|source| classify("begin a transaction", source))?;
+        // The definition names its tables as their owner does; every session of ours looks into no schema by itself.
+        let script =
+            sqlx::raw_sql(AssertSqlSafe(format!("SET LOCAL search_path TO public, pg_catalog;\n{definition}")));
+        script.execute(&mut *transaction).await.map_err(|source| classify("create the target tables", source))?;
+        transaction.commit().await.map_err(|source| classify("create the target tables", source))?;
+    }
+    verify(pool, tables).await?;
+    Ok(Provisioned { created, present: names(&present) })
+}
+
+/// Checks that every target table is there with the columns and types that the definition states.
+///
+/// # Errors
+/// [`Error::Refused`] naming the first table and column that is not as it should be.
+pub async fn verify(pool: &PgPool, tables: &[TableShape]) -> Result<(), Error> {
+    for shape in tables {
+        let live = columns_of(pool, shape).await?;
+        for column in &shape.columns {
+            let found = live.iter().find(|(name, _)| **name == *column.name);
+            let problem = match found {
+                None => "is not there".to_owned(),
+                Some((_, type_name)) if **type_name != *column.type_name => {
+                    format!("has type {type_name}, the definition says {}", column.type_name)
+                }
+                Some(_) => continue,
+            };
+            let message = format!(
+                "column {} of {} {problem}; apply target.sql or correct it",
+                column.name,
+                sql::table_name(shape)
+            );
+            return Err(Error::Refused { action: "use the target tables", code: "rehome".to_owned(), message });
+        }
+    }
+    Ok(())
+}
+
+/// Column names and type names of a live table; empty when there is no such table.
+async fn columns_of(pool: &PgPool, shape: &TableShape) -> Result<Vec<(String, String)>, Error> {
+    let query = "SELECT a.attname::text, t.typname::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+        JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped";
+    let rows = sqlx::query_as(query).bind(&*shape.schema).bind(&*shape.name).fetch_all(pool).await;
+    rows.map_err(|source| classify("read the target's catalog", source))
+}
+
+/// Removes a migration's unit records, and rehome's schema when it holds no others; target tables stay.
+pub async fn unprovision(pool: &PgPool, migration: &str, tables: &[TableShape]) -> Result<Removed, Error> {
+    let there: Option<(Option<String>,)> = sqlx::query_as("SELECT to_regclass('rehome.units')::text")
+        .fetch_optional(pool)
+        .await
+        .map_err(|source| classify("look for rehome's schema", source))?;
+    let left = tables.iter().map(|shape| shape.name.to_string()).collect();
+    if !matches!(there, Some((Some(_),))) {
+        return Ok(Removed { records: 0, schema_dropped: false, left });
+    }
+    let removed = sqlx::query("DELETE FROM rehome.units WHERE migration = $1").bind(migration).execute(pool).await;
+    let records = removed.map_err(|source| classify("remove unit records", source))?.rows_affected();
+    let others: (bool,) = sqlx::query_as("SELECT EXISTS (SELECT 1 FROM rehome.units)")
+        .fetch_one(pool)
+        .await
+        .map_err(|source| classify("look for other migrations", source))?;
+    if !others.0 {
+        // No CASCADE: something of someone else's in the schema makes this fail, and stay.
+        let drop = "DROP TABLE rehome.units; DROP SCHEMA rehome;";
+        sqlx::raw_sql(drop).execute(pool).await.map_err(|source| classify("drop rehome's schema", source))?;
+    }
+    Ok(Removed { records, schema_dropped: !others.0, left })
+}

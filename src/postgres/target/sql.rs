@@ -1,0 +1,105 @@
+//! The statements of the target, built from the shapes of its tables; every identifier quoted by one function.
+
+use crate::postgres::quote;
+use crate::target::TableShape;
+
+/// `schema.table`, quoted.
+pub fn table_name(shape: &TableShape) -> String {
+    format!("{}.{}", quote(&shape.schema), quote(&shape.name))
+}
+
+fn list(columns: impl Iterator<Item = String>) -> String {
+    columns.collect::<Vec<_>>().join(", ")
+}
+
+/// `unnest($1::text[], …) AS x(c0, …)`: a set of rows sent as one array of texts per column.
+fn rows_argument(count: usize) -> String {
+    let arrays = list((1..=count).map(|index| format!("${index}::text[]")));
+    let names = list((0..count).map(|index| format!("c{index}")));
+    format!("unnest({arrays}) WITH ORDINALITY AS x({names}, ord)")
+}
+
+fn typed(shape: &TableShape, column: usize, argument: usize) -> String {
+    format!("x.c{argument}::{}", quote(&shape.columns[column].type_name))
+}
+
+/// Inserts rows that must not exist yet; arguments: one text array for each column.
+pub fn insert(shape: &TableShape) -> String {
+    let columns = list(shape.columns.iter().map(|column| quote(&column.name)));
+    let values = list((0..shape.columns.len()).map(|index| typed(shape, index, index)));
+    let source = rows_argument(shape.columns.len());
+    format!("INSERT INTO {} ({columns}) SELECT {values} FROM {source}", table_name(shape))
+}
+
+/// Writes rows that are ours whether they are still there or not; arguments as for [`insert`].
+pub fn upsert(shape: &TableShape) -> String {
+    let key = list(shape.key.iter().map(|&index| quote(&shape.columns[index].name)));
+    let others = (0..shape.columns.len()).filter(|index| !shape.key.contains(index));
+    let set = list(others.map(|index| {
+        let name = quote(&shape.columns[index].name);
+        format!("{name} = EXCLUDED.{name}")
+    }));
+    let action = if set.is_empty() { "DO NOTHING".to_owned() } else { format!("DO UPDATE SET {set}") };
+    format!("{} ON CONFLICT ({key}) {action}", insert(shape))
+}
+
+fn join_on_key(shape: &TableShape) -> String {
+    let conditions = shape.key.iter().enumerate().map(|(argument, &index)| {
+        format!("t.{} = {}", quote(&shape.columns[index].name), typed(shape, index, argument))
+    });
+    conditions.collect::<Vec<_>>().join(" AND ")
+}
+
+/// Deletes rows by key; arguments: one text array for each key column.
+pub fn delete(shape: &TableShape) -> String {
+    let source = rows_argument(shape.key.len());
+    format!("DELETE FROM {} AS t USING {source} WHERE {}", table_name(shape), join_on_key(shape))
+}
+
+/// Reads rows by key as texts, with the number (from 1) of the key that found each; arguments as for [`delete`].
+pub fn select(shape: &TableShape) -> String {
+    let columns = list(shape.columns.iter().map(|column| format!("t.{}::text", quote(&column.name))));
+    let source = rows_argument(shape.key.len());
+    format!("SELECT x.ord, {columns} FROM {} AS t JOIN {source} ON {}", table_name(shape), join_on_key(shape))
+}
+
+/// A foreign key of the live database that refers to a target table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Schema of the referring table.
+    pub schema: String,
+    /// Referring table.
+    pub table: String,
+    /// Referring columns.
+    pub columns: Vec<String>,
+    /// Columns of the target table referred to, in the same order.
+    pub parent_columns: Vec<String>,
+}
+
+/// Lists foreign keys that refer to a table; arguments: schema, table.
+pub const REFERENCES: &str = "SELECT n.nspname::text, c.relname::text, \
+    (SELECT array_agg(a.attname::text ORDER BY k.ord) FROM unnest(f.conkey) WITH ORDINALITY k(num, ord) \
+      JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.num), \
+    (SELECT array_agg(a.attname::text ORDER BY k.ord) FROM unnest(f.confkey) WITH ORDINALITY k(num, ord) \
+      JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.num) \
+  FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+  JOIN pg_class p ON p.oid = f.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace \
+  WHERE f.contype = 'f' AND f.conparentid = 0 AND pn.nspname = $1 AND p.relname = $2";
+
+/// Reads the rows of a referring table that refer to any of the parent's keys; `child_key` names the columns to return as
+/// text. Arguments as for [`delete`] of the parent. `None` when the reference is not to the parent's key.
+pub fn referring(parent: &TableShape, reference: &Reference, child_key: &[String]) -> Option<String> {
+    let mut conditions = Vec::new();
+    for (column, parent_column) in reference.columns.iter().zip(&reference.parent_columns) {
+        let place = parent.key.iter().position(|&index| *parent.columns[index].name == **parent_column)?;
+        conditions.push(format!("t.{} = {}", quote(column), typed(parent, parent.key[place], place)));
+    }
+    let returned = if child_key.is_empty() {
+        "x.ord".to_owned()
+    } else {
+        format!("x.ord, {}", list(child_key.iter().map(|column| format!("t.{}::text", quote(column)))))
+    };
+    let child = format!("{}.{}", quote(&reference.schema), quote(&reference.table));
+    let source = rows_argument(parent.key.len());
+    Some(format!("SELECT {returned} FROM {child} AS t JOIN {source} ON {}", conditions.join(" AND ")))
+}

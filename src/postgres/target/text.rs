@@ -1,0 +1,67 @@
+//! Values as the text that Postgres reads back into the same value.
+
+use std::fmt::Write as _;
+
+use crate::event::{Float, Value};
+
+/// The input text of a value for a column of its type; `None` for NULL.
+///
+/// # Errors
+/// The name of the kind when a Postgres column cannot hold it (a DynamoDB list, map or set).
+pub fn input_text(value: &Value) -> Result<Option<String>, &'static str> {
+    Ok(Some(match value {
+        Value::Null => return Ok(None),
+        Value::Bool(flag) => if *flag { "t" } else { "f" }.to_owned(),
+        Value::Int(number) => number.to_string(),
+        Value::Decimal(number) => number.as_str().to_owned(),
+        Value::Float(number) => float_text(*number),
+        Value::Text(text) | Value::Json(text) => text.to_string(),
+        Value::Bytes(bytes) => bytes_text(bytes),
+        Value::Timestamp(timestamp) => timestamp.to_string(),
+        Value::Uuid(uuid) => uuid.to_string(),
+        Value::List(_) => return Err("list"),
+        Value::Map(_) => return Err("map"),
+        Value::TextSet(_) | Value::NumberSet(_) | Value::BytesSet(_) => return Err("set"),
+    }))
+}
+
+/// The shortest text that reads back as the same double.
+fn float_text(Float(number): Float) -> String {
+    if number.is_nan() {
+        "NaN".to_owned()
+    } else if number.is_infinite() {
+        if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned()
+    } else {
+        format!("{number:e}")
+    }
+}
+
+fn bytes_text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 + bytes.len() * 2);
+    text.push_str("\\x");
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Timestamp;
+
+    #[test]
+    fn values_become_input_text() {
+        for (value, text) in [
+            (Value::Int(i64::MIN), Some("-9223372036854775808")),
+            (Value::Float(Float(-0.0)), Some("-0e0")),
+            (Value::Float(Float(f64::NAN)), Some("NaN")),
+            (Value::Bytes(Box::from([0u8, 255])), Some("\\x00ff")),
+            (Value::Timestamp(Timestamp::INFINITY), Some("infinity")),
+            (Value::Null, None),
+        ] {
+            assert_eq!(input_text(&value).expect("a value of Postgres").as_deref(), text);
+        }
+        assert_eq!(input_text(&Value::List(Vec::new())), Err("list"));
+    }
+}

@@ -1,0 +1,338 @@
+//! Writes a batch of units in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use crate::event::Value;
+use crate::target::{Error, ForeignScope, TableShape, TargetKey, TargetRow, TargetTable, UnitOutcome, UnitWrite};
+
+use super::ownership::{Owned, version_bytes};
+use super::plan::{Plan, plan};
+use super::sql::Reference;
+use super::{PostgresTarget, UnitRecord, classify, damaged, read, sql};
+
+/// A unit on its way into the transaction.
+struct Candidate<'a> {
+    place: usize,
+    write: &'a UnitWrite,
+    plan: Plan<'a>,
+    before: Owned,
+    foreign: u64,
+    matched_foreign: u64,
+}
+
+/// Why a set of units could not be written together.
+enum Refusal {
+    /// A unit's own data or someone else's rows stand in the way.
+    Unit { reason: &'static str, detail: String },
+    /// The target itself failed.
+    Target(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Target(error)
+    }
+}
+
+/// Writes a batch; see the contract on [`Target::apply`](crate::target::Target::apply).
+pub async fn apply(target: &PostgresTarget, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
+    let mut transaction = target.pool.begin().await.map_err(|source| classify("begin a transaction", source))?;
+    let records = load_records(target, &mut transaction, batch).await?;
+    let mut outcomes: Vec<Option<UnitOutcome>> = vec![None; batch.len()];
+    let mut candidates = Vec::new();
+    for (place, write) in batch.iter().enumerate() {
+        let record = records.get(&*write.unit);
+        if record.is_some_and(|(version, _)| *version >= version_bytes(write.version)) {
+            outcomes[place] = Some(UnitOutcome::Superseded);
+            continue;
+        }
+        let owned = match record {
+            Some((_, packed)) => Owned::unpack(packed, &target.tables).ok_or_else(damaged)?,
+            None => Owned::default(),
+        };
+        match plan(write, &owned, &target.tables, &target.digesters) {
+            Ok(plan) => {
+                candidates.push(Candidate { place, write, plan, before: owned, foreign: 0, matched_foreign: 0 })
+            }
+            Err(table) => {
+                let detail = format!("two rows of the unit have one key in {}", target.tables[table].name);
+                outcomes[place] = Some(UnitOutcome::Parked { reason: "key_collision".into(), detail: detail.into() });
+            }
+        }
+    }
+    set_foreign_aside(target, &mut transaction, &mut candidates, &mut outcomes).await?;
+    write_candidates(target, &mut transaction, &candidates, &mut outcomes).await?;
+    transaction.commit().await.map_err(|source| classify("commit a batch of units", source))?;
+    Ok(outcomes.into_iter().map(|outcome| outcome.expect("every unit of the batch has been judged")).collect())
+}
+
+/// Reads and locks the records of a batch's units, in order of unit so that two batches cannot deadlock.
+async fn load_records(
+    target: &PostgresTarget,
+    connection: &mut PgConnection,
+    batch: &[UnitWrite],
+) -> Result<HashMap<String, (Vec<u8>, Vec<u8>)>, Error> {
+    let query = "SELECT unit, version, owned FROM rehome.units WHERE migration = $1 AND unit = ANY($2) ORDER BY unit FOR UPDATE";
+    let units: Vec<String> = batch.iter().map(|write| write.unit.to_string()).collect();
+    let rows: Vec<UnitRecord> = sqlx::query_as(query)
+        .bind(&target.migration)
+        .bind(units)
+        .fetch_all(connection)
+        .await
+        .map_err(|source| classify("read unit versions", source))?;
+    Ok(rows.into_iter().map(|(unit, version, owned)| (unit, (version, owned))).collect())
+}
+
+/// Finds rows of someone else where new rows of ours should go, and leaves them, or their whole unit, alone.
+async fn set_foreign_aside(
+    target: &PostgresTarget,
+    connection: &mut PgConnection,
+    candidates: &mut Vec<Candidate<'_>>,
+    outcomes: &mut [Option<UnitOutcome>],
+) -> Result<(), Error> {
+    let keys: Vec<TargetKey> = candidates
+        .iter()
+        .flat_map(|candidate| &candidate.plan.inserts)
+        .map(|row| target.tables[usize::from(row.table.0)].key_of(row))
+        .collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut present = read::rows(connection, &target.tables, &keys).await?.into_iter();
+    for candidate in candidates.iter_mut() {
+        let tables = &target.tables;
+        let (foreign, matched) = (&mut candidate.foreign, &mut candidate.matched_foreign);
+        let owned = &mut candidate.plan.owned;
+        candidate.plan.inserts.retain(|row| match present.next().flatten() {
+            None => true,
+            Some(there) => {
+                *(if same_row(row, &there) { &mut *matched } else { &mut *foreign }) += 1;
+                owned.remove(&tables[usize::from(row.table.0)].key_of(row));
+                false
+            }
+        });
+    }
+    if target.foreign_scope == ForeignScope::Unit {
+        candidates.retain(|candidate| {
+            let (foreign, matched) = (candidate.foreign, candidate.matched_foreign);
+            if foreign + matched == 0 {
+                return true;
+            }
+            let all_match = foreign == 0 && matched == candidate.write.rows.len() as u64;
+            let reason = if all_match { "matched_foreign" } else { "foreign" };
+            let detail = format!(
+                "{foreign} rows of someone else differ from ours, {matched} equal ours; the unit is left as it is"
+            );
+            outcomes[candidate.place] = Some(UnitOutcome::Parked { reason: reason.into(), detail: detail.into() });
+            false
+        });
+    }
+    Ok(())
+}
+
+fn same_row(ours: &TargetRow, theirs: &TargetRow) -> bool {
+    ours.values.iter().zip(&theirs.values).all(|(ours, theirs)| ours.normalised() == theirs.normalised())
+}
+
+/// Tries all candidates together, and one by one when that is refused.
+async fn write_candidates(
+    target: &PostgresTarget,
+    connection: &mut PgConnection,
+    candidates: &[Candidate<'_>],
+    outcomes: &mut [Option<UnitOutcome>],
+) -> Result<(), Error> {
+    let all: Vec<&Candidate<'_>> = candidates.iter().collect();
+    match write_together(target, connection, &all).await {
+        Ok(()) => {
+            for candidate in candidates {
+                outcomes[candidate.place] = Some(written(candidate));
+            }
+            return Ok(());
+        }
+        Err(Refusal::Target(error)) => return Err(error),
+        Err(Refusal::Unit { .. }) => {}
+    }
+    for candidate in candidates {
+        outcomes[candidate.place] = Some(match write_together(target, connection, &[candidate]).await {
+            Ok(()) => written(candidate),
+            Err(Refusal::Unit { reason, detail }) => {
+                UnitOutcome::Parked { reason: reason.into(), detail: detail.into() }
+            }
+            Err(Refusal::Target(error)) => return Err(error),
+        });
+    }
+    Ok(())
+}
+
+fn written(candidate: &Candidate<'_>) -> UnitOutcome {
+    UnitOutcome::Written {
+        upserted: (candidate.plan.inserts.len() + candidate.plan.updates.len()) as u64,
+        unchanged: candidate.plan.unchanged,
+        deleted: candidate.plan.deletes.len() as u64,
+        foreign: candidate.foreign,
+        matched_foreign: candidate.matched_foreign,
+    }
+}
+
+/// Writes a set of units under a savepoint: deletes children first, then rows parents first, then the units' records.
+async fn write_together(
+    target: &PostgresTarget,
+    connection: &mut PgConnection,
+    candidates: &[&Candidate<'_>],
+) -> Result<(), Refusal> {
+    let mut savepoint = connection.begin().await.map_err(|source| classify("set a savepoint", source))?;
+    delete_rows(target, &mut savepoint, candidates).await?;
+    for (index, shape) in target.tables.iter().enumerate() {
+        let updates = rows_of(candidates, index, |plan| &plan.updates);
+        execute(&mut savepoint, shape, sql::upsert(shape), shape.columns.len(), &updates).await?;
+        let inserts = rows_of(candidates, index, |plan| &plan.inserts);
+        execute(&mut savepoint, shape, sql::insert(shape), shape.columns.len(), &inserts).await?;
+    }
+    store_records(target, &mut savepoint, candidates).await?;
+    savepoint.commit().await.map_err(|source| refuse("release a savepoint", source))
+}
+
+fn rows_of<'a>(
+    candidates: &'a [&Candidate<'a>],
+    table: usize,
+    pick: impl for<'p> Fn(&'p Plan<'a>) -> &'p Vec<&'a TargetRow>,
+) -> Vec<&'a [Value]> {
+    let rows = candidates.iter().flat_map(|candidate| pick(&candidate.plan));
+    rows.filter(|row| usize::from(row.table.0) == table).map(|row| row.values.as_slice()).collect()
+}
+
+/// Runs one statement over a set of rows, sent as one text array for each column.
+async fn execute(
+    connection: &mut PgConnection,
+    shape: &TableShape,
+    statement: String,
+    width: usize,
+    rows: &[&[Value]],
+) -> Result<(), Refusal> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let arrays = read::arrays(width, rows.iter().copied()).map_err(|kind| read::unsuitable(shape, kind))?;
+    let mut query = sqlx::query(AssertSqlSafe(statement));
+    for array in arrays {
+        query = query.bind(array);
+    }
+    query.execute(connection).await.map(drop).map_err(|source| refuse("write target rows", source))
+}
+
+/// Deletes what units no longer have, children before parents, unless that would reach into rows that are not theirs.
+async fn delete_rows(
+    target: &PostgresTarget,
+    connection: &mut PgConnection,
+    candidates: &[&Candidate<'_>],
+) -> Result<(), Refusal> {
+    let deletes: Vec<&TargetKey> = candidates.iter().flat_map(|candidate| &candidate.plan.deletes).collect();
+    let kept: BTreeSet<&TargetKey> = candidates.iter().flat_map(|candidate| candidate.plan.owned.keys()).collect();
+    for (index, shape) in target.tables.iter().enumerate().rev() {
+        let keys: Vec<&[Value]> =
+            deletes.iter().filter(|key| usize::from(key.table.0) == index).map(|key| key.values.as_slice()).collect();
+        if keys.is_empty() {
+            continue;
+        }
+        refuse_foreign_children(target, connection, shape, &keys, &kept).await?;
+        execute(connection, shape, sql::delete(shape), shape.key.len(), &keys).await?;
+    }
+    Ok(())
+}
+
+/// Refuses a delete when rows that do not belong to these units refer to the rows to be deleted.
+async fn refuse_foreign_children(
+    target: &PostgresTarget,
+    connection: &mut PgConnection,
+    shape: &TableShape,
+    keys: &[&[Value]],
+    kept: &BTreeSet<&TargetKey>,
+) -> Result<(), Refusal> {
+    let references: Vec<(String, String, Vec<String>, Vec<String>)> = sqlx::query_as(sql::REFERENCES)
+        .bind(&*shape.schema)
+        .bind(&*shape.name)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(|source| classify("read foreign keys", source))?;
+    for (schema, table, columns, parent_columns) in references {
+        let reference = Reference { schema, table, columns, parent_columns };
+        let ours = target
+            .tables
+            .iter()
+            .position(|table| *table.name == *reference.table && *table.schema == *reference.schema);
+        let child_key: Vec<String> = ours.map_or_else(Vec::new, |index| {
+            let child = &target.tables[index];
+            child.key.iter().map(|&column| child.columns[column].name.to_string()).collect()
+        });
+        let Some(statement) = sql::referring(shape, &reference, &child_key) else { continue };
+        let arrays =
+            read::arrays(shape.key.len(), keys.iter().copied()).map_err(|kind| read::unsuitable(shape, kind))?;
+        let mut query = sqlx::query(AssertSqlSafe(statement));
+        for array in arrays {
+            query = query.bind(array);
+        }
+        let children =
+            query.fetch_all(&mut *connection).await.map_err(|source| classify("look for children", source))?;
+        for child in children {
+            let owned = match ours {
+                Some(index) => {
+                    let key = read::key_at(
+                        &child,
+                        1,
+                        &target.tables[index],
+                        TargetTable(u16::try_from(index).unwrap_or(u16::MAX)),
+                    )?;
+                    kept.contains(&key)
+                }
+                None => false,
+            };
+            if !owned {
+                let detail = format!(
+                    "rows of {}.{} that are not ours refer to a row to be deleted",
+                    reference.schema, reference.table
+                );
+                return Err(Refusal::Unit { reason: "foreign_children", detail });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Stores version and ownership of each unit beside its rows.
+async fn store_records(
+    target: &PostgresTarget,
+    connection: &mut PgConnection,
+    candidates: &[&Candidate<'_>],
+) -> Result<(), Refusal> {
+    let mut units: BTreeMap<&str, (Vec<u8>, Vec<u8>)> = BTreeMap::new();
+    for candidate in candidates {
+        let owned = Owned::after_write(candidate.plan.owned.clone(), &candidate.before);
+        units.insert(&candidate.write.unit, (version_bytes(candidate.write.version), owned.pack(&target.tables)));
+    }
+    let names: Vec<&str> = units.keys().copied().collect();
+    let (versions, lists): (Vec<Vec<u8>>, Vec<Vec<u8>>) = units.into_values().unzip();
+    let statement = "INSERT INTO rehome.units (migration, unit, version, owned) \
+        SELECT $1, x.unit, x.version, x.owned FROM unnest($2::text[], $3::bytea[], $4::bytea[]) AS x(unit, version, owned) \
+        ON CONFLICT (migration, unit) DO UPDATE SET version = EXCLUDED.version, owned = EXCLUDED.owned";
+    let query = sqlx::query(statement).bind(&target.migration).bind(names).bind(versions).bind(lists);
+    query.execute(connection).await.map(drop).map_err(|source| refuse("store unit versions", source))
+}
+
+/// Sorts a refused write: the unit's own data, someone else's rows, or the target itself.
+fn refuse(action: &'static str, error: sqlx::Error) -> Refusal {
+    let sqlx::Error::Database(server) = &error else { return Refusal::Target(classify(action, error)) };
+    let code = server.code().unwrap_or_default();
+    let reason = match &*code {
+        "23505" => "foreign",
+        "23503" => "foreign_key",
+        "23502" | "23514" | "23P01" | "44000" => "constraint",
+        "22P05" | "22021" => "not_storable",
+        "22003" | "22008" | "22015" => "out_of_range",
+        code if code.starts_with("22") => "not_storable",
+        _ => return Refusal::Target(classify(action, error)),
+    };
+    let place = server.constraint().or(server.table()).unwrap_or("the target's checks");
+    Refusal::Unit { reason, detail: format!("{code}: refused by {place}") }
+}

@@ -1,0 +1,54 @@
+//! What can go wrong between the log and the target.
+
+/// Errors of the projection; never with row contents (I12).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The state store failed: a full or broken disk, most of all.
+    #[error("cannot {action} the state store")]
+    State {
+        /// What was attempted, as a verb.
+        action: &'static str,
+        /// The store's own error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A record of the state store does not read back.
+    #[error("the state store's {0} do not read back; delete the state folder, it is rebuilt from the log")]
+    Damaged(&'static str),
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] crate::log::Error),
+    /// The target failed.
+    #[error(transparent)]
+    Target(#[from] crate::target::Error),
+    /// A unit could not be read while it was mapped.
+    #[error("cannot map a unit: {0}")]
+    Unit(String),
+    /// A sweep would delete more rows than it may.
+    #[error("the new snapshot did not find {count} rows that were known; a sweep may delete {limit}")]
+    SweepTooLarge {
+        /// Rows that would be deleted.
+        count: u64,
+        /// Rows that may be.
+        limit: u64,
+    },
+    /// Too many units were parked: something is wrong with all of them, not with each.
+    #[error("{parked} of {evaluated} units were parked, most often for {reason}; the limit is {limit}")]
+    Breaker {
+        /// Units parked since the run began.
+        parked: u64,
+        /// Units evaluated since the run began.
+        evaluated: u64,
+        /// The most frequent reason.
+        reason: String,
+        /// Units that may be parked.
+        limit: u64,
+    },
+}
+
+impl Error {
+    /// A failure of the state store.
+    pub fn state(action: &'static str, source: fjall::Error) -> Self {
+        Error::State { action, source: Box::new(source) }
+    }
+}

@@ -1,0 +1,42 @@
+//! Names of what the projection keeps in its state and reads from the log's marks.
+
+use std::fmt::Write as _;
+
+use crate::event::{RelationName, SchemaHash};
+
+/// Offset of the next record to apply.
+pub const CHECKPOINT: &[u8] = b"checkpoint";
+/// Counts of events by table.
+pub const COUNTERS: &[u8] = b"counters";
+/// Digest of the source tables' shapes that the state was built with.
+pub const SHAPES: &[u8] = b"shapes";
+/// Generation of the mapping and its digest.
+pub const MAPPING: &[u8] = b"mapping";
+/// Marks of the log that count the mappings it was projected with: followed by the number; the value is the digest.
+pub const MAPPINGS: &str = "project/mapping/";
+/// First word of a notice that takes a unit out of the migration; `skip: reason`.
+pub const SKIP: &str = "skip";
+/// First word of a notice that evaluates a unit again; `retry: reason`.
+pub const RETRY: &str = "retry";
+/// First word of a notice that a changed shape was accepted; `accept-schema: table`.
+pub const ACCEPT: &str = "accept-schema";
+/// Marks of the log that ask for a sweep: followed by the epoch.
+pub const SWEEP: &str = "pg/sweep/";
+/// Marks of the log that say a sweep was done: followed by the epoch; the value is the number of rows.
+pub const SWEPT: &str = "project/swept/";
+/// The log's mark by which an operator allows a larger sweep; the value is the number of rows.
+pub const SWEEP_ALLOWED: &str = "project/sweep-allowed";
+
+/// Under which the operator's reason for skipping a unit is kept.
+pub fn skipped(unit: &[u8]) -> Vec<u8> {
+    [b"skip/".as_slice(), unit].concat()
+}
+
+/// The log's mark that says a person accepted a changed shape.
+pub fn accepted(relation: &RelationName, hash: SchemaHash) -> String {
+    let mut name = format!("schema/accepted/{relation}/");
+    for byte in hash.0 {
+        write!(name, "{byte:02x}").expect("writing to a string does not fail");
+    }
+    name
+}

@@ -1,0 +1,340 @@
+//! Evaluates units whose rows changed and writes what the mapping makes of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+
+use crate::event::{Value, from_hex, to_hex};
+use crate::log::{Batch, EventLog, Notice};
+use crate::mapping::{Evaluation, Migration, evaluate};
+use crate::target::{TableShape, Target, UnitOutcome, UnitWrite, WriteVersion};
+
+use super::claims::{self, ClaimId, claim_id};
+use super::result::{QuarantinedRow, RowCounts, Status, TargetCounts, UnitResult};
+use super::rows::StateRows;
+use super::state::{Session, Space, State, UnitHeader, unit_text};
+use super::{Error, names};
+
+/// Units written in one transaction: large enough to spread its cost, small enough that one refusal costs little.
+const UNITS_PER_BATCH: usize = 256;
+/// Source bytes of the units of one batch; bounds memory where units are large.
+const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What a projector is told once.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Generation of the log.
+    pub log_generation: u64,
+    /// Generation of the mapping.
+    pub mapping_generation: u32,
+    /// A unit whose rows are larger than this is parked as `unit_too_large`.
+    pub unit_bytes_max: u64,
+}
+
+/// Evaluates and writes units.
+pub struct Projector {
+    log: Arc<dyn EventLog>,
+    state: Arc<State>,
+    migration: Arc<Migration>,
+    tables: Arc<[TableShape]>,
+    target: Arc<dyn Target>,
+    settings: Settings,
+}
+
+/// What one pass over units did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Units evaluated.
+    pub units: u64,
+    /// Units that were parked, by reason.
+    pub parked: BTreeMap<String, u64>,
+    /// Rows written or deleted at the target.
+    pub target_rows: u64,
+}
+
+/// A unit picked to be projected.
+struct Picked {
+    unit: Vec<u8>,
+    header: UnitHeader,
+}
+
+/// A unit on its way: what is to be written, and what will be kept of it if that succeeds.
+struct Prepared {
+    unit: Vec<u8>,
+    result: UnitResult,
+    /// Rows the mapping yields; empty for parked units, whose rows are taken back.
+    write: Option<UnitWrite>,
+    claims: BTreeSet<ClaimId>,
+}
+
+impl Projector {
+    /// A projector of one migration.
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        state: Arc<State>,
+        migration: Arc<Migration>,
+        tables: Arc<[TableShape]>,
+        target: Arc<dyn Target>,
+        settings: Settings,
+    ) -> Self {
+        Self { log, state, migration, tables, target, settings }
+    }
+
+    /// Projects the next units after `cursor` in order of unit; `None` when there are no more.
+    ///
+    /// The returned cursor is where to go on.
+    pub async fn pass(&self, cursor: &mut Option<Vec<u8>>) -> Result<Option<Pass>, Error> {
+        let picked = self.pick(cursor)?;
+        if picked.is_empty() {
+            return Ok(None);
+        }
+        let mut pass = Pass { units: picked.len() as u64, ..Pass::default() };
+        let (state, migration, settings) =
+            (Arc::clone(&self.state), Arc::clone(&self.migration), self.settings.clone());
+        let tables = Arc::clone(&self.tables);
+        let evaluated = tokio::task::spawn_blocking(move || {
+            picked
+                .into_iter()
+                .map(|picked| prepare(&state, &migration, &tables, &settings, picked))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        let mut prepared = evaluated.await.expect("evaluation does not panic")?;
+        let mut session = self.state.session();
+        let notices = self.settle_claims(&mut session, &mut prepared)?;
+        if !notices.is_empty() {
+            // Before the claims are kept: after a crash in between, the calls are made again rather than forgotten.
+            self.log.append(Batch { notices, ..Batch::default() }).await?;
+        }
+        let writes: Vec<UnitWrite> = prepared.iter_mut().filter_map(|prepared| prepared.write.take()).collect();
+        let outcomes = self.write(&writes).await?;
+        self.keep(session, prepared, &writes, outcomes, &mut pass)?;
+        Ok(Some(pass))
+    }
+
+    /// Picks dirty units; ones that cannot be evaluated yet are set down as waiting.
+    fn pick(&self, cursor: &mut Option<Vec<u8>>) -> Result<Vec<Picked>, Error> {
+        let mut picked = Vec::new();
+        let mut bytes = 0;
+        let start = cursor.clone();
+        self.state.scan_after(Space::Dirty, start.as_deref(), |unit, _| {
+            *cursor = Some(unit.to_vec());
+            let header = self.state.get(Space::Units, unit)?.ok_or(Error::Damaged("units"))?;
+            let header = UnitHeader::from_bytes(&header)?;
+            bytes += header.bytes;
+            picked.push(Picked { unit: unit.to_vec(), header });
+            Ok(picked.len() < UNITS_PER_BATCH && bytes < BATCH_BYTES_MAX)
+        })?;
+        Ok(picked)
+    }
+
+    /// Records what each unit claims; units that share a claim are parked, and called back.
+    fn settle_claims(&self, session: &mut Session<'_>, prepared: &mut [Prepared]) -> Result<Vec<Notice>, Error> {
+        let mut called = BTreeSet::new();
+        for prepared in prepared.iter_mut() {
+            let before = self.previous(&prepared.unit)?.map_or_else(BTreeSet::new, |result| claims_of(&result));
+            let contest = claims::replace(session, &prepared.unit, &before, &prepared.claims)?;
+            called.extend(contest.others);
+            if contest.contested {
+                park(prepared, "key_collision", "another unit maps a row to the same target key");
+            }
+        }
+        // A unit of this very batch is called back too: it may have been settled before its rival was.
+        Ok(called.into_iter().map(|unit| Notice { unit, reason: "take-back: claim".into() }).collect())
+    }
+
+    fn previous(&self, unit: &[u8]) -> Result<Option<UnitResult>, Error> {
+        let bytes = self.state.get(Space::Results, unit)?;
+        bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| Error::Damaged("results"))).transpose()
+    }
+
+    /// Writes a batch, again and again while the target cannot be reached.
+    async fn write(&self, writes: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let patience = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_delay(Duration::from_secs(10))
+            .without_max_times()
+            .with_jitter();
+        let attempt = || async { self.target.apply(writes).await };
+        let outcomes = attempt
+            .retry(patience)
+            .when(|error| matches!(error, crate::target::Error::Unreachable { .. }))
+            .notify(|error, pause| tracing::warn!(error = %error, pause_ms = pause.as_millis(), "target unreachable, trying again"))
+            .await?;
+        Ok(outcomes)
+    }
+
+    /// Keeps what became of each unit, and takes it off the list of units to be projected.
+    fn keep(
+        &self,
+        mut session: Session<'_>,
+        prepared: Vec<Prepared>,
+        writes: &[UnitWrite],
+        outcomes: Vec<UnitOutcome>,
+        pass: &mut Pass,
+    ) -> Result<(), Error> {
+        let mut outcomes: BTreeMap<&str, UnitOutcome> = writes.iter().map(|write| &*write.unit).zip(outcomes).collect();
+        for mut prepared in prepared {
+            if let Some(outcome) = outcomes.remove(unit_text(&prepared.unit)?) {
+                settle(&mut prepared.result, outcome, pass);
+            }
+            if let Status::Parked { reason, .. } = &prepared.result.status {
+                *pass.parked.entry(reason.clone()).or_default() += 1;
+            }
+            prepared.result.claims = prepared.claims.iter().map(|id| to_hex(id)).collect();
+            let bytes = serde_json::to_vec(&prepared.result).expect("results are plain data under text keys");
+            session.put(Space::Results, &prepared.unit, bytes);
+            session.remove(Space::Dirty, &prepared.unit);
+        }
+        session.commit()
+    }
+}
+
+/// Evaluates one unit.
+fn prepare(
+    state: &State,
+    migration: &Migration,
+    tables: &[TableShape],
+    settings: &Settings,
+    picked: Picked,
+) -> Result<Prepared, Error> {
+    let Picked { unit, header } = picked;
+    let result = UnitResult {
+        offset: header.last,
+        mapping: settings.mapping_generation,
+        status: Status::Done,
+        rows: BTreeMap::new(),
+        counts: BTreeMap::new(),
+        target: TargetCounts::default(),
+        claims: Vec::new(),
+        quarantined_rows: Vec::new(),
+    };
+    let mut prepared = Prepared { unit, result, write: None, claims: BTreeSet::new() };
+    if header.incomplete > 0 {
+        prepared.result.status = Status::Waiting;
+        return Ok(prepared);
+    }
+    let version = WriteVersion {
+        log: settings.log_generation,
+        mapping: settings.mapping_generation,
+        partition: 0,
+        offset: header.last,
+    };
+    let name: Arc<str> = unit_text(&prepared.unit)?.into();
+    prepared.write = Some(UnitWrite { unit: Arc::clone(&name), version, rows: Vec::new() });
+    let skipped = state.get(Space::Meta, &names::skipped(&prepared.unit))?;
+    let too_large = header.bytes > settings.unit_bytes_max;
+    if skipped.is_some() || too_large {
+        quarantine_all(&mut prepared.result, migration, &header, if too_large { "unit_too_large" } else { "skipped" });
+        let detail = match skipped {
+            Some(reason) => String::from_utf8_lossy(&reason).into_owned(),
+            None => format!("{} bytes of rows, {} are allowed", header.bytes, settings.unit_bytes_max),
+        };
+        let reason = if too_large { "unit_too_large" } else { "skipped" };
+        prepared.result.status = Status::Parked { reason: reason.to_owned(), detail };
+        return Ok(prepared);
+    }
+    let rows = StateRows::new(state, &prepared.unit);
+    let evaluation = evaluate(migration, &name, &rows).map_err(|error| Error::Unit(error.to_string()))?;
+    drop(rows);
+    take_evaluation(&mut prepared, migration, tables, evaluation);
+    Ok(prepared)
+}
+
+fn take_evaluation(prepared: &mut Prepared, migration: &Migration, tables: &[TableShape], evaluation: Evaluation) {
+    let sources = migration.source_tables();
+    for (table, account) in &evaluation.accounts.tables {
+        let counts = RowCounts {
+            mapped: account.mapped,
+            dropped: account.dropped.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
+            quarantined: account.quarantined.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
+        };
+        prepared.result.rows.insert(sources[usize::from(table.0)].name.to_string(), counts);
+    }
+    for row in &evaluation.accounts.quarantined_rows {
+        prepared.result.quarantined_rows.push(QuarantinedRow {
+            table: sources[usize::from(row.table.0)].name.to_string(),
+            reason: row.reason.to_string(),
+            key: key_text(&row.key.0),
+        });
+    }
+    prepared.result.counts = evaluation.counts.iter().map(|(name, count)| (name.to_string(), *count)).collect();
+    prepared.result.target.expected = evaluation.rows.len() as u64;
+    for row in &evaluation.rows {
+        let shape = &tables[usize::from(row.table.0)];
+        prepared.claims.insert(claim_id(&shape.name, &shape.key_of(row)));
+    }
+    if let Some(parked) = evaluation.parked {
+        let table = parked.table.map_or("", |table| &*sources[usize::from(table.0)].name);
+        let detail = format!("a row of {table} cannot be mapped");
+        prepared.result.status = Status::Parked { reason: parked.reason.to_string(), detail };
+    } else if let Some(write) = &mut prepared.write {
+        write.rows = evaluation.rows;
+    }
+}
+
+/// Parks a unit: its rows are taken back from the target.
+fn park(prepared: &mut Prepared, reason: &str, detail: &str) {
+    if let Some(write) = &mut prepared.write {
+        write.rows.clear();
+    }
+    prepared.result.target.parked = prepared.result.target.expected;
+    prepared.result.status = Status::Parked { reason: reason.to_owned(), detail: detail.to_owned() };
+    for counts in prepared.result.rows.values_mut() {
+        let total = counts.total();
+        *counts = RowCounts::default();
+        if total > 0 {
+            counts.quarantined.insert(reason.to_owned(), total);
+        }
+    }
+}
+
+fn quarantine_all(result: &mut UnitResult, migration: &Migration, header: &UnitHeader, reason: &str) {
+    for (table, rows) in migration.source_tables().iter().zip(&header.rows) {
+        let quarantined = if *rows > 0 { BTreeMap::from([(reason.to_owned(), *rows)]) } else { BTreeMap::new() };
+        result.rows.insert(table.name.to_string(), RowCounts { quarantined, ..RowCounts::default() });
+    }
+}
+
+/// Enters the target's answer into a unit's result.
+fn settle(result: &mut UnitResult, outcome: UnitOutcome, pass: &mut Pass) {
+    match outcome {
+        UnitOutcome::Written { upserted, unchanged, deleted, foreign, matched_foreign } => {
+            pass.target_rows += upserted + deleted;
+            result.target.written = upserted + unchanged;
+            result.target.foreign = foreign + matched_foreign;
+        }
+        // The target has this version already: the write happened, its answer was lost.
+        UnitOutcome::Superseded => {
+            if result.status == Status::Done {
+                result.target.written = result.target.expected;
+            }
+        }
+        UnitOutcome::Parked { reason, detail } => {
+            result.target.parked = result.target.expected;
+            result.status = Status::Parked { reason: reason.into(), detail: detail.into() };
+        }
+    }
+}
+
+fn claims_of(result: &UnitResult) -> BTreeSet<ClaimId> {
+    result.claims.iter().filter_map(|text| from_hex(text)?.try_into().ok()).collect()
+}
+
+/// A key as text for people: its parts, comma-separated.
+pub fn key_text(values: &[Value]) -> String {
+    let part = |value: &Value| match value {
+        Value::Text(text) | Value::Json(text) => text.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Decimal(number) => number.to_string(),
+        Value::Uuid(uuid) => uuid.to_string(),
+        Value::Timestamp(timestamp) => timestamp.to_string(),
+        Value::Null => "NULL".to_owned(),
+        other => format!("{other:?}"),
+    };
+    values.iter().map(part).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,188 @@
+//! The projection loop: apply what the log has, then project the units that changed, until asked to stop.
+//!
+//! One task does both in turn, so that a unit is never evaluated while its rows change. While a snapshot is under way the
+//! state only fills; then every unit is evaluated once, in order of unit, and from then on as it changes. Evaluating a call
+//! again for each of its forty chunks would be quadratic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::log::{EventLog, Offset, Partition};
+
+use super::apply::Applier;
+use super::projector::Projector;
+use super::source::SourceShape;
+use super::state::{Space, State};
+use super::{Error, sweep};
+
+/// Bytes of the log applied in one commit.
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// Chunks applied before units are projected, once the snapshot is complete: a backlog is folded first, which spares
+/// evaluating its units again and again, but not without bound.
+const LIVE_CHUNKS_MAX: usize = 64;
+/// The only partition of the embedded log; see there.
+const PARTITION: Partition = Partition(0);
+/// Before this many units were evaluated no share of parked ones means anything.
+const BREAKER_UNITS_MIN: u64 = 200;
+
+/// How far the projection is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Offset after the last record applied.
+    pub applied: u64,
+    /// Offset after the last record in the log.
+    pub end: u64,
+    /// Offset up to which every unit has been projected.
+    pub projected: u64,
+    /// Whether every unit has been projected as of `applied`, after the snapshot was complete.
+    pub current: bool,
+    /// Units evaluated since the run began.
+    pub units: u64,
+    /// Target rows written or deleted since the run began.
+    pub target_rows: u64,
+    /// Units parked since the run began, by reason.
+    pub parked: BTreeMap<String, u64>,
+}
+
+/// What the loop is told once.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Share of evaluated units, in percent, that may be parked before the run halts (I6); 100 never halts.
+    pub park_percent_max: u64,
+    /// Largest number of keys that a sweep may delete; more are a sign that the snapshot read the wrong database.
+    pub sweep_max: u64,
+}
+
+/// Runs the projection of one migration.
+pub struct Projection {
+    /// The log to read.
+    pub log: Arc<dyn EventLog>,
+    /// The state to keep.
+    pub state: Arc<State>,
+    /// Source tables.
+    pub sources: Arc<[SourceShape]>,
+    /// Evaluates and writes units.
+    pub projector: Projector,
+    /// Settings.
+    pub options: Options,
+    /// Tells whether the log holds a complete snapshot of the present epoch.
+    pub snapshot_complete: Box<dyn Fn(&dyn EventLog) -> Result<bool, crate::log::Error> + Send + Sync>,
+}
+
+impl Projection {
+    /// Runs until `stop` is cancelled; a pass under way is finished first.
+    ///
+    /// # Errors
+    /// [`Error`] when log, state or target fail for good, or too many units are parked.
+    pub async fn run(self, progress: watch::Sender<Progress>, stop: CancellationToken) -> Result<(), Error> {
+        let mut applier = Applier::resume(&self.state, Arc::clone(&self.sources))?;
+        let mut said = Progress::default();
+        while !stop.is_cancelled() {
+            // Looked up before the log is read to its end, so that all of the snapshot is applied when it says yes.
+            let complete = (self.snapshot_complete)(&*self.log)?;
+            let (applied, moved) = self.catch_up(&mut applier, &progress, &mut said, complete, &stop).await?;
+            if complete && !stop.is_cancelled() {
+                sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await?;
+                self.project_dirty(&progress, &mut said, &stop).await?;
+                if !stop.is_cancelled() {
+                    said.projected = applied.0;
+                }
+            }
+            let idle = self.log.end(PARTITION) == applied;
+            said.end = self.log.end(PARTITION).0;
+            said.current = complete && idle && !stop.is_cancelled();
+            progress.send_replace(said.clone());
+            if idle && !stop.is_cancelled() {
+                let waiting = self.log.wait_beyond(PARTITION, applied);
+                tokio::select! {
+                    // Both are cancel-safe: nothing is taken from the log by waiting.
+                    () = waiting => {}
+                    () = stop.cancelled() => {}
+                    // The snapshot can become complete by a mark alone, without a record.
+                    () = tokio::time::sleep(MARK_POLL), if !complete || moved => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies what the log has. Once live it stops after some chunks, so that units are written while the log grows.
+    async fn catch_up(
+        &self,
+        applier: &mut Applier,
+        progress: &watch::Sender<Progress>,
+        said: &mut Progress,
+        complete: bool,
+        stop: &CancellationToken,
+    ) -> Result<(Offset, bool), Error> {
+        let mut from = Applier::checkpoint(&self.state)?;
+        let mut moved = false;
+        let mut chunks = 0;
+        while !stop.is_cancelled() && !(complete && chunks >= LIVE_CHUNKS_MAX) {
+            chunks += 1;
+            let chunk = self.log.read(PARTITION, from, CHUNK_BYTES).await?;
+            if chunk.records.is_empty() {
+                break;
+            }
+            moved = true;
+            tokio::task::block_in_place(|| applier.apply(&*self.log, &self.state, &chunk.records, chunk.next))?;
+            applier.release_accepted(&*self.log, &self.state).await?;
+            from = chunk.next;
+            said.applied = from.0;
+            said.end = self.log.end(PARTITION).0;
+            said.current = false;
+            progress.send_replace(said.clone());
+        }
+        Ok((from, moved))
+    }
+
+    /// Projects every unit that is marked.
+    async fn project_dirty(
+        &self,
+        progress: &watch::Sender<Progress>,
+        said: &mut Progress,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut cursor = None;
+        while !stop.is_cancelled() {
+            let Some(pass) = self.projector.pass(&mut cursor).await? else { break };
+            said.units += pass.units;
+            said.target_rows += pass.target_rows;
+            for (reason, count) in pass.parked {
+                *said.parked.entry(reason).or_default() += count;
+            }
+            progress.send_replace(said.clone());
+            self.check_breaker(said)?;
+        }
+        Ok(())
+    }
+
+    /// Halts when so many units are parked that the fault is not theirs (I6).
+    fn check_breaker(&self, said: &Progress) -> Result<(), Error> {
+        let parked: u64 = said.parked.values().sum();
+        let limit = said.units.max(BREAKER_UNITS_MIN) * self.options.park_percent_max / 100;
+        if self.options.park_percent_max >= 100 || parked <= limit {
+            return Ok(());
+        }
+        let reason =
+            said.parked.iter().max_by_key(|(_, count)| **count).map_or_else(String::new, |(reason, _)| reason.clone());
+        Err(Error::Breaker { parked, evaluated: said.units, reason, limit })
+    }
+}
+
+/// How often the loop looks for a mark that no record announces.
+const MARK_POLL: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Units that wait to be projected.
+pub fn dirty_units(state: &State) -> Result<u64, Error> {
+    let mut count = 0;
+    state.scan(Space::Dirty, &[], |_, _| {
+        count += 1;
+        Ok(true)
+    })?;
+    Ok(count)
+}

@@ -1,0 +1,172 @@
+//! The source tables as the migration's definition lists them, and how the relations of events are bound to them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::event::{Cell, Relation, RelationName, Row, SchemaHash, Value};
+
+/// A source table that takes part in a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceShape {
+    /// Schema and table in the live store.
+    pub relation: RelationName,
+    /// Columns and their type names, in the order that the mapping uses.
+    pub columns: Vec<(Box<str>, Box<str>)>,
+    /// Index of the column that names the unit.
+    pub unit: usize,
+}
+
+/// How the events of one relation shape are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// They belong to a source table; `columns[i]` is where the table's column `i` stands in the event's rows.
+    Table {
+        /// Index of the source table.
+        table: u16,
+        /// Places in the event's rows.
+        columns: Vec<usize>,
+    },
+    /// They belong to a source table whose shape has changed; its projection is stopped until someone accepts the change.
+    Paused {
+        /// Index of the source table.
+        table: u16,
+        /// What changed, naming columns and types.
+        difference: Box<str>,
+        /// Whether accepting is enough, or the definition must change first.
+        acceptable: Acceptable,
+    },
+    /// They belong to no table of the migration.
+    Unmapped,
+}
+
+/// Whether a changed shape can still be projected with the present definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acceptable {
+    /// Every column of the definition is still there: only new ones came.
+    Yes,
+    /// A column of the definition is gone or has another type.
+    No,
+}
+
+/// Binds a relation to the source tables; `accepted` tells whether a person accepted this shape.
+pub fn bind(sources: &[SourceShape], relation: &Relation, accepted: bool) -> Binding {
+    let Some(index) = sources.iter().position(|source| source.relation == relation.name) else {
+        return Binding::Unmapped;
+    };
+    let source = &sources[index];
+    let table = u16::try_from(index).expect("a migration has fewer than 65,536 tables");
+    let mut columns = Vec::with_capacity(source.columns.len());
+    let mut lost = Vec::new();
+    for (name, type_name) in &source.columns {
+        match relation.columns.iter().position(|column| column.name == *name) {
+            Some(place) if relation.columns[place].type_name == *type_name => columns.push(place),
+            Some(place) => lost.push(format!("{name} is now {} (was {type_name})", relation.columns[place].type_name)),
+            None => lost.push(format!("{name} is gone")),
+        }
+    }
+    let known = |name: &str| source.columns.iter().any(|(column, _)| **column == *name);
+    let new =
+        relation.columns.iter().filter(|column| !known(&column.name)).map(|column| format!("{} is new", column.name));
+    if !lost.is_empty() {
+        let difference = lost.into_iter().chain(new).collect::<Vec<_>>().join(", ").into();
+        return Binding::Paused { table, difference, acceptable: Acceptable::No };
+    }
+    let difference: Vec<String> = new.collect();
+    if difference.is_empty() || accepted {
+        Binding::Table { table, columns }
+    } else {
+        Binding::Paused { table, difference: difference.join(", ").into(), acceptable: Acceptable::Yes }
+    }
+}
+
+/// The row in the order of the source table's columns.
+pub fn arrange(row: &Row, columns: &[usize]) -> Row {
+    Row(columns.iter().map(|&place| row.0.get(place).cloned().unwrap_or(Cell::Missing)).collect())
+}
+
+/// The unit that a row names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// It names this unit.
+    Unit(Box<str>),
+    /// Its unit column is not known yet.
+    Missing,
+    /// Its unit column is NULL, not text, or longer than a unit id may be.
+    Nameless,
+}
+
+/// Longest unit id in bytes.
+pub const UNIT_BYTES_MAX: usize = 32 * 1024;
+
+/// Reads the unit from a row in the order of its source table's columns.
+pub fn unit_of(source: &SourceShape, row: &Row) -> Named {
+    let text: Box<str> = match row.0.get(source.unit) {
+        None | Some(Cell::Missing) => return Named::Missing,
+        Some(Cell::Value(Value::Text(text))) => text.clone(),
+        Some(Cell::Value(Value::Int(number))) => number.to_string().into(),
+        Some(Cell::Value(Value::Uuid(uuid))) => uuid.to_string().into(),
+        Some(Cell::Value(_)) => return Named::Nameless,
+    };
+    if text.len() > UNIT_BYTES_MAX { Named::Nameless } else { Named::Unit(text) }
+}
+
+/// The bindings of all relation shapes met so far.
+#[derive(Debug, Default)]
+pub struct Bindings(HashMap<SchemaHash, Arc<Binding>>);
+
+impl Bindings {
+    /// The binding of a shape, made at its first use.
+    pub fn of(&mut self, hash: SchemaHash, make: impl FnOnce() -> Binding) -> Arc<Binding> {
+        Arc::clone(self.0.entry(hash).or_insert_with(|| Arc::new(make())))
+    }
+
+    /// Forgets all bindings, after a shape was accepted.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Column;
+
+    fn source() -> SourceShape {
+        let relation = RelationName { schema: "public".into(), table: "t".into() };
+        SourceShape { relation, columns: vec![("id".into(), "int8".into()), ("u".into(), "text".into())], unit: 1 }
+    }
+
+    fn relation(columns: &[(&str, &str)]) -> Relation {
+        let columns = columns.iter().enumerate().map(|(index, (name, type_name))| Column {
+            name: (*name).into(),
+            type_name: (*type_name).into(),
+            key_part: (index == 0).then_some(0),
+        });
+        Relation { name: source().relation, columns: columns.collect() }
+    }
+
+    #[test]
+    fn columns_are_found_by_name_in_any_order() {
+        let binding = bind(&[source()], &relation(&[("u", "text"), ("id", "int8")]), false);
+        assert_eq!(binding, Binding::Table { table: 0, columns: vec![1, 0] });
+    }
+
+    #[test]
+    fn a_new_column_waits_for_acceptance_and_a_lost_one_for_the_definition() {
+        let wider = relation(&[("id", "int8"), ("u", "text"), ("extra", "int4")]);
+        assert!(matches!(bind(&[source()], &wider, false), Binding::Paused { acceptable: Acceptable::Yes, .. }));
+        assert!(matches!(bind(&[source()], &wider, true), Binding::Table { .. }));
+        for narrower in [relation(&[("id", "int8")]), relation(&[("id", "int4"), ("u", "text")])] {
+            assert!(matches!(bind(&[source()], &narrower, true), Binding::Paused { acceptable: Acceptable::No, .. }));
+        }
+    }
+
+    #[test]
+    fn units_are_named_by_text_numbers_and_uuids_only() {
+        let named = |value| unit_of(&source(), &[Value::Int(1), value].into_iter().collect());
+        assert_eq!(named(Value::text("a")), Named::Unit("a".into()));
+        assert_eq!(named(Value::Int(7)), Named::Unit("7".into()));
+        assert_eq!(named(Value::Null), Named::Nameless);
+        assert_eq!(unit_of(&source(), &Row(vec![Cell::Missing, Cell::Missing])), Named::Missing);
+    }
+}
