@@ -36,7 +36,7 @@ use crate::target::TableShape;
 
 pub use error::Error;
 pub use folder::Folder;
-pub use unit::UnitDiff;
+pub use unit::{Comparer, Sums, UnitDiff};
 
 use folder::Owned;
 use protocol::{Answer, Request};
@@ -332,7 +332,7 @@ impl Engine {
         worked.and(served)
     }
 
-    fn projection(&self, open: &Open, pool: sqlx::PgPool) -> Projection {
+    fn projection(&self, open: &Open, pool: crate::postgres::PgPool) -> Projection {
         let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
         let foreign = shapes::foreign_scope(&self.migration);
         let target =
