@@ -3,7 +3,7 @@
 use super::order;
 use super::plan::{Assembly, Completion, Side};
 use super::term::{Datum, Env, Fault};
-use super::variant::Variant;
+use super::variant::{Form, Variant, without_nulls};
 use super::wire;
 use crate::event::{Json, Timestamp};
 
@@ -30,11 +30,26 @@ pub(super) struct Messages {
     pub time: Timestamp,
 }
 
-/// What the digest of a value is compared by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A value, as far as comparing it needs.
+#[derive(Debug, Clone, Copy)]
 struct Fact {
-    digest: [u8; 32],
+    /// Digest of the text; all there is of a flat text.
+    text: [u8; 32],
+    /// Digests of the messages, and of the reasons of ending where they are known; none for a flat text.
+    whole: Option<([u8; 32], Option<[u8; 32]>)>,
     empty: bool,
+}
+
+impl Fact {
+    /// Whether both values say the same, as two variants would.
+    fn same(&self, other: &Fact) -> bool {
+        match (&self.whole, &other.whole) {
+            (Some((messages, finish)), Some((others, ended))) => {
+                messages == others && (finish.is_none() || ended.is_none() || finish == ended)
+            }
+            _ => self.text == other.text,
+        }
+    }
 }
 
 /// The completions of one turn, in order.
@@ -101,7 +116,7 @@ impl Completions {
         let superseded = self.facts.iter().enumerate().filter(|(at, facts)| {
             let chosen = decided.iter().flatten().any(|(winner, _)| winner == at);
             let differs = facts.iter().zip(&decided).any(|(fact, decided)| match (fact, decided) {
-                (Some(fact), Some((_, winner))) => !fact.empty && fact.digest != winner.digest,
+                (Some(fact), Some((_, winner))) => !fact.empty && !fact.same(winner),
                 _ => false,
             });
             !chosen && differs
@@ -129,14 +144,23 @@ impl Completions {
 }
 
 fn fact_of(said: &Said) -> Fact {
-    let (json, empty) = match said {
-        Said::Variant(variant) => {
-            let choices = variant.choices.iter().map(wire::choice_json).collect();
-            (Json::Array(choices), variant.empty_text())
+    match said {
+        Said::Messages(repeated) => {
+            Fact { text: order::document_digest(&repeated.messages), whole: None, empty: false }
         }
-        Said::Messages(repeated) => (repeated.messages.clone(), false),
-    };
-    Fact { digest: order::document_digest(&json), empty }
+        Said::Variant(variant) => Fact {
+            text: order::document_digest(&Json::String(variant.text())),
+            whole: (variant.form != Form::Flat).then(|| digests(variant)),
+            empty: variant.empty_text(),
+        },
+    }
+}
+
+fn digests(variant: &Variant) -> ([u8; 32], Option<[u8; 32]>) {
+    let messages = variant.choices.iter().map(|choice| without_nulls(&choice.message)).collect();
+    let known = variant.choices.iter().any(|choice| choice.finish.is_some());
+    let finish = variant.choices.iter().map(|choice| choice.finish.clone().unwrap_or(Json::Null)).collect();
+    (order::document_digest(&Json::Array(messages)), known.then(|| order::document_digest(&Json::Array(finish))))
 }
 
 /// The messages that a completion repeats, unless there are none.

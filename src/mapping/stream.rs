@@ -12,6 +12,7 @@ use crate::event::{Json, Timestamp};
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     choices: BTreeMap<i64, Building>,
+    extracted_role: Option<String>,
     model: Option<Json>,
     usage: Option<Json>,
     time: Option<Timestamp>,
@@ -102,18 +103,22 @@ impl Stream {
 
     /// Notes the role that the old writer extracted from a chunk.
     pub(super) fn role(&mut self, choice: i64, role: String) {
-        if let Some(building) = self.choices.get_mut(&choice) {
-            building.extracted_role.get_or_insert(role);
+        if role.is_empty() {
+            return;
         }
+        if let Some(building) = self.choices.get_mut(&choice) {
+            building.extracted_role.get_or_insert_with(|| role.clone());
+        }
+        self.extracted_role.get_or_insert(role);
     }
 
     /// The response, if any row is part of it.
     pub(super) fn finish(self) -> Option<Variant> {
         let time = self.time?;
-        let mut choices: Vec<Choice> =
-            self.choices.into_iter().map(|(index, building)| building.finish(index)).collect();
+        let finished = self.choices.into_iter().map(|(index, building)| building.finish(index));
+        let mut choices: Vec<Choice> = finished.collect();
         if choices.is_empty() {
-            choices.push(Building::default().finish(0));
+            choices.push(Building { extracted_role: self.extracted_role, ..Building::default() }.finish(0));
         }
         Some(Variant { choices, model: self.model, usage: self.usage, form: Form::Assembled, time })
     }
@@ -174,17 +179,14 @@ impl Building {
 }
 
 impl Calls {
-    /// Adds a fragment as it went over the wire: its `index` tells the call, or else its id as in extracted ones.
+    /// Adds a fragment as it went over the wire: its `index` tells the call.
     fn add_raw(&mut self, entry: &Json) {
         let id = filled(entry, "id");
         let index = match entry.member("index") {
             Some(Json::Number(number)) => number.to_i64(),
             _ => None,
         };
-        let at = match index {
-            Some(index) => self.indexed(index, id.as_ref()),
-            None => self.named(id.as_ref()),
-        };
+        let at = self.indexed(index, id.as_ref());
         let function = entry.member("function");
         let call = Call {
             id,
@@ -196,18 +198,18 @@ impl Calls {
         self.extend(at, call, &arguments.unwrap_or_default());
     }
 
-    /// The call at a provider's index; another id under the same index starts a new call.
-    fn indexed(&mut self, index: i64, id: Option<&String>) -> usize {
-        let running = self.by_index.get(&index).copied();
+    /// The call at a provider's index, the latest without one; another id there starts a new call.
+    fn indexed(&mut self, index: Option<i64>, id: Option<&String>) -> usize {
+        let running = index.map_or(self.latest, |index| self.by_index.get(&index).copied());
         let another = |at: usize| id.is_some() && self.list[at].id.is_some() && self.list[at].id.as_ref() != id;
-        match running {
+        let at = match running {
             Some(at) if !another(at) => at,
-            _ => {
-                let at = self.start(id);
-                self.by_index.insert(index, at);
-                at
-            }
+            _ => self.start(id),
+        };
+        if let Some(index) = index {
+            self.by_index.insert(index, at);
         }
+        at
     }
 
     /// The call of an id, a new one for a new id, and the latest for none.
@@ -238,7 +240,7 @@ impl Calls {
     fn start(&mut self, id: Option<&String>) -> usize {
         let at = self.list.len();
         if let Some(id) = id {
-            self.by_id.insert(id.clone(), at);
+            self.by_id.entry(id.clone()).or_insert(at);
         }
         self.list.push(Call { id: id.cloned(), ..Call::default() });
         at
@@ -247,7 +249,7 @@ impl Calls {
     fn extend(&mut self, at: usize, part: Call, arguments: &str) {
         let call = &mut self.list[at];
         if let (None, Some(id)) = (&call.id, part.id) {
-            self.by_id.insert(id.clone(), at);
+            self.by_id.entry(id.clone()).or_insert(at);
             call.id = Some(id);
         }
         call.kind = call.kind.take().or(part.kind);

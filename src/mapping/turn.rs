@@ -243,6 +243,8 @@ impl RequestSide {
                 None => known(&envelope, "messages").is_some().then_some(envelope),
             }
         });
+        // An empty object asks for nothing.
+        let raw = raw.filter(|raw| *raw != Json::Object(Vec::new()));
         Ok(Self { raw, flat: places.flat.eval(env)?.into_json() })
     }
 

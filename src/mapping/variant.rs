@@ -91,8 +91,8 @@ impl Variant {
     }
 }
 
-/// The member pairs of a message that are not null: a writer may spell out what another leaves away.
-fn without_nulls(message: &Json) -> Json {
+/// The members of a message that are not null: a writer may spell out what another leaves away.
+pub(super) fn without_nulls(message: &Json) -> Json {
     match message {
         Json::Object(members) => {
             Json::Object(members.iter().filter(|(_, value)| *value != Json::Null).cloned().collect())
