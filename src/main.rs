@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The `rehome` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rehome::cli::main()
+}

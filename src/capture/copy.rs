@@ -275,12 +275,8 @@ async fn read_once(work: &Work, id: RangeId, range: &Range) -> Result<RangeOutco
     let (mut last, outcome) = (last?, outcome?);
     let RangeOutcome::Copied(copied) = outcome else { return Ok(outcome) };
     let before = range.done.map_or((0, 0), |done| (done.rows, done.bytes));
-    let done = Done {
-        pass: work.number,
-        xmin: work.xmin,
-        rows: before.0 + copied.rows,
-        bytes: before.1 + copied.bytes,
-    };
+    let done =
+        Done { pass: work.number, xmin: work.xmin, rows: before.0 + copied.rows, bytes: before.1 + copied.bytes };
     last.marks.insert(marks::range(id), Some(Range { done: Some(done), ..range.clone() }.to_bytes()));
     count(work, range, &last, copied.bytes);
     work.context.log.append(last).await?;

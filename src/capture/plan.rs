@@ -69,7 +69,9 @@ pub fn next_pass(ledger: &BTreeMap<RangeId, Range>) -> u32 {
 pub fn plan(ledger: &BTreeMap<RangeId, Range>, leaves: &[LeafNow], range_bytes: u64) -> Pass {
     let mut pass = Pass::default();
     let in_place = |range: &Range| {
-        leaves.iter().any(|leaf| leaf.oid == range.leaf_oid && leaf.filenode == range.filenode && leaf.name == range.leaf)
+        leaves
+            .iter()
+            .any(|leaf| leaf.oid == range.leaf_oid && leaf.filenode == range.filenode && leaf.name == range.leaf)
     };
     for (id, range) in ledger {
         if in_place(range) {

@@ -9,11 +9,7 @@ use crate::event::Lsn;
 use crate::source::{ChangeFeed, Copied, Error as SourceError, RangeId, RangeOutcome, Snapshot};
 
 /// Follows the stream until it fails, or until a shutdown; then the session is closed in order, so that the slot is free.
-pub(super) async fn follow(
-    context: &Context,
-    session: &Session,
-    durable: &watch::Sender<Lsn>,
-) -> Result<Ended, Error> {
+pub(super) async fn follow(context: &Context, session: &Session, durable: &watch::Sender<Lsn>) -> Result<Ended, Error> {
     let mut feed = tokio::select! {
         () = context.shutdown.cancelled() => return Ok(Ended::Shutdown),
         feed = session.feed(context) => feed?,

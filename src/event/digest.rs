@@ -166,3 +166,6 @@ pub fn event_id(source: &str, event: &Event, relation: &RelationName) -> uuid::U
     id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     uuid::Uuid::new_v8(id)
 }
+
+#[cfg(test)]
+mod tests;

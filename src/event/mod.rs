@@ -16,11 +16,13 @@ mod value;
 mod version;
 
 mod envelope;
+mod hex;
 
 pub use decimal::{Decimal, NotADecimal, Scientific};
 pub use digest::{Digest, DigestKey, Digester, KeyTag, event_id};
 pub use encoding::{Canonical, DecodeError};
 pub use envelope::{Event, Flags, Op, Origin, Transaction};
+pub use hex::{from_hex, to_hex};
 pub use json::{DEPTH_MAX, Json, JsonError};
 pub use relation::{Column, Relation, RelationName, SchemaHash};
 pub use row::{Cell, Key, Row};

@@ -49,6 +49,14 @@ pub enum Error {
         /// What was missing.
         detail: &'static str,
     },
+    /// The directory is not a log, or not a whole one.
+    #[error("cannot read the event log in {}: {detail}", path.display())]
+    Unreadable {
+        /// The log's directory.
+        path: PathBuf,
+        /// What is wrong.
+        detail: &'static str,
+    },
     /// The log was made with another number of partitions than was asked for.
     #[error("the event log has {found} partitions, not {asked}")]
     Partitions {

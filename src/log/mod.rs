@@ -12,14 +12,18 @@ use async_trait::async_trait;
 use crate::event::{Event, Relation, SchemaHash};
 
 mod check;
+mod embedded;
 mod error;
 mod memory;
 mod record;
+mod view;
 mod visible;
 
+pub use embedded::{EmbeddedLog, Options};
 pub use error::Error;
 pub use memory::MemoryLog;
 pub use record::partition_of;
+pub use view::{Reveal, notice_to_json, to_json};
 
 /// Place of an event in its partition: dense, from 0, assigned at the durable append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]

@@ -119,6 +119,6 @@ mod tests {
         let all: BTreeSet<_> = (0..100).map(of).collect();
         assert_eq!(all.len(), 4);
         // Stored for ever: these may never change.
-        assert_eq!((0..8).map(|id| of(id).0).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!((0..8).map(|id| of(id).0).collect::<Vec<_>>(), [0, 2, 1, 3, 2, 0, 3, 2]);
     }
 }

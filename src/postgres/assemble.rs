@@ -270,9 +270,7 @@ fn row(shape: &Shape, tuple: &Tuple) -> Result<Row, Inconsistent> {
     let cell = |(cell, facts): (&TupleCell, &super::catalog::TypeFacts)| match cell {
         TupleCell::Null => Cell::Value(Value::Null),
         TupleCell::Unchanged => Cell::Missing,
-        TupleCell::Text(text) => {
-            Cell::Value(facts.kind.from_text(text).unwrap_or_else(|_| super::codec::text(text)))
-        }
+        TupleCell::Text(text) => Cell::Value(facts.kind.from_text(text).unwrap_or_else(|_| super::codec::text(text))),
     };
     Ok(Row(tuple.0.iter().zip(&*shape.types).map(cell).collect()))
 }

@@ -124,10 +124,7 @@ pub async fn table(connection: &mut PgConnection, name: &RelationName) -> Result
 ///
 /// # Errors
 /// When the server cannot be asked.
-pub async fn relation_from_pgoutput(
-    connection: &mut PgConnection,
-    message: &RelationMessage,
-) -> Result<Shape, Error> {
+pub async fn relation_from_pgoutput(connection: &mut PgConnection, message: &RelationMessage) -> Result<Shape, Error> {
     let name = RelationName { schema: message.schema.as_str().into(), table: message.table.as_str().into() };
     let columns: Vec<(String, u32)> =
         message.columns.iter().map(|column| (column.name.clone(), column.type_oid)).collect();

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use pgwire_replication::{ReplicationConfig, SslMode, TlsConfig};
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgConnection};
 
 use super::error;
@@ -60,11 +60,8 @@ impl Server {
     /// [`Error::Address`] when the text is not such an address.
     pub fn parse(url: &str) -> Result<Self, Error> {
         let options = PgConnectOptions::from_str(url).map_err(error::sql("read the address"))?;
-        let options = options
-            .extra_float_digits(None)
-            .application_name("rehome")
-            .options(PINNED)
-            .disable_statement_logging();
+        let options =
+            options.extra_float_digits(None).application_name("rehome").options(PINNED).disable_statement_logging();
         let replication = replication_config(&options)?;
         Ok(Self { options, replication })
     }
@@ -75,6 +72,11 @@ impl Server {
     /// [`Error::Unreachable`] or [`Error::Refused`].
     pub async fn connect(&self) -> Result<PgConnection, Error> {
         self.options.connect().await.map_err(error::sql("connect"))
+    }
+
+    /// A pool of sessions for SQL; connections are made as they are needed.
+    pub fn pool(&self, connections_max: u32) -> PgPool {
+        PgPoolOptions::new().max_connections(connections_max).connect_lazy_with(self.options.clone())
     }
 
     /// What a replication session is opened with.

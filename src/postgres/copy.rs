@@ -24,8 +24,12 @@ pub(super) struct Places {
 
 /// The statement that copies the columns of `shape` from rows of `leaf`.
 pub(super) fn statement(shape: &Shape, leaf: &RelationName, places: Places) -> String {
-    let columns: Vec<String> =
-        shape.relation.columns.iter().zip(&*shape.types).map(|(column, facts)| {
+    let columns: Vec<String> = shape
+        .relation
+        .columns
+        .iter()
+        .zip(&*shape.types)
+        .map(|(column, facts)| {
             let name = quote(&column.name);
             match facts.kind {
                 // A cast function of the type's own writes something else than its output does; `format` does not use it.

@@ -21,8 +21,11 @@ pub mod assemble;
 pub mod feed;
 pub mod pgoutput;
 
+pub mod live;
+pub mod target;
+
 pub use codec::decode_text;
-pub(crate) use connect::quote;
 pub use connect::Server;
+pub(crate) use connect::quote;
 /// A session with a Postgres server, for those who hold one without naming its driver.
 pub use sqlx::PgConnection as Connection;

@@ -136,7 +136,8 @@ fn server_findings(facts: &ServerFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut error = |place: &str, what: String, fix: &str| findings.push(finding(Severity::Error, place, what, fix));
     if facts.version < 140_000 {
-        let what = format!("the server is version {}, logical messages and range scans need 14", facts.version / 10_000);
+        let what =
+            format!("the server is version {}, logical messages and range scans need 14", facts.version / 10_000);
         error("server_version", what, "upgrade the server to 14 or later");
     }
     if facts.standby {
@@ -148,7 +149,11 @@ fn server_findings(facts: &ServerFacts) -> Vec<Finding> {
     }
     if facts.slots_used >= facts.slots_max {
         let what = format!("all {} replication slots are taken", facts.slots_max);
-        error("max_replication_slots", what, "drop an unused slot, or raise max_replication_slots and restart the server");
+        error(
+            "max_replication_slots",
+            what,
+            "drop an unused slot, or raise max_replication_slots and restart the server",
+        );
     }
     // One session streams, one holds the exported snapshot.
     if facts.senders_max - facts.senders_used < 2 {
@@ -209,7 +214,8 @@ fn table_findings(expectation: &TableExpectation, table: Option<&Table>, may_rea
         }
     }
     if table.partitioned {
-        let fix = "do not truncate single partitions while the migration runs; a reconciliation finds it if it happened";
+        let fix =
+            "do not truncate single partitions while the migration runs; a reconciliation finds it if it happened";
         let what = "it is partitioned: the server's stream does not tell of a TRUNCATE of a single partition, nor of rows \
                     in a table that is attached as one";
         findings.push(finding(Severity::Warning, &place, what, fix));
@@ -262,7 +268,12 @@ pub fn slot_finding(name: &str, slot: &super::provision::SlotFacts, abandon_at: 
     let fix = "let the capture catch up (disk of the log, network), or raise max_slot_wal_keep_size";
     match (slot.wal_status.as_str(), slot.safe_wal_bytes) {
         ("lost", _) => {
-            return Some(finding(Severity::Error, &place, "it is lost: the server removed WAL it needs", "a new epoch"));
+            return Some(finding(
+                Severity::Error,
+                &place,
+                "it is lost: the server removed WAL it needs",
+                "a new epoch",
+            ));
         }
         ("unreserved", _) => {
             let what = "the server may remove the WAL it needs at its next checkpoint";

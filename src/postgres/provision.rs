@@ -81,9 +81,8 @@ pub fn slot_name(prefix: &str, epoch: Epoch, nonce: u32) -> String {
 /// When the server cannot be asked.
 pub async fn identify(server: &Server) -> Result<Identity, Error> {
     const ACTION: &str = "identify the server";
-    let mut session = ReplicationClient::connect_gated(server.replication("", "", Lsn(0)))
-        .await
-        .map_err(replication(ACTION))?;
+    let mut session =
+        ReplicationClient::connect_gated(server.replication("", "", Lsn(0))).await.map_err(replication(ACTION))?;
     let found = session.identify_system().await.map_err(replication(ACTION))?;
     Ok(Identity { system: found.system_id, timeline: found.timeline })
 }
@@ -110,8 +109,10 @@ pub async fn publish(connection: &mut PgConnection, name: &str, tables: &[Relati
                 return Ok(false);
             }
             let name = quote(name);
-            format!("alter publication {name} set table {list}; \
-                     alter publication {name} set (publish_via_partition_root = true)")
+            format!(
+                "alter publication {name} set table {list}; \
+                     alter publication {name} set (publish_via_partition_root = true)"
+            )
         }
     };
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map_err(sql(ACTION))?;
@@ -147,16 +148,13 @@ async fn published(connection: &mut PgConnection, name: &str) -> Result<Vec<Rela
 /// When the server refuses: no free slot, no privilege.
 pub async fn create_slot(server: &Server, name: &str) -> Result<NewSlot, Error> {
     const ACTION: &str = "make the replication slot";
-    let mut session = ReplicationClient::connect_gated(server.replication("", "", Lsn(0)))
-        .await
-        .map_err(replication(ACTION))?;
+    let mut session =
+        ReplicationClient::connect_gated(server.replication("", "", Lsn(0))).await.map_err(replication(ACTION))?;
     let rows = session
         .simple_query(&format!("CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput EXPORT_SNAPSHOT"))
         .await
         .map_err(replication(ACTION))?;
-    let cell = |index: usize| -> Option<&str> {
-        std::str::from_utf8(rows.first()?.get(index)?.as_deref()?).ok()
-    };
+    let cell = |index: usize| -> Option<&str> { std::str::from_utf8(rows.first()?.get(index)?.as_deref()?).ok() };
     let (consistent, snapshot) = (cell(1).and_then(|text| text.parse().ok()), cell(2).map(str::to_owned));
     match (consistent, snapshot) {
         (Some(consistent), Some(snapshot)) => Ok(NewSlot { consistent, snapshot, session }),
@@ -262,12 +260,11 @@ pub async fn down(connection: &mut PgConnection, prefix: &str) -> Result<Removed
             done.removed.push(format!("replication slot {name}"));
         }
     }
-    let publications: Vec<String> =
-        sqlx::query_scalar("select pubname::text from pg_publication where pubname = $1")
-            .bind(publication_name(prefix))
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(sql(ACTION))?;
+    let publications: Vec<String> = sqlx::query_scalar("select pubname::text from pg_publication where pubname = $1")
+        .bind(publication_name(prefix))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(sql(ACTION))?;
     for name in publications {
         let statement = format!("drop publication {}", quote(&name));
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await.map_err(sql(ACTION))?;

@@ -78,7 +78,13 @@ impl Conservation {
         Ok(sums)
     }
 
-    fn add_unit(&mut self, state: &State, sources: &[SourceShape], unit: &[u8], header: &UnitHeader) -> Result<(), Error> {
+    fn add_unit(
+        &mut self,
+        state: &State,
+        sources: &[SourceShape],
+        unit: &[u8],
+        header: &UnitHeader,
+    ) -> Result<(), Error> {
         if unit == NAMELESS {
             for (balance, count) in self.balances(sources, header) {
                 *balance.counts.quarantined.entry("no_unit".to_owned()).or_default() += count;
@@ -120,7 +126,9 @@ impl Conservation {
     ) -> impl Iterator<Item = (&'a mut RowBalance, u64)> {
         let counts: BTreeMap<&str, u64> =
             sources.iter().map(|source| &*source.relation.table).zip(header.rows.iter().copied()).collect();
-        self.rows.iter_mut().filter_map(move |(table, balance)| counts.get(table.as_str()).map(|count| (balance, *count)))
+        self.rows
+            .iter_mut()
+            .filter_map(move |(table, balance)| counts.get(table.as_str()).map(|count| (balance, *count)))
     }
 }
 

@@ -13,7 +13,7 @@ pub mod fold;
 pub mod names;
 pub mod projector;
 pub mod result;
-mod rows;
+pub mod rows;
 pub mod run;
 pub mod source;
 pub mod state;

@@ -12,6 +12,8 @@ pub const COUNTERS: &[u8] = b"counters";
 pub const SHAPES: &[u8] = b"shapes";
 /// Generation of the mapping and its digest.
 pub const MAPPING: &[u8] = b"mapping";
+/// Marks of the log that count the mappings it was projected with: followed by the number; the value is the digest.
+pub const MAPPINGS: &str = "project/mapping/";
 /// First word of a notice that takes a unit out of the migration; `skip: reason`.
 pub const SKIP: &str = "skip";
 /// First word of a notice that evaluates a unit again; `retry: reason`.

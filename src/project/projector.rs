@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 
-use crate::event::Value;
+use crate::event::{Value, from_hex, to_hex};
 use crate::log::{Batch, EventLog, Notice};
 use crate::mapping::{Evaluation, Migration, evaluate};
 use crate::target::{TableShape, Target, UnitOutcome, UnitWrite, WriteVersion};
@@ -91,10 +91,14 @@ impl Projector {
             return Ok(None);
         }
         let mut pass = Pass { units: picked.len() as u64, ..Pass::default() };
-        let (state, migration, settings) = (Arc::clone(&self.state), Arc::clone(&self.migration), self.settings.clone());
+        let (state, migration, settings) =
+            (Arc::clone(&self.state), Arc::clone(&self.migration), self.settings.clone());
         let tables = Arc::clone(&self.tables);
         let evaluated = tokio::task::spawn_blocking(move || {
-            picked.into_iter().map(|picked| prepare(&state, &migration, &tables, &settings, picked)).collect::<Result<Vec<_>, _>>()
+            picked
+                .into_iter()
+                .map(|picked| prepare(&state, &migration, &tables, &settings, picked))
+                .collect::<Result<Vec<_>, _>>()
         });
         let mut prepared = evaluated.await.expect("evaluation does not panic")?;
         let mut session = self.state.session();
@@ -173,8 +177,7 @@ impl Projector {
         outcomes: Vec<UnitOutcome>,
         pass: &mut Pass,
     ) -> Result<(), Error> {
-        let mut outcomes: BTreeMap<&str, UnitOutcome> =
-            writes.iter().map(|write| &*write.unit).zip(outcomes).collect();
+        let mut outcomes: BTreeMap<&str, UnitOutcome> = writes.iter().map(|write| &*write.unit).zip(outcomes).collect();
         for mut prepared in prepared {
             if let Some(outcome) = outcomes.remove(unit_text(&prepared.unit)?) {
                 settle(&mut prepared.result, outcome, pass);
@@ -182,7 +185,7 @@ impl Projector {
             if let Status::Parked { reason, .. } = &prepared.result.status {
                 *pass.parked.entry(reason.clone()).or_default() += 1;
             }
-            prepared.result.claims = prepared.claims.iter().map(|id| hex(id)).collect();
+            prepared.result.claims = prepared.claims.iter().map(|id| to_hex(id)).collect();
             let bytes = serde_json::to_vec(&prepared.result).expect("results are plain data under text keys");
             session.put(Space::Results, &prepared.unit, bytes);
             session.remove(Space::Dirty, &prepared.unit);
@@ -243,14 +246,14 @@ fn prepare(
 }
 
 fn take_evaluation(prepared: &mut Prepared, migration: &Migration, tables: &[TableShape], evaluation: Evaluation) {
-    let sources = migration.sources();
-    for (index, account) in evaluation.accounts.tables.iter().enumerate() {
+    let sources = migration.source_tables();
+    for (table, account) in &evaluation.accounts.tables {
         let counts = RowCounts {
             mapped: account.mapped,
             dropped: account.dropped.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
             quarantined: account.quarantined.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
         };
-        prepared.result.rows.insert(sources[index].name.to_string(), counts);
+        prepared.result.rows.insert(sources[usize::from(table.0)].name.to_string(), counts);
     }
     for row in &evaluation.accounts.quarantined_rows {
         prepared.result.quarantined_rows.push(QuarantinedRow {
@@ -291,7 +294,7 @@ fn park(prepared: &mut Prepared, reason: &str, detail: &str) {
 }
 
 fn quarantine_all(result: &mut UnitResult, migration: &Migration, header: &UnitHeader, reason: &str) {
-    for (table, rows) in migration.sources().iter().zip(&header.rows) {
+    for (table, rows) in migration.source_tables().iter().zip(&header.rows) {
         let quarantined = if *rows > 0 { BTreeMap::from([(reason.to_owned(), *rows)]) } else { BTreeMap::new() };
         result.rows.insert(table.name.to_string(), RowCounts { quarantined, ..RowCounts::default() });
     }
@@ -319,19 +322,7 @@ fn settle(result: &mut UnitResult, outcome: UnitOutcome, pass: &mut Pass) {
 }
 
 fn claims_of(result: &UnitResult) -> BTreeSet<ClaimId> {
-    let byte = |text: &str| u8::from_str_radix(text, 16).ok();
-    let parse = |text: &String| {
-        let mut id = ClaimId::default();
-        for (place, slot) in id.iter_mut().enumerate() {
-            *slot = text.get(place * 2..place * 2 + 2).and_then(byte)?;
-        }
-        Some(id)
-    };
-    result.claims.iter().filter_map(parse).collect()
-}
-
-fn hex(id: &ClaimId) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    result.claims.iter().filter_map(|text| from_hex(text)?.try_into().ok()).collect()
 }
 
 /// A key as text for people: its parts, comma-separated.

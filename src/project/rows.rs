@@ -39,23 +39,21 @@ impl UnitRows for StateRows<'_> {
     fn scan(&self, table: SourceTable, visit: &mut dyn FnMut(RowRef, &SourceRow)) -> Result<(), ReadError> {
         let prefix = [self.unit, &table.0.to_be_bytes()].concat();
         let mut failure = None;
-        let scanned = self.state.scan(Space::Rows, &prefix, |place, bytes| {
-            match self.row(place, bytes) {
-                Ok(row) => {
-                    let mut keys = self.keys.lock().expect("no holder of this lock panics");
-                    keys.push(place.into());
-                    let handle = keys.len() as u64 - 1;
-                    drop(keys);
-                    visit(RowRef(u32::from(table.0), handle), &row);
-                    Ok(true)
-                }
-                Err(error) => {
-                    failure = Some(error);
-                    Ok(false)
-                }
+        let scanned = self.state.scan(Space::Rows, &prefix, |place, bytes| match self.row(place, bytes) {
+            Ok(row) => {
+                let mut keys = self.keys.lock().expect("no holder of this lock panics");
+                keys.push(place.into());
+                let handle = keys.len() as u64 - 1;
+                drop(keys);
+                visit(RowRef(u32::from(table.0), handle), &row);
+                Ok(true)
+            }
+            Err(error) => {
+                failure = Some(error);
+                Ok(false)
             }
         });
-        scanned.map_err(|error| ReadError::new(error.to_string()))?;
+        scanned.map_err(|error| ReadError::new(error))?;
         failure.map_or(Ok(()), Err)
     }
 
@@ -66,8 +64,9 @@ impl UnitRows for StateRows<'_> {
                 usize::try_from(reference.1).ok().and_then(|at| keys.get(at).cloned())
             };
             let place = place.ok_or_else(|| ReadError::new("a row was asked for that was never scanned"))?;
-            let bytes = self.state.get(Space::Rows, &place).map_err(|error| ReadError::new(error.to_string()))?;
-            let bytes = bytes.ok_or_else(|| ReadError::new("a row vanished from the state while its unit was mapped"))?;
+            let bytes = self.state.get(Space::Rows, &place).map_err(|error| ReadError::new(error))?;
+            let bytes =
+                bytes.ok_or_else(|| ReadError::new("a row vanished from the state while its unit was mapped"))?;
             visit(reference, &self.row(&place, &bytes)?);
         }
         Ok(())

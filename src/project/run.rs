@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -30,12 +30,14 @@ const PARTITION: Partition = Partition(0);
 const BREAKER_UNITS_MIN: u64 = 200;
 
 /// How far the projection is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Offset after the last record applied.
     pub applied: u64,
     /// Offset after the last record in the log.
     pub end: u64,
+    /// Offset up to which every unit has been projected.
+    pub projected: u64,
     /// Whether every unit has been projected as of `applied`, after the snapshot was complete.
     pub current: bool,
     /// Units evaluated since the run began.
@@ -86,6 +88,9 @@ impl Projection {
             if complete && !stop.is_cancelled() {
                 sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await?;
                 self.project_dirty(&progress, &mut said, &stop).await?;
+                if !stop.is_cancelled() {
+                    said.projected = applied.0;
+                }
             }
             let idle = self.log.end(PARTITION) == applied;
             said.end = self.log.end(PARTITION).0;
@@ -163,7 +168,8 @@ impl Projection {
         if self.options.park_percent_max >= 100 || parked <= limit {
             return Ok(());
         }
-        let reason = said.parked.iter().max_by_key(|(_, count)| **count).map_or_else(String::new, |(reason, _)| reason.clone());
+        let reason =
+            said.parked.iter().max_by_key(|(_, count)| **count).map_or_else(String::new, |(reason, _)| reason.clone());
         Err(Error::Breaker { parked, evaluated: said.units, reason, limit })
     }
 }

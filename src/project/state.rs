@@ -66,6 +66,9 @@ const SPACES: [(Space, &str); 9] = [
 /// Memory for blocks read from disk; small, because the store is mostly written and scanned.
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 
+/// Units marked in one commit when all are to be projected again.
+const MARK_CHUNK: usize = 10_000;
+
 /// An open state store.
 pub struct State {
     database: Database,
@@ -136,6 +139,26 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Marks every unit to be projected again, and sets a value of the meta space with the last of them.
+    pub fn mark_all_dirty(&self, name: &[u8], value: &[u8]) -> Result<(), Error> {
+        let mut cursor: Option<Vec<u8>> = None;
+        loop {
+            let mut session = self.session();
+            self.scan_after(Space::Units, cursor.clone().as_deref(), |unit, header| {
+                if unit != super::apply::UNROUTED && unit != super::apply::NAMELESS {
+                    session.put(Space::Dirty, unit, UnitHeader::from_bytes(header)?.last.to_be_bytes().to_vec());
+                }
+                cursor = Some(unit.to_vec());
+                Ok(session.len() < MARK_CHUNK)
+            })?;
+            if session.len() < MARK_CHUNK {
+                session.put(Space::Meta, name, value.to_vec());
+                return session.commit();
+            }
+            session.commit()?;
+        }
     }
 
     /// Begins a set of changes that become visible together.

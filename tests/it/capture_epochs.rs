@@ -13,7 +13,9 @@ use crate::support::fold::{fold, texts};
 use crate::support::gate::{GateLog, Hold};
 
 async fn table(database: &mut Database) {
-    database.run("create table t (id int8 primary key, n int4); insert into t select id, 0 from generate_series(1, 50) id").await;
+    database
+        .run("create table t (id int8 primary key, n int4); insert into t select id, 0 from generate_series(1, 50) id")
+        .await;
 }
 
 fn text(log: &dyn EventLog, mark: &str) -> Option<String> {
@@ -34,7 +36,8 @@ async fn reopened(database: &mut Database, log: Arc<dyn EventLog>, second: Confi
     .await;
     database.run(lose.replace("{slot}", &slot)).await;
     let mut running = start(second, Arc::clone(&log));
-    let status = running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
+    let status =
+        running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
     assert_eq!(text(&*log, "pg/epoch").as_deref(), Some("2"));
     assert_eq!(text(&*log, "pg/sweep/0000000002").as_deref(), Some("requested"));
     assert_eq!(text(&*log, "pg/copied/public.t").as_deref(), Some("45"));
@@ -46,7 +49,8 @@ async fn reopened(database: &mut Database, log: Arc<dyn EventLog>, second: Confi
     running.settled(database).await;
     let expected = database.texts("select concat_ws('|', id, n) from t order by id").await;
     assert_eq!(texts(&fold(&*log, &public("t")).await), expected);
-    let slots = database.texts("select slot_name::text from pg_replication_slots where database = current_database()").await;
+    let slots =
+        database.texts("select slot_name::text from pg_replication_slots where database = current_database()").await;
     assert_eq!(slots, [text(&*log, "pg/slot").expect("a slot")], "the old slot is gone");
     assert_ne!(slots[0], slot);
     running.stop().await.expect("a clean end");
@@ -67,7 +71,8 @@ async fn a_slot_made_again_under_its_old_name_is_a_gap() {
     let mut database = Database::new().await;
     table(&mut database).await;
     let second = config(&database.url, &["t"]);
-    let lose = "select pg_drop_replication_slot('{slot}'); select pg_create_logical_replication_slot('{slot}', 'pgoutput')";
+    let lose =
+        "select pg_drop_replication_slot('{slot}'); select pg_create_logical_replication_slot('{slot}', 'pgoutput')";
     let reason = reopened(&mut database, memory(), second, lose).await;
     assert!(reason.contains("was moved"), "{reason}");
 }
@@ -123,13 +128,12 @@ async fn a_slot_that_keeps_too_much_is_given_up_loudly() {
     database.run("update t set n = 1").await;
     patiently("the change at the gate", gate.held()).await;
     database.run("create table noise as select repeat(md5(n::text), 30) from generate_series(1, 80000) n").await;
-    let status = running
-        .until("the second epoch", |status| status.epoch == Some(Epoch(2)))
-        .await;
+    let status = running.until("the second epoch", |status| status.epoch == Some(Epoch(2))).await;
     assert!(status.epoch_reason.expect("a reason").contains("was given up"));
     gate.hold(Hold::Nothing);
     running.caught_up().await;
-    let slots = database.texts("select slot_name::text from pg_replication_slots where database = current_database()").await;
+    let slots =
+        database.texts("select slot_name::text from pg_replication_slots where database = current_database()").await;
     assert_eq!(slots.len(), 1);
     assert_ne!(slots[0], slot);
     let expected = database.texts("select concat_ws('|', id, n) from t order by id").await;

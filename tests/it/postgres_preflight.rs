@@ -86,7 +86,10 @@ async fn a_capture_that_cannot_start_makes_nothing() {
         other => panic!("{other:?}"),
     }
     assert_eq!(database.text("select count(*)::text from pg_publication").await, "0");
-    assert_eq!(database.text("select count(*)::text from pg_replication_slots where database = current_database()").await, "0");
+    assert_eq!(
+        database.text("select count(*)::text from pg_replication_slots where database = current_database()").await,
+        "0"
+    );
     assert_eq!(log.marks("").expect("it reads"), []);
 }
 
@@ -101,7 +104,8 @@ async fn a_server_not_set_up_for_decoding_is_told_its_settings() {
     let settings = [("wal_level", "replica"), ("max_wal_senders", "1"), ("max_replication_slots", "0")];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let options = Options { settings, ..Options::temporary() };
-    let cluster = tokio::task::spawn_blocking(move || Cluster::start(&options)).await.expect("no panic").expect("it starts");
+    let cluster =
+        tokio::task::spawn_blocking(move || Cluster::start(&options)).await.expect("no panic").expect("it starts");
     let url = cluster.url("postgres");
     let mut connection = PgConnection::connect(&url).await.expect("a session");
     run(&mut connection, "create table t (id int8 primary key)").await;

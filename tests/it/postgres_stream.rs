@@ -69,7 +69,9 @@ async fn p2_an_update_captured_before_its_row_is_copied_is_filled_from_the_copy(
     gate.hold(Hold::RowsAfter(0));
     let mut running = start(config(&database.url, &["t"]), gate.clone());
     patiently("the copy at the gate", gate.held()).await;
-    database.run("update t set n = 1 where id = 1; update t set id = 20 where id = 2; delete from t where id = 3").await;
+    database
+        .run("update t set n = 1 where id = 1; update t set id = 20 where id = 2; delete from t where id = 3")
+        .await;
     running.settled(&mut database).await;
     assert_eq!(running.changes(&[Op::Update]).await.len(), 2, "the stream is ahead of the copy");
     assert_eq!(running.changes(&[Op::Read]).await.len(), 0);
@@ -159,7 +161,9 @@ async fn p6_a_truncate_of_one_partition_is_not_streamed_and_preflight_says_so() 
 #[tokio::test(flavor = "multi_thread")]
 async fn p7_a_truncate_of_several_tables_is_one_event_each_in_one_transaction() {
     let mut database = Database::new().await;
-    database.run("create table a (id int8 primary key); create table b (id int8 primary key); insert into a values (1)").await;
+    database
+        .run("create table a (id int8 primary key); create table b (id int8 primary key); insert into a values (1)")
+        .await;
     let mut running = live(&database, &["a", "b"]).await;
     database.run("truncate a, b restart identity; insert into a values (2)").await;
     running.settled(&mut database).await;
@@ -202,7 +206,10 @@ async fn p13_a_rolled_back_savepoint_leaves_nothing() {
     let inserts = running.changes(&[Op::Insert]).await;
     assert_eq!(inserts.iter().map(|event| event.key.clone()).collect::<Vec<_>>(), [key(1), key(3)]);
     assert_eq!(inserts.iter().map(|event| event.version.ordinal).collect::<Vec<_>>(), [0, 1]);
-    assert_eq!(inserts.iter().map(|event| event.transaction.is_some_and(|tx| tx.last)).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(
+        inserts.iter().map(|event| event.transaction.is_some_and(|tx| tx.last)).collect::<Vec<_>>(),
+        [false, true]
+    );
     running.stop().await.expect("a clean end");
 }
 
@@ -303,7 +310,8 @@ async fn a_huge_transaction_is_split_and_moves_the_position_only_at_its_end() {
 }
 
 /// The slot's acknowledged position, as a number of bytes.
-const CONFIRMED: &str = "select (confirmed_flush_lsn - '0/0')::text from pg_replication_slots where database = current_database()";
+const CONFIRMED: &str =
+    "select (confirmed_flush_lsn - '0/0')::text from pg_replication_slots where database = current_database()";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_acknowledged_before_the_log_has_it() {

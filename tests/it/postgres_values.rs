@@ -99,7 +99,9 @@ async fn p10_p11_special_values_keep_every_digit() {
     let rows: Vec<Vec<Value>> = copied_and_streamed(false)
         .await
         .into_iter()
-        .map(|(copied, _)| copied.after.expect("a row").0.into_iter().filter_map(|cell| cell.value().cloned()).collect())
+        .map(|(copied, _)| {
+            copied.after.expect("a row").0.into_iter().filter_map(|cell| cell.value().cloned()).collect()
+        })
         .collect();
     let decimal = |text: &str| Value::Decimal(text.parse_decimal());
     assert_eq!(rows[0][4], decimal("NaN"));

@@ -68,4 +68,6 @@ pub trait Canonical: Sized {
 }
 
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod tests;

@@ -20,11 +20,9 @@ use async_trait::async_trait;
 use sqlx::postgres::PgPool;
 
 use crate::event::{DigestKey, Digester};
-use crate::target::{
-    Error, ForeignScope, Target, TableShape, TargetKey, TargetRow, UnitOutcome, UnitWrite,
-};
+use crate::target::{Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite};
 
-pub use provision::{Provisioned, Removed, provision, unprovision};
+pub use provision::{Provisioned, Removed, provision, unprovision, verify};
 
 /// Rows of one unit record: unit, version, packed ownership.
 type UnitRecord = (String, Vec<u8>, Vec<u8>);
@@ -95,7 +93,8 @@ fn classify(action: &'static str, error: sqlx::Error) -> Error {
         sqlx::Error::Database(server) => {
             let code = server.code().map(|code| code.into_owned()).unwrap_or_default();
             // Connection exceptions, resources short, operator intervention, serialization and deadlock: worth repeating.
-            let passing = ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "40001" || code == "40P01";
+            let passing =
+                ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "40001" || code == "40P01";
             let message = server.message().to_owned();
             if passing {
                 Error::Unreachable { action, source: format!("{code} {message}").into() }

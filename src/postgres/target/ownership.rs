@@ -32,7 +32,10 @@ impl Owned {
     /// Packs the list, tables by name.
     pub fn pack(&self, tables: &[TableShape]) -> Vec<u8> {
         let mut bytes = vec![FORMAT];
-        let known = self.rows.iter().map(|(key, digest)| (&*tables[usize::from(key.table.0)].name, Key(key.values.clone()), digest));
+        let known = self
+            .rows
+            .iter()
+            .map(|(key, digest)| (&*tables[usize::from(key.table.0)].name, Key(key.values.clone()), digest));
         let unknown = self.unknown.iter().map(|(name, key, digest)| (&**name, key.clone(), digest));
         let mut name_before: Option<&str> = None;
         for (name, key, digest) in known.chain(unknown) {

@@ -26,7 +26,12 @@ pub struct Plan<'a> {
 ///
 /// # Errors
 /// The table's index when two rows of the unit have the same key.
-pub fn plan<'a>(write: &'a UnitWrite, owned: &Owned, tables: &[TableShape], digesters: &[Digester]) -> Result<Plan<'a>, usize> {
+pub fn plan<'a>(
+    write: &'a UnitWrite,
+    owned: &Owned,
+    tables: &[TableShape],
+    digesters: &[Digester],
+) -> Result<Plan<'a>, usize> {
     let mut plan = Plan::default();
     for row in &write.rows {
         let shape = &tables[usize::from(row.table.0)];

@@ -55,7 +55,9 @@ pub async fn provision(pool: &PgPool, definition: &str, tables: &[TableShape]) -
     }
     if !missing.is_empty() {
         let mut transaction = pool.begin().await.map_err(|source| classify("begin a transaction", source))?;
-        let script = sqlx::raw_sql(AssertSqlSafe(definition.to_owned()));
+        // The definition names its tables as their owner does; every session of ours looks into no schema by itself.
+        let script =
+            sqlx::raw_sql(AssertSqlSafe(format!("SET LOCAL search_path TO public, pg_catalog;\n{definition}")));
         script.execute(&mut *transaction).await.map_err(|source| classify("create the target tables", source))?;
         transaction.commit().await.map_err(|source| classify("create the target tables", source))?;
     }
@@ -79,7 +81,11 @@ pub async fn verify(pool: &PgPool, tables: &[TableShape]) -> Result<(), Error> {
                 }
                 Some(_) => continue,
             };
-            let message = format!("column {} of {} {problem}; apply target.sql or correct it", column.name, sql::table_name(shape));
+            let message = format!(
+                "column {} of {} {problem}; apply target.sql or correct it",
+                column.name,
+                sql::table_name(shape)
+            );
             return Err(Error::Refused { action: "use the target tables", code: "rehome".to_owned(), message });
         }
     }

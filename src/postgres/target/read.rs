@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use crate::event::Value;
-use crate::postgres::codec::Kind;
+use crate::postgres::decode_text;
 use crate::target::{Error, TableShape, TargetKey, TargetRow, TargetTable};
 
 use super::{classify, sql, text};
@@ -51,7 +51,8 @@ pub async fn rows(
             let ordinal: i64 = row.try_get(0).map_err(|source| classify("read target rows", source))?;
             let mut values = Vec::with_capacity(shape.columns.len());
             for (index, column) in shape.columns.iter().enumerate() {
-                let text: Option<String> = row.try_get(index + 1).map_err(|source| classify("read target rows", source))?;
+                let text: Option<String> =
+                    row.try_get(index + 1).map_err(|source| classify("read target rows", source))?;
                 values.push(value_of(shape, &column.type_name, text)?);
             }
             let place = usize::try_from(ordinal - 1).ok().and_then(|at| places.get(at)).copied();
@@ -75,7 +76,7 @@ pub fn key_at(row: &PgRow, from: usize, shape: &TableShape, table: TargetTable) 
 
 fn value_of(shape: &TableShape, type_name: &str, text: Option<String>) -> Result<Value, Error> {
     let Some(text) = text else { return Ok(Value::Null) };
-    Kind::of_name(type_name).from_text(text.as_bytes()).map_err(|_| Error::Refused {
+    decode_text(type_name, &text).map_err(|_| Error::Refused {
         action: "read target rows",
         code: "rehome".to_owned(),
         message: format!("a value of {} does not read back as {type_name}", shape.name),

@@ -1,6 +1,6 @@
 //! The statements of the target, built from the shapes of its tables; every identifier quoted by one function.
 
-use crate::postgres::connect::quote;
+use crate::postgres::quote;
 use crate::target::TableShape;
 
 /// `schema.table`, quoted.

@@ -53,7 +53,9 @@ pub async fn apply(target: &PostgresTarget, batch: &[UnitWrite]) -> Result<Vec<U
             None => Owned::default(),
         };
         match plan(write, &owned, &target.tables, &target.digesters) {
-            Ok(plan) => candidates.push(Candidate { place, write, plan, before: owned, foreign: 0, matched_foreign: 0 }),
+            Ok(plan) => {
+                candidates.push(Candidate { place, write, plan, before: owned, foreign: 0, matched_foreign: 0 })
+            }
             Err(table) => {
                 let detail = format!("two rows of the unit have one key in {}", target.tables[table].name);
                 outcomes[place] = Some(UnitOutcome::Parked { reason: "key_collision".into(), detail: detail.into() });
@@ -120,7 +122,9 @@ async fn set_foreign_aside(
             }
             let all_match = foreign == 0 && matched == candidate.write.rows.len() as u64;
             let reason = if all_match { "matched_foreign" } else { "foreign" };
-            let detail = format!("{foreign} rows of someone else differ from ours, {matched} equal ours; the unit is left as it is");
+            let detail = format!(
+                "{foreign} rows of someone else differ from ours, {matched} equal ours; the unit is left as it is"
+            );
             outcomes[candidate.place] = Some(UnitOutcome::Parked { reason: reason.into(), detail: detail.into() });
             false
         });
@@ -153,7 +157,9 @@ async fn write_candidates(
     for candidate in candidates {
         outcomes[candidate.place] = Some(match write_together(target, connection, &[candidate]).await {
             Ok(()) => written(candidate),
-            Err(Refusal::Unit { reason, detail }) => UnitOutcome::Parked { reason: reason.into(), detail: detail.into() },
+            Err(Refusal::Unit { reason, detail }) => {
+                UnitOutcome::Parked { reason: reason.into(), detail: detail.into() }
+            }
             Err(Refusal::Target(error)) => return Err(error),
         });
     }
@@ -225,11 +231,8 @@ async fn delete_rows(
     let deletes: Vec<&TargetKey> = candidates.iter().flat_map(|candidate| &candidate.plan.deletes).collect();
     let kept: BTreeSet<&TargetKey> = candidates.iter().flat_map(|candidate| candidate.plan.owned.keys()).collect();
     for (index, shape) in target.tables.iter().enumerate().rev() {
-        let keys: Vec<&[Value]> = deletes
-            .iter()
-            .filter(|key| usize::from(key.table.0) == index)
-            .map(|key| key.values.as_slice())
-            .collect();
+        let keys: Vec<&[Value]> =
+            deletes.iter().filter(|key| usize::from(key.table.0) == index).map(|key| key.values.as_slice()).collect();
         if keys.is_empty() {
             continue;
         }
@@ -255,28 +258,41 @@ async fn refuse_foreign_children(
         .map_err(|source| classify("read foreign keys", source))?;
     for (schema, table, columns, parent_columns) in references {
         let reference = Reference { schema, table, columns, parent_columns };
-        let ours = target.tables.iter().position(|table| *table.name == *reference.table && *table.schema == *reference.schema);
+        let ours = target
+            .tables
+            .iter()
+            .position(|table| *table.name == *reference.table && *table.schema == *reference.schema);
         let child_key: Vec<String> = ours.map_or_else(Vec::new, |index| {
             let child = &target.tables[index];
             child.key.iter().map(|&column| child.columns[column].name.to_string()).collect()
         });
         let Some(statement) = sql::referring(shape, &reference, &child_key) else { continue };
-        let arrays = read::arrays(shape.key.len(), keys.iter().copied()).map_err(|kind| read::unsuitable(shape, kind))?;
+        let arrays =
+            read::arrays(shape.key.len(), keys.iter().copied()).map_err(|kind| read::unsuitable(shape, kind))?;
         let mut query = sqlx::query(AssertSqlSafe(statement));
         for array in arrays {
             query = query.bind(array);
         }
-        let children = query.fetch_all(&mut *connection).await.map_err(|source| classify("look for children", source))?;
+        let children =
+            query.fetch_all(&mut *connection).await.map_err(|source| classify("look for children", source))?;
         for child in children {
             let owned = match ours {
                 Some(index) => {
-                    let key = read::key_at(&child, 1, &target.tables[index], TargetTable(u16::try_from(index).unwrap_or(u16::MAX)))?;
+                    let key = read::key_at(
+                        &child,
+                        1,
+                        &target.tables[index],
+                        TargetTable(u16::try_from(index).unwrap_or(u16::MAX)),
+                    )?;
                     kept.contains(&key)
                 }
                 None => false,
             };
             if !owned {
-                let detail = format!("rows of {}.{} that are not ours refer to a row to be deleted", reference.schema, reference.table);
+                let detail = format!(
+                    "rows of {}.{} that are not ours refer to a row to be deleted",
+                    reference.schema, reference.table
+                );
                 return Err(Refusal::Unit { reason: "foreign_children", detail });
             }
         }

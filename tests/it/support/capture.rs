@@ -39,8 +39,7 @@ pub fn public(table: &str) -> RelationName {
 
 /// Settings for small tables and quick tests.
 pub fn config(url: &str, tables: &[&str]) -> Config {
-    let tables =
-        tables.iter().map(|table| TableExpectation { name: public(table), columns: Vec::new() }).collect();
+    let tables = tables.iter().map(|table| TableExpectation { name: public(table), columns: Vec::new() }).collect();
     Config { heartbeat: Duration::from_millis(50), workers: 2, range_bytes: 64 << 10, ..Config::new(url, tables) }
 }
 

@@ -72,5 +72,8 @@ impl Database {
 /// Runs statements on a session.
 pub async fn run(connection: &mut PgConnection, sql: impl Into<String>) {
     let sql = sql.into();
-    sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(connection).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    sqlx::raw_sql(AssertSqlSafe(sql.clone()))
+        .execute(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }

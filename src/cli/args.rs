@@ -1,0 +1,246 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Moves data to a new key or a new shape without stopping, and proves that nothing was lost.
+///
+/// A migration is a folder of three files: what the legacy tables are, what becomes of them, and the target's definition.
+/// `rehome check` reads it, `up` prepares both databases, `run` copies and follows until you stop it, `diff` compares one
+/// unit, `down` removes what rehome made.
+///
+/// Exit codes: 0 done or equal, 1 a difference is proven, 2 unproven, parked or unfinished, 3 usage or configuration.
+#[derive(Debug, Parser)]
+#[command(name = "rehome", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Write JSON to standard output instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Folder of migrations [default: ./schemas where it has the migration, else the ones built in].
+    #[arg(long, global = true, value_name = "DIR", env = "REHOME_SCHEMAS")]
+    pub schemas: Option<PathBuf>,
+    /// State folder of the migration [default: .rehome/MIGRATION].
+    #[arg(long, global = true, value_name = "DIR", env = "REHOME_STATE")]
+    pub state: Option<PathBuf>,
+    /// Address of the source database, postgres://user:password@host:port/database.
+    #[arg(long, global = true, value_name = "URL", env = "REHOME_SOURCE", hide_env_values = true)]
+    pub source: Option<String>,
+    /// Address of the target database.
+    #[arg(long, global = true, value_name = "URL", env = "REHOME_TARGET", hide_env_values = true)]
+    pub target: Option<String>,
+    /// How much to tell on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = Verbosity::Warn, env = "REHOME_LOG")]
+    pub log_level: Verbosity,
+    /// Form of what is told on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogForm::Text, env = "REHOME_LOG_FORM")]
+    pub log_form: LogForm,
+}
+
+/// Levels of what is told on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Verbosity {
+    /// Data may be wrong.
+    Error,
+    /// Recovered; look later.
+    Warn,
+    /// A stage changed state.
+    Info,
+    /// For looking into rehome itself.
+    Debug,
+}
+
+/// Forms of what is told on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogForm {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// See it work: a private Postgres, generated legacy data, live writers, a comparison of every unit, a damaged row found.
+    Demo(DemoArgs),
+    /// Read a migration's files, run its cases, and where --source is given look over that database.
+    Check {
+        /// The migration.
+        migration: String,
+    },
+    /// Look both databases over, create the target tables and rehome's own, prepare the state folder.
+    Up {
+        /// The migration.
+        migration: String,
+    },
+    /// Copy what is there, follow what changes, and write it to the target, until stopped; goes on where it left off.
+    Run(RunArgs),
+    /// Tell where a migration stands, and its conservation equations.
+    Status {
+        /// The migration.
+        migration: String,
+    },
+    /// Compare one unit: what the mapping makes of its legacy rows, and what the target holds, field by field.
+    Diff {
+        /// The migration.
+        migration: String,
+        /// The unit, such as a call's id.
+        unit: String,
+        /// Show contents; without it only kinds and lengths are shown.
+        #[arg(long)]
+        reveal: bool,
+    },
+    /// Look at units and rows that could not be migrated, and decide about them.
+    Quarantine {
+        #[command(subcommand)]
+        action: QuarantineAction,
+    },
+    /// Take a source table's changed shape, and go on with the events held back since.
+    AcceptSchema {
+        /// The migration.
+        migration: String,
+        /// The table.
+        table: String,
+    },
+    /// Look at the event log.
+    Log {
+        #[command(subcommand)]
+        action: LogAction,
+    },
+    /// Stop a run that is under way, cleanly, as SIGTERM does.
+    Stop {
+        /// The migration.
+        migration: String,
+    },
+    /// Remove what rehome made: slot and publication, its records at the target, the state folder. Target tables stay.
+    Down {
+        /// The migration.
+        migration: String,
+        /// Do it without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Options of `demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// The migration.
+    #[arg(default_value = "luthien")]
+    pub migration: String,
+    /// Units to generate.
+    #[arg(long, default_value_t = 400, value_name = "N")]
+    pub units: u64,
+    /// Seed of the generated data.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Live transactions while it runs.
+    #[arg(long, default_value_t = 300, value_name = "N")]
+    pub writes: u64,
+    /// Keep the servers and the state until Enter or Ctrl-C, and tell how to look at them.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The migration.
+    pub migration: String,
+    /// Stop by itself when the target holds everything that the source held when the copy was complete.
+    #[arg(long, value_enum, default_value_t = UntilArg::Stopped)]
+    pub until: UntilArg,
+    /// Ranges copied at the same time.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub copy_workers: u16,
+    /// Connections that write to the target.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub target_connections: u16,
+    /// Park a unit whose rows are larger than this many bytes.
+    #[arg(long, default_value_t = 4 << 30, value_name = "BYTES")]
+    pub unit_bytes_max: u64,
+    /// Halt when more than this share of the units evaluated were parked; 100 never halts.
+    #[arg(long, default_value_t = 20, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub park_percent_max: u64,
+    /// After a new snapshot, delete at most this many rows that it did not find; more halt the run.
+    #[arg(long, default_value_t = 1_000, value_name = "ROWS")]
+    pub sweep_max: u64,
+    /// Give the replication slot up, and begin a new epoch, when it holds back this many bytes of the source's WAL.
+    #[arg(long, value_name = "BYTES")]
+    pub abandon_slot_at: Option<u64>,
+}
+
+/// When a run ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UntilArg {
+    /// Never.
+    Stopped,
+    /// When it has caught up.
+    CaughtUp,
+}
+
+/// What to do about the quarantine.
+#[derive(Debug, Subcommand)]
+pub enum QuarantineAction {
+    /// List parked units and rows, with reasons.
+    List {
+        /// The migration.
+        migration: String,
+    },
+    /// Show one unit: reason, place, its rows by table.
+    Show {
+        /// The migration.
+        migration: String,
+        /// The unit.
+        unit: String,
+    },
+    /// Evaluate parked units again, after their cause was mended.
+    Retry {
+        /// The migration.
+        migration: String,
+        /// Units; all parked ones when none is named.
+        units: Vec<String>,
+    },
+    /// Leave a unit out of the migration, for a reason that is kept in the log; `retry` takes it back in.
+    Skip {
+        /// The migration.
+        migration: String,
+        /// The unit.
+        unit: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// What to do with the log.
+#[derive(Debug, Subcommand)]
+pub enum LogAction {
+    /// Show records: keys, versions, origins; contents only with --reveal.
+    Show {
+        /// The migration.
+        migration: String,
+        /// Offset of the first record.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many at most.
+        #[arg(long, default_value_t = 20)]
+        limit: u64,
+        /// Only records of this source table.
+        #[arg(long)]
+        table: Option<String>,
+        /// Show contents.
+        #[arg(long)]
+        reveal: bool,
+    },
+}

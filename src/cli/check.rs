@@ -1,0 +1,96 @@
+//! `rehome check`: the files, their cases, and the live database where one is named.
+
+use serde::Serialize;
+
+use crate::mapping::run_cases;
+use crate::postgres::preflight::Severity;
+
+use super::args::Global;
+use super::exit::Exit;
+use super::{Failure, engine, output};
+
+#[derive(Serialize)]
+struct Report {
+    migration: String,
+    source_tables: usize,
+    target_tables: usize,
+    cases: usize,
+    failed: Vec<Failed>,
+    source: Option<Vec<Found>>,
+}
+
+#[derive(Serialize)]
+struct Failed {
+    case: String,
+    problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Found {
+    severity: &'static str,
+    place: String,
+    what: String,
+    fix: String,
+}
+
+/// Reads a migration, runs its cases, and looks the source over where its address is given.
+pub async fn run(global: &Global, name: &str) -> Result<Exit, Failure> {
+    let engine = engine(global, name)?;
+    let migration = engine.migration();
+    let results = run_cases(migration);
+    let failed: Vec<Failed> = results
+        .iter()
+        .filter(|result| !result.failures.is_empty())
+        .map(|result| Failed { case: result.name.to_string(), problems: result.failures.clone() })
+        .collect();
+    let source = if global.source.is_some() {
+        let found = |finding: crate::postgres::preflight::Finding| Found {
+            severity: if finding.severity == Severity::Error { "error" } else { "warning" },
+            place: finding.place,
+            what: finding.what,
+            fix: finding.fix,
+        };
+        Some(engine.preflight().await?.into_iter().map(found).collect())
+    } else {
+        None
+    };
+    let report = Report {
+        migration: name.to_owned(),
+        source_tables: migration.source_tables().len(),
+        target_tables: migration.target_tables().len(),
+        cases: results.len(),
+        failed,
+        source,
+    };
+    let errors = report.source.iter().flatten().any(|found| found.severity == "error");
+    if global.json {
+        output::json(&report);
+    } else {
+        show(&report);
+    }
+    Ok(if report.failed.is_empty() && !errors { Exit::Success } else { Exit::Mismatch })
+}
+
+fn show(report: &Report) {
+    for failed in &report.failed {
+        output::line(format!("case {} fails", failed.case));
+        for problem in &failed.problems {
+            output::line(format!("  {problem}"));
+        }
+    }
+    for found in report.source.iter().flatten() {
+        output::line(format!("{}: {}: {}\n  fix: {}", found.severity, found.place, found.what, found.fix));
+    }
+    output::line(format!(
+        "{}: {} source tables, {} target tables, {} of {} cases pass{}",
+        report.migration,
+        report.source_tables,
+        report.target_tables,
+        report.cases - report.failed.len(),
+        report.cases,
+        match &report.source {
+            None => "; no --source, so no database was looked at".to_owned(),
+            Some(found) => format!("; {} finding(s) in the source", found.len()),
+        }
+    ));
+}

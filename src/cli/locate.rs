@@ -1,0 +1,113 @@
+//! Finds a migration's folder and loads it.
+
+use std::path::{Path, PathBuf};
+
+use include_dir::{Dir, include_dir};
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
+use crate::mapping::{LoadError, Migration};
+
+use super::Failure;
+use super::args::Global;
+
+/// The migrations that ship with rehome.
+static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/schemas");
+
+/// A migration's folder: a real one, or a copy of the built-in one that lives as long as this value.
+pub enum Place {
+    /// Given, or in `./schemas`.
+    Folder(PathBuf),
+    /// Built in.
+    Copied(tempfile::TempDir),
+}
+
+impl Place {
+    /// The folder's path.
+    pub fn path(&self) -> &Path {
+        match self {
+            Place::Folder(path) => path,
+            Place::Copied(folder) => folder.path(),
+        }
+    }
+}
+
+/// Finds a migration by name.
+pub fn find(global: &Global, name: &str) -> Result<Place, Failure> {
+    if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+        return Err(Failure::from(format!("{name:?} is no name of a migration")));
+    }
+    if let Some(schemas) = &global.schemas {
+        let folder = schemas.join(name);
+        if folder.is_dir() {
+            return Ok(Place::Folder(folder));
+        }
+        let message = format!("no migration {name} in {}", schemas.display());
+        return Err(Failure { message, hint: Some(known(&listed(schemas))) });
+    }
+    let here = Path::new("schemas").join(name);
+    if here.is_dir() {
+        return Ok(Place::Folder(here));
+    }
+    let Some(found) = BUILT_IN.get_dir(name) else {
+        let names = BUILT_IN.dirs().filter_map(|dir| dir.path().to_str()).map(str::to_owned).collect::<Vec<_>>();
+        return Err(Failure { message: format!("no migration {name}"), hint: Some(known(&names)) });
+    };
+    let copy = || -> std::io::Result<tempfile::TempDir> {
+        let folder = tempfile::Builder::new().prefix("rehome-").tempdir()?;
+        extract(found, found.path(), folder.path())?;
+        Ok(folder)
+    };
+    copy()
+        .map(Place::Copied)
+        .map_err(|error| Failure::from(format!("cannot unpack the built-in migration {name}: {error}")))
+}
+
+/// Finds and loads a migration; diagnostics go into the failure, as a compiler would show them.
+pub fn load(global: &Global, name: &str) -> Result<Migration, Failure> {
+    let place = find(global, name)?;
+    Migration::load(place.path()).map_err(|error| Failure {
+        message: rendered(&error),
+        hint: Some(format!("mend them and run `rehome check {name}`")),
+    })
+}
+
+/// Diagnostics as a compiler shows them: file, line, column, the text, what is wrong with it, and the fix.
+fn rendered(error: &LoadError) -> String {
+    use std::io::IsTerminal as _;
+    let theme =
+        if std::io::stderr().is_terminal() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let mut text = String::new();
+    let handler = GraphicalReportHandler::new_themed(theme);
+    match handler.render_report(&mut text, error) {
+        Ok(()) => text,
+        Err(_) => error.to_string(),
+    }
+}
+
+fn extract(dir: &Dir<'_>, root: &Path, into: &Path) -> std::io::Result<()> {
+    for entry in dir.entries() {
+        let path = into.join(entry.path().strip_prefix(root).unwrap_or(entry.path()));
+        match entry {
+            include_dir::DirEntry::Dir(dir) => {
+                std::fs::create_dir_all(&path)?;
+                extract(dir, root, into)?;
+            }
+            include_dir::DirEntry::File(file) => std::fs::write(&path, file.contents())?,
+        }
+    }
+    Ok(())
+}
+
+fn listed(schemas: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(schemas).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn known(names: &[String]) -> String {
+    if names.is_empty() { "there is none at all".to_owned() } else { format!("there are: {}", names.join(", ")) }
+}

@@ -1,0 +1,125 @@
+//! The command line: one file per command, exit codes, and errors as words for people.
+
+mod args;
+mod check;
+mod demo;
+mod diff;
+mod exit;
+mod locate;
+mod output;
+mod progress;
+mod quarantine;
+mod records;
+mod run;
+mod setup;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::engine::{self, Engine, Settings};
+use args::{Cli, Command, Global, LogForm, RunArgs, Verbosity};
+use exit::Exit;
+
+/// Parses the command line, does what it says, and tells how that went.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no failures; the parser's own code 2 would mean something else here.
+            let exit = if error.use_stderr() { Exit::Failure } else { Exit::Success };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    begin_tracing(&cli.global);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::failure(&Failure::from(error.to_string()), cli.global.json).into(),
+    };
+    let json = cli.global.json;
+    let exit = runtime.block_on(dispatch(cli)).unwrap_or_else(|failure| output::failure(&failure, json));
+    exit.into()
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Demo(args) => demo::run(global, args).await,
+        Command::Check { migration } => check::run(global, &migration).await,
+        Command::Up { migration } => setup::up(global, &migration).await,
+        Command::Run(args) => run::run(global, args).await,
+        Command::Status { migration } => status::run(global, &migration).await,
+        Command::Diff { migration, unit, reveal } => diff::run(global, &migration, &unit, reveal).await,
+        Command::Quarantine { action } => quarantine::run(global, action).await,
+        Command::AcceptSchema { migration, table } => records::accept_schema(global, &migration, &table).await,
+        Command::Log { action } => records::show(global, action).await,
+        Command::Stop { migration } => setup::stop(global, &migration).await,
+        Command::Down { migration, yes } => setup::down(global, &migration, yes).await,
+    }
+}
+
+/// Why a command could not do what it was asked: message, and what to do next.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong, with its causes.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl From<engine::Error> for Failure {
+    fn from(error: engine::Error) -> Self {
+        let mut message = engine::session::chain(&error);
+        if let engine::Error::NotReady(findings) = &error {
+            for finding in findings {
+                message.push_str(&format!("\n  {}: {}\n    fix: {}", finding.place, finding.what, finding.fix));
+            }
+        }
+        Self { message, hint: error.hint() }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { message, hint: None }
+    }
+}
+
+/// An engine for a migration, with the options that only `run` takes at their defaults.
+fn engine(global: &Global, migration: &str) -> Result<Engine, Failure> {
+    engine_with(global, migration, None)
+}
+
+fn engine_with(global: &Global, migration: &str, run: Option<&RunArgs>) -> Result<Engine, Failure> {
+    let migration = locate::load(global, migration)?;
+    let state = global.state.clone().unwrap_or_else(|| std::path::Path::new(".rehome").join(migration.name()));
+    let mut settings = Settings::new(state, global.source.clone(), global.target.clone());
+    if let Some(run) = run {
+        settings.copy_workers = run.copy_workers.into();
+        settings.target_connections = run.target_connections.into();
+        settings.unit_bytes_max = run.unit_bytes_max;
+        settings.park_percent_max = run.park_percent_max;
+        settings.sweep_max = run.sweep_max;
+        settings.abandon_slot_at = run.abandon_slot_at;
+    }
+    Ok(Engine::new(migration.into(), settings))
+}
+
+/// Sends what is told to standard error; row contents are never in it (I12).
+fn begin_tracing(global: &Global) {
+    let level = match global.log_level {
+        Verbosity::Error => "error",
+        Verbosity::Warn => "warn",
+        Verbosity::Info => "info",
+        Verbosity::Debug => "debug",
+    };
+    // Libraries may put statements or values into what they tell: they stay below rehome's own level.
+    let filter = tracing_subscriber::EnvFilter::new(format!("error,rehome={level}"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match global.log_form {
+        LogForm::Text => builder.with_target(false).init(),
+        LogForm::Json => builder.json().init(),
+    }
+}

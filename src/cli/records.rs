@@ -1,0 +1,43 @@
+//! `rehome log show` and `rehome accept-schema`.
+
+use crate::engine::protocol::{Answer, Request};
+
+use super::args::{Global, LogAction};
+use super::exit::Exit;
+use super::{Failure, engine, output};
+
+/// Shows records of the log, one JSON object a line.
+pub async fn show(global: &Global, action: LogAction) -> Result<Exit, Failure> {
+    let LogAction::Show { migration, from, limit, table, reveal } = action;
+    let engine = engine(global, &migration)?;
+    match engine.ask(Request::Log { from, limit, reveal, table }).await? {
+        Answer::Log { records, next } => {
+            for record in &records {
+                output::line(record.to_string());
+            }
+            if !global.json {
+                output::say(format!("{} records; --from {next} goes on", records.len()));
+            }
+            Ok(Exit::Success)
+        }
+        Answer::Failed { message, hint } => Err(Failure { message, hint }),
+        _ => Err(Failure::from("the running process answered another question".to_owned())),
+    }
+}
+
+/// Takes a table's changed shape.
+pub async fn accept_schema(global: &Global, migration: &str, table: &str) -> Result<Exit, Failure> {
+    let engine = engine(global, migration)?;
+    match engine.ask(Request::AcceptSchema { table: table.to_owned() }).await? {
+        Answer::Accepted { difference } => {
+            if global.json {
+                output::json(&serde_json::json!({ "table": table, "accepted": difference }));
+            } else {
+                output::line(format!("{table}: {difference}: accepted; a run goes on with the events held back"));
+            }
+            Ok(Exit::Success)
+        }
+        Answer::Failed { message, hint } => Err(Failure { message, hint }),
+        _ => Err(Failure::from("the running process answered another question".to_owned())),
+    }
+}

@@ -1,0 +1,98 @@
+//! `rehome up`, `down` and `stop`.
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use crate::engine::protocol::{Answer, Request};
+
+use super::args::Global;
+use super::exit::Exit;
+use super::{Failure, engine, output};
+
+/// Prepares both databases and the state folder.
+pub async fn up(global: &Global, migration: &str) -> Result<Exit, Failure> {
+    let engine = engine(global, migration)?;
+    let up = engine.up().await?;
+    if global.json {
+        let findings: Vec<_> = up
+            .findings
+            .iter()
+            .map(|finding| {
+                serde_json::json!({
+                    "what": finding.what, "place": finding.place, "fix": finding.fix,
+                })
+            })
+            .collect();
+        output::json(&serde_json::json!({
+            "migration": migration, "warnings": findings, "created": up.target.created, "present": up.target.present,
+        }));
+        return Ok(Exit::Success);
+    }
+    for finding in &up.findings {
+        output::line(format!("warning: {}: {}\n  fix: {}", finding.place, finding.what, finding.fix));
+    }
+    for table in &up.target.created {
+        output::line(format!("created {table}"));
+    }
+    for table in &up.target.present {
+        output::line(format!("{table} is there already"));
+    }
+    output::line(format!("{migration} is ready: `rehome run {migration}` copies and follows"));
+    Ok(Exit::Success)
+}
+
+/// Removes what rehome made.
+pub async fn down(global: &Global, migration: &str, yes: bool) -> Result<Exit, Failure> {
+    let engine = engine(global, migration)?;
+    if !yes && !confirmed(migration)? {
+        return Ok(Exit::Incomplete);
+    }
+    let down = engine.down().await?;
+    let mut removed = down.source.removed.clone();
+    removed.push(format!("{} unit records at the target", down.target.records));
+    if down.target.schema_dropped {
+        removed.push("schema rehome at the target".to_owned());
+    }
+    removed.push(format!("state folder {}", down.folder.display()));
+    let mut left = down.source.left.clone();
+    left.extend(down.target.left.iter().map(|table| format!("target table {table}, with its rows")));
+    if global.json {
+        output::json(&serde_json::json!({ "removed": removed, "left": left }));
+    } else {
+        for item in removed {
+            output::line(format!("removed {item}"));
+        }
+        for item in left {
+            output::line(format!("left {item}"));
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn confirmed(migration: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure {
+            message: "down removes the event log, and there is nobody to ask".to_owned(),
+            hint: Some("pass --yes".to_owned()),
+        });
+    }
+    output::say(format!("This removes slot, publication, event log and state of {migration}. Type its name to go on:"));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::from(error.to_string()))?;
+    Ok(answer.trim() == migration)
+}
+
+/// Stops a run that is under way.
+pub async fn stop(global: &Global, migration: &str) -> Result<Exit, Failure> {
+    let engine = engine(global, migration)?;
+    let stopped = match engine.ask_running(Request::Stop).await? {
+        Some(Answer::Stopping) => true,
+        Some(Answer::Failed { message, hint }) => return Err(Failure { message, hint }),
+        _ => false,
+    };
+    if global.json {
+        output::json(&serde_json::json!({ "stopping": stopped }));
+    } else {
+        output::line(if stopped { "stopping" } else { "nothing is running" });
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,79 @@
+//! `rehome status`: where a migration stands, and its conservation equations.
+
+use crate::engine::protocol::{Answer, Request, Status};
+
+use super::args::Global;
+use super::exit::Exit;
+use super::{Failure, engine, output};
+
+/// Tells where a migration stands.
+pub async fn run(global: &Global, migration: &str) -> Result<Exit, Failure> {
+    let engine = engine(global, migration)?;
+    let status = match engine.ask(Request::Status).await? {
+        Answer::Status(status) => status,
+        Answer::Failed { message, hint } => return Err(Failure { message, hint }),
+        _ => return Err(Failure::from("the running process answered another question".to_owned())),
+    };
+    if global.json {
+        output::json(&status);
+    } else {
+        show(&status);
+    }
+    Ok(if status.balanced { Exit::Success } else { Exit::Incomplete })
+}
+
+/// Shows a status as tables.
+pub fn show(status: &Status) {
+    output::line(format!(
+        "{}: {}; {} of {} events applied, {} units to be projected",
+        status.migration, status.phase, status.applied, status.log_end, status.dirty
+    ));
+    for (table, difference) in &status.paused {
+        output::line(format!(
+            "PAUSED {table}: {difference}; its events are kept: `rehome accept-schema {} {table}` goes on",
+            status.migration
+        ));
+    }
+    let mut events = output::table(&["events of", "captured", "= applied", "+ superseded", "+ held", "+ dropped"]);
+    for (table, counts) in &status.conservation.events {
+        let dropped = reasons(&counts.dropped);
+        events.add_row([
+            table.clone(),
+            counts.captured.to_string(),
+            counts.applied.to_string(),
+            counts.superseded.to_string(),
+            counts.held.to_string(),
+            dropped,
+        ]);
+    }
+    output::line(events.to_string());
+    let mut rows = output::table(&["rows of", "read", "= mapped", "+ dropped", "+ quarantined", "+ waiting"]);
+    for (table, balance) in &status.conservation.rows {
+        rows.add_row([
+            table.clone(),
+            balance.read.to_string(),
+            balance.counts.mapped.to_string(),
+            reasons(&balance.counts.dropped),
+            reasons(&balance.counts.quarantined),
+            balance.waiting.to_string(),
+        ]);
+    }
+    output::line(rows.to_string());
+    let target = &status.conservation.target;
+    output::line(format!(
+        "target rows: {} expected = {} written + {} foreign + {} parked",
+        target.expected, target.written, target.foreign, target.parked
+    ));
+    output::line(format!("units: {}", reasons(&status.conservation.units)));
+    if !status.conservation.counts.is_empty() {
+        output::line(format!("counted: {}", reasons(&status.conservation.counts)));
+    }
+    output::line(if status.balanced { "all equations hold" } else { "AN EQUATION DOES NOT HOLD: please report this" });
+}
+
+fn reasons(counts: &std::collections::BTreeMap<String, u64>) -> String {
+    if counts.is_empty() {
+        return "0".to_owned();
+    }
+    counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,126 @@
+//! Errors of whole operations, with what to do next.
+
+use std::path::PathBuf;
+
+/// Why a command could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A folder or file could not be used.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was attempted, as a verb.
+        action: &'static str,
+        /// Which one.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process owns the state folder and does not answer.
+    #[error("{} is in use by another process that does not answer on its socket", .0.display())]
+    Busy(PathBuf),
+    /// Another process owns the state folder, and this command must own it.
+    #[error("{} is in use by a running rehome; stop it first", .0.display())]
+    Running(PathBuf),
+    /// The state folder was made for something else.
+    #[error("{} belongs to {found}, not to {wanted}", path.display())]
+    OtherMigration {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Whose it should be.
+        wanted: String,
+    },
+    /// Nothing was set up yet.
+    #[error("{} holds no migration yet", .0.display())]
+    NotUp(PathBuf),
+    /// A connection address was not given.
+    #[error("the address of the {side} database is not known")]
+    NoAddress {
+        /// `source` or `target`.
+        side: &'static str,
+    },
+    /// The source lacks something.
+    #[error("the source is not ready: {} thing(s) to mend", .0.len())]
+    NotReady(Vec<crate::postgres::preflight::Finding>),
+    /// There is no such unit.
+    #[error("no unit {0}")]
+    NoUnit(String),
+    /// A changed schema cannot be accepted.
+    #[error("{table}: {reason}")]
+    NotAcceptable {
+        /// Table.
+        table: String,
+        /// Why.
+        reason: String,
+    },
+    /// The running process answered with an error.
+    #[error("{0}")]
+    Remote(String),
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] crate::source::Error),
+    /// The capture failed.
+    #[error(transparent)]
+    Capture(crate::capture::Error),
+    /// The target failed.
+    #[error(transparent)]
+    Target(#[from] crate::target::Error),
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] crate::log::Error),
+    /// The projection failed.
+    #[error(transparent)]
+    Project(#[from] crate::project::Error),
+    /// A unit could not be read.
+    #[error(transparent)]
+    Unit(#[from] crate::mapping::ReadError),
+}
+
+impl From<crate::capture::Error> for Error {
+    fn from(error: crate::capture::Error) -> Self {
+        match error {
+            crate::capture::Error::NotReady(findings) => Error::NotReady(findings),
+            crate::capture::Error::Source(error) => Error::Source(error),
+            other => Error::Capture(other),
+        }
+    }
+}
+
+impl Error {
+    /// What a person can do about it, when that is known.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Error::File { .. } => "check that the disk is not full and that the folder may be written",
+            Error::Busy(_) => "look for a stopped or hung rehome process; when there is none, try again",
+            Error::Running(_) => "send SIGTERM to it, or run `rehome stop`",
+            Error::OtherMigration { .. } => "name another folder with --state",
+            Error::NotUp(_) => "run `rehome up MIGRATION --source URL --target URL` first",
+            Error::NoAddress { side: "source" } => "pass --source URL or set REHOME_SOURCE",
+            Error::NoAddress { .. } => "pass --target URL or set REHOME_TARGET",
+            Error::NotReady(_) => "mend what is listed and run the command again",
+            Error::NoUnit(_) => "the unit is neither in the source nor in the state; check its spelling",
+            Error::NotAcceptable { .. } => {
+                "correct legacy.toml and mapping.toml, run `rehome check`, then accept again"
+            }
+            Error::Source(crate::source::Error::Unreachable { .. }) => {
+                "check the source's address, and that the server runs"
+            }
+            Error::Target(crate::target::Error::Unreachable { .. }) => {
+                "check the target's address, and that the server runs"
+            }
+            Error::Log(_) | Error::Project(crate::project::Error::State { .. }) => {
+                "check the disk; what was acknowledged is kept, and the next run goes on from it"
+            }
+            Error::Project(crate::project::Error::Breaker { .. }) => {
+                "look at `rehome quarantine list`, mend the cause, and run again; --park-percent-max 100 never halts"
+            }
+            Error::Project(crate::project::Error::SweepTooLarge { .. }) => {
+                "check that --source is the right database; then run again with --sweep-max N"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}

@@ -1,0 +1,147 @@
+//! The state folder of one migration: who owns it, and what lies in it.
+//!
+//! | entry | what |
+//! |---|---|
+//! | `lock` | held by the one process that owns the folder |
+//! | `migration` | name of the migration |
+//! | `digest.key` | secret of this deployment's digests, readable by its owner only |
+//! | `control.sock` | where a running process answers other commands |
+//! | `log/`, `state/` | event log; state store, which can be deleted and is rebuilt from the log |
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::event::DigestKey;
+
+use super::Error;
+
+/// A state folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder(PathBuf);
+
+/// Ownership of a state folder, for as long as this value lives.
+#[derive(Debug)]
+pub struct Owned {
+    /// The folder.
+    pub folder: Folder,
+    /// Released when it is closed.
+    _lock: File,
+}
+
+impl Folder {
+    /// A folder by its path.
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where the log lies.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// Where the state store lies.
+    pub fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    /// Where a running process answers.
+    ///
+    /// Unix socket paths may have 107 bytes; a longer one is reached through a link in the temporary folder.
+    pub fn socket(&self) -> PathBuf {
+        let plain = self.0.join("control.sock");
+        if plain.as_os_str().len() < 100 {
+            return plain;
+        }
+        let digest = blake3::hash(plain.as_os_str().as_encoded_bytes()).to_hex();
+        std::env::temp_dir().join(format!("rehome-{}.sock", &digest[..32]))
+    }
+
+    /// Whether something was set up here.
+    pub fn exists(&self) -> bool {
+        self.0.join("migration").exists()
+    }
+
+    /// Takes the folder for one process; `None` when another has it.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the folder cannot be used, [`Error::OtherMigration`] when it is someone else's.
+    pub fn own(&self, migration: &str) -> Result<Option<Owned>, Error> {
+        fs::create_dir_all(&self.0).map_err(|source| self.file("create", &self.0, source))?;
+        let path = self.0.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(|source| self.file("open", &path, source))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(source)) => return Err(self.file("lock", &path, source)),
+        }
+        let name = self.0.join("migration");
+        match fs::read_to_string(&name) {
+            Ok(found) if found.trim() == migration => {}
+            Ok(found) => {
+                let found = found.trim().to_owned();
+                return Err(Error::OtherMigration { path: self.0.clone(), found, wanted: migration.to_owned() });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                fs::write(&name, migration).map_err(|source| self.file("write", &name, source))?;
+            }
+            Err(source) => return Err(self.file("read", &name, source)),
+        }
+        Ok(Some(Owned { folder: self.clone(), _lock: lock }))
+    }
+
+    fn file(&self, action: &'static str, path: &Path, source: std::io::Error) -> Error {
+        Error::File { action, path: path.to_owned(), source }
+    }
+}
+
+impl Owned {
+    /// The deployment's digest key, drawn at its first use.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it can be neither read nor written.
+    pub fn digest_key(&self) -> Result<DigestKey, Error> {
+        let path = self.folder.0.join("digest.key");
+        let file = |action, source| self.folder.file(action, &path, source);
+        let mut secret = [0; 32];
+        match File::open(&path) {
+            Ok(mut found) => found.read_exact(&mut secret).map_err(|source| file("read", source))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                rand::Rng::fill(&mut rand::rng(), &mut secret);
+                let mut options = OpenOptions::new();
+                let made = options.create_new(true).write(true).mode(0o600).open(&path);
+                let mut made = made.map_err(|source| file("create", source))?;
+                made.write_all(&secret).and_then(|()| made.sync_all()).map_err(|source| file("write", source))?;
+            }
+            Err(source) => return Err(file("open", source)),
+        }
+        Ok(DigestKey::new(secret))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_owns_a_folder_and_one_migration_lives_in_it() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let folder = Folder::new(temporary.path().join("state"));
+        assert!(!folder.exists());
+        let owned = folder.own("one").expect("usable").expect("free");
+        assert!(folder.exists());
+        assert!(folder.own("one").expect("usable").is_none(), "the lock is held");
+        let key = owned.digest_key().expect("a key").tag();
+        assert_eq!(owned.digest_key().expect("a key").tag(), key, "the key is drawn once");
+        drop(owned);
+        assert!(matches!(folder.own("two"), Err(Error::OtherMigration { .. })));
+        assert!(folder.own("one").expect("usable").is_some());
+    }
+}

@@ -1,0 +1,152 @@
+//! What commands ask of the process that owns a state folder, and what it answers: one JSON line each way.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::project::conservation::Conservation;
+use crate::project::result::UnitResult;
+use crate::project::run::Progress;
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "ask", deny_unknown_fields)]
+pub enum Request {
+    /// Where everything stands.
+    Status,
+    /// Units that are parked, and rows that alone are in quarantine.
+    Quarantine,
+    /// One unit: where it stands, and the rows that the mapping makes of it as of the log.
+    Unit {
+        /// The unit.
+        unit: String,
+    },
+    /// Evaluate units again.
+    Retry {
+        /// Units; all parked ones when empty.
+        units: Vec<String>,
+    },
+    /// Leave a unit out of the migration, for a reason that is kept.
+    Skip {
+        /// The unit.
+        unit: String,
+        /// The reason.
+        reason: String,
+    },
+    /// Take a table's changed shape, and go on with its events.
+    AcceptSchema {
+        /// The table.
+        table: String,
+    },
+    /// Records of the log.
+    Log {
+        /// Offset of the first.
+        from: u64,
+        /// How many at most.
+        limit: u64,
+        /// Whether to show contents.
+        reveal: bool,
+        /// Only records of this source table.
+        table: Option<String>,
+    },
+    /// Stop cleanly.
+    Stop,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "answer")]
+pub enum Answer {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Quarantine`].
+    Quarantine {
+        /// Units, parked or with quarantined rows, in order.
+        units: Vec<ParkedUnit>,
+    },
+    /// To [`Request::Unit`].
+    Unit(Box<UnitView>),
+    /// To [`Request::Retry`], [`Request::Skip`]: units that will be evaluated again.
+    Noted {
+        /// How many.
+        units: u64,
+    },
+    /// To [`Request::AcceptSchema`].
+    Accepted {
+        /// What changed.
+        difference: String,
+    },
+    /// To [`Request::Log`].
+    Log {
+        /// Records as JSON.
+        records: Vec<serde_json::Value>,
+        /// Offset to go on from.
+        next: u64,
+    },
+    /// To [`Request::Stop`].
+    Stopping,
+    /// The question could not be answered.
+    Failed {
+        /// Why.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+}
+
+/// A unit that is parked, or holds rows that are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedUnit {
+    /// The unit.
+    pub unit: String,
+    /// What became of it.
+    pub result: UnitResult,
+}
+
+/// Where everything stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Migration.
+    pub migration: String,
+    /// Whether a `run` is under way.
+    pub running: bool,
+    /// One word for where it is: `stopped`, `copying`, `projecting`, `live`, `caught_up`.
+    pub phase: String,
+    /// The capture as it tells of itself; absent when stopped.
+    pub capture: Option<serde_json::Value>,
+    /// The projection as it tells of itself; absent when stopped.
+    pub progress: Option<Progress>,
+    /// Offset after the last record of the log.
+    pub log_end: u64,
+    /// Offset after the last record applied.
+    pub applied: u64,
+    /// Units that wait to be projected.
+    pub dirty: u64,
+    /// Tables whose changed shape waits to be accepted, and what changed.
+    pub paused: BTreeMap<String, String>,
+    /// The conservation equations.
+    pub conservation: Conservation,
+    /// Whether all of them hold.
+    pub balanced: bool,
+}
+
+/// One unit as of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitView {
+    /// Whether the log ever told of it.
+    pub known: bool,
+    /// Offset of the last record applied to it.
+    pub offset: u64,
+    /// Whether it still waits to be projected.
+    pub dirty: bool,
+    /// Offset after the last record applied to any unit.
+    pub applied: u64,
+    /// Offset after the last record of the log.
+    pub end: u64,
+    /// The log holds everything of the source up to this position; absent when nothing is being captured.
+    pub captured: Option<String>,
+    /// What became of it.
+    pub result: Option<UnitResult>,
+    /// Target rows that the mapping makes of it: table, and canonical encoding of the values in hex.
+    pub rows: Vec<(u16, String)>,
+}

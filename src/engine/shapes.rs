@@ -1,0 +1,108 @@
+//! Translates what a migration's files say into what the stages take.
+
+use crate::event::RelationName;
+use crate::mapping::schema::{ColumnDef, SourceTableDef, TargetTableDef};
+use crate::mapping::{Migration, Scope};
+use crate::postgres::preflight::{ColumnExpectation, TableExpectation};
+use crate::project::source::SourceShape;
+use crate::target::{ColumnShape, ForeignScope, TableShape};
+
+/// Source tables as the projection takes them.
+pub fn sources(migration: &Migration) -> Vec<SourceShape> {
+    let source = |table: &SourceTableDef| SourceShape {
+        relation: RelationName { schema: table.schema.clone(), table: table.name.clone() },
+        columns: table.columns.iter().map(|column| (column.name.clone(), catalog_name(&column.type_name))).collect(),
+        unit: table.unit,
+    };
+    migration.source_tables().iter().map(source).collect()
+}
+
+/// Target tables as the target takes them.
+pub fn targets(migration: &Migration) -> Vec<TableShape> {
+    let column =
+        |column: &ColumnDef| ColumnShape { name: column.name.clone(), type_name: catalog_name(&column.type_name) };
+    let target = |table: &TargetTableDef| TableShape {
+        schema: "public".into(),
+        name: table.name.clone(),
+        columns: table.columns.iter().map(column).collect(),
+        key: table.key.clone(),
+    };
+    migration.target_tables().iter().map(target).collect()
+}
+
+/// What the preflight is to expect of the source.
+pub fn expectations(sources: &[SourceShape]) -> Vec<TableExpectation> {
+    let column = |(name, type_name): &(Box<str>, Box<str>)| ColumnExpectation {
+        name: name.clone(),
+        type_name: Some(type_name.clone()),
+    };
+    let table = |source: &SourceShape| TableExpectation {
+        name: source.relation.clone(),
+        columns: source.columns.iter().map(column).collect(),
+    };
+    sources.iter().map(table).collect()
+}
+
+/// What a row of someone else holds back.
+pub fn foreign_scope(migration: &Migration) -> ForeignScope {
+    match migration.foreign_scope() {
+        Scope::Row => ForeignScope::Row,
+        Scope::Unit => ForeignScope::Unit,
+    }
+}
+
+/// Digest of the source tables' shapes: rows in the state are laid out by them.
+pub fn digest(sources: &[SourceShape]) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new_derive_key("rehome source shapes v1");
+    let mut put = |text: &str| {
+        hasher.update(&(text.len() as u64).to_be_bytes());
+        hasher.update(text.as_bytes());
+    };
+    for source in sources {
+        put(&source.relation.schema);
+        put(&source.relation.table);
+        put(&source.unit.to_string());
+        put(&source.columns.len().to_string());
+        for (name, type_name) in &source.columns {
+            put(name);
+            put(type_name);
+        }
+    }
+    hasher.finalize().as_bytes().to_vec()
+}
+
+/// The catalog's name of a type, by any of the names that SQL has for it.
+pub fn catalog_name(written: &str) -> Box<str> {
+    let plain = written.split('(').next().unwrap_or(written).trim().to_ascii_lowercase();
+    let name = match plain.as_str() {
+        "boolean" => "bool",
+        "smallint" => "int2",
+        "integer" | "int" => "int4",
+        "bigint" => "int8",
+        "decimal" => "numeric",
+        "real" => "float4",
+        "double precision" => "float8",
+        "character varying" => "varchar",
+        "timestamp with time zone" => "timestamptz",
+        "timestamp without time zone" => "timestamp",
+        other => other,
+    };
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_one_name() {
+        for (written, name) in [
+            ("BIGINT", "int8"),
+            ("timestamp with time zone", "timestamptz"),
+            ("numeric(10, 2)", "numeric"),
+            ("jsonb", "jsonb"),
+        ] {
+            assert_eq!(&*catalog_name(written), name);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The on-demand comparison of one unit, and of every unit.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::event::{Canonical, Key, Lsn, from_hex};
+use crate::mapping::{MemoryRows, SourceRow, SourceTable, evaluate};
+use crate::postgres::live::{self, LiveUnit};
+use crate::postgres::target::PostgresTarget;
+use crate::target::{Target, TargetKey, TargetRow, TargetTable};
+
+use super::diff::{RowDifference, Verdict, compare, judge};
+use super::protocol::{Answer, Request, UnitView};
+use super::{Engine, Error};
+
+/// How often a comparison that proves nothing is made again.
+const ATTEMPTS: usize = 40;
+/// Between two attempts: enough for a change on its way to arrive.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A unit's comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitDiff {
+    /// The unit.
+    pub unit: String,
+    /// What was found.
+    pub verdict: Verdict,
+    /// Why it is no more than that, in a sentence.
+    pub reason: String,
+    /// Position of the source at which its rows were read.
+    pub position: Lsn,
+    /// Legacy rows read.
+    pub legacy_rows: u64,
+    /// Target rows expected.
+    pub expected_rows: u64,
+    /// Target rows found.
+    pub actual_rows: u64,
+    /// Differences of target rows.
+    pub differences: Vec<RowDifference>,
+    /// Reason for which the unit is parked, when it is.
+    pub parked: Option<String>,
+}
+
+/// One reading of everything about a unit.
+struct Reading {
+    live: LiveUnit,
+    expected: Vec<TargetRow>,
+    logged: Vec<TargetRow>,
+    held: Vec<TargetRow>,
+    view: UnitView,
+}
+
+impl Engine {
+    /// Compares one unit; tries again while changes are on their way, until it is equal, proven different, or patience ends.
+    pub async fn diff(&self, unit: &str) -> Result<UnitDiff, Error> {
+        let target = self.reading_target().await?;
+        let mut last = None;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let reading = self.read(&target, unit).await?;
+            let verdict = self.verdict(&target, unit, &reading).await?;
+            let running = reading.view.captured.is_some();
+            last = Some(self.describe(unit, verdict, &reading));
+            // Without a running capture nothing is on its way, so waiting proves no more.
+            if verdict != Verdict::Incomplete || !running {
+                break;
+            }
+        }
+        Ok(last.expect("at least one attempt was made"))
+    }
+
+    /// A target to read with.
+    async fn reading_target(&self) -> Result<PostgresTarget, Error> {
+        let pool = self.target_server()?.pool(2);
+        let foreign = super::shapes::foreign_scope(&self.migration);
+        // Reading needs no digests, so it needs no key of the deployment's either.
+        let key = crate::event::DigestKey::new([0; 32]);
+        Ok(PostgresTarget::new(pool, self.migration.name(), self.tables.clone(), &key, foreign))
+    }
+
+    async fn read(&self, target: &PostgresTarget, unit: &str) -> Result<Reading, Error> {
+        let live = live::read_unit(&self.source()?, &self.live_tables(), unit).await?;
+        let expected = self.expected(unit, &live)?;
+        let view = self.view(unit).await?;
+        let logged = decode_rows(&view)?;
+        let held = self.held(target, unit, &expected, &logged).await?;
+        Ok(Reading { live, expected, logged, held, view })
+    }
+
+    /// Judges a reading; a difference stands only if nothing moved while it was read.
+    async fn verdict(&self, target: &PostgresTarget, unit: &str, reading: &Reading) -> Result<Verdict, Error> {
+        let captured: Option<Lsn> = reading.view.captured.as_deref().and_then(|position| position.parse().ok());
+        let covered = captured.is_some_and(|captured| captured >= reading.live.position);
+        let verdict = judge(&self.tables, &reading.expected, &reading.logged, &reading.held, &reading.view, covered);
+        if verdict != Verdict::Mismatch {
+            return Ok(verdict);
+        }
+        let again = self.view(unit).await?;
+        let held = self.held(target, unit, &reading.expected, &reading.logged).await?;
+        let live = live::read_unit(&self.source()?, &self.live_tables(), unit).await?;
+        let still = again.offset == reading.view.offset
+            && !again.dirty
+            && held == reading.held
+            && live.rows == reading.live.rows;
+        Ok(if still { Verdict::Mismatch } else { Verdict::Incomplete })
+    }
+
+    fn expected(&self, unit: &str, live: &LiveUnit) -> Result<Vec<TargetRow>, Error> {
+        let mut rows = MemoryRows::new();
+        for (index, (table, definition)) in live.rows.iter().zip(self.migration.source_tables()).enumerate() {
+            let source = SourceTable(u16::try_from(index).unwrap_or(u16::MAX));
+            for values in table {
+                let key = Key(definition.key.iter().map(|&column| values[column].clone()).collect());
+                rows.push(source, SourceRow { key, values: values.clone() });
+            }
+        }
+        Ok(evaluate(&self.migration, unit, &rows)?.rows)
+    }
+
+    async fn view(&self, unit: &str) -> Result<UnitView, Error> {
+        match self.ask(Request::Unit { unit: unit.to_owned() }).await? {
+            Answer::Unit(view) => Ok(*view),
+            Answer::Failed { message, .. } => Err(Error::Remote(message)),
+            _ => Err(Error::Remote("the running process answered another question".to_owned())),
+        }
+    }
+
+    /// The target's rows of a unit: those it owns, those it should have, and those that name it.
+    async fn held(
+        &self,
+        target: &PostgresTarget,
+        unit: &str,
+        expected: &[TargetRow],
+        logged: &[TargetRow],
+    ) -> Result<Vec<TargetRow>, Error> {
+        let key_of = |row: &TargetRow| self.tables[usize::from(row.table.0)].key_of(row);
+        let mut keys: BTreeSet<TargetKey> = target.owned(unit).await?.into_iter().collect();
+        keys.extend(expected.iter().chain(logged).map(key_of));
+        let keys: Vec<TargetKey> = keys.into_iter().collect();
+        Ok(target.read(&keys).await?.into_iter().flatten().collect())
+    }
+
+    fn describe(&self, unit: &str, verdict: Verdict, reading: &Reading) -> UnitDiff {
+        let parked = match reading.view.result.as_ref().map(|result| &result.status) {
+            Some(crate::project::result::Status::Parked { reason, .. }) => Some(reason.clone()),
+            _ => None,
+        };
+        let differences = compare(&self.tables, &reading.expected, &reading.held);
+        let reason = match (verdict, &parked) {
+            (Verdict::Match, _) => "the target holds what the mapping makes of the source's rows".to_owned(),
+            (Verdict::Mismatch, Some(reason)) => format!("the unit is parked: {reason}"),
+            (Verdict::Mismatch, None) => "proven: nothing was on its way while both sides were read".to_owned(),
+            (Verdict::Incomplete, _) if !reading.view.known => {
+                "unproven: the log does not tell of this unit yet".to_owned()
+            }
+            (Verdict::Incomplete, _) if reading.view.captured.is_none() => {
+                "unproven: no capture is running, so a change may not be in the log yet; `rehome run` brings it"
+                    .to_owned()
+            }
+            (Verdict::Incomplete, _) => "unproven: changes of this unit are still on their way".to_owned(),
+        };
+        UnitDiff {
+            unit: unit.to_owned(),
+            verdict,
+            reason,
+            position: reading.live.position,
+            legacy_rows: reading.live.rows.iter().map(|rows| rows.len() as u64).sum(),
+            expected_rows: reading.expected.len() as u64,
+            actual_rows: reading.held.len() as u64,
+            differences,
+            parked,
+        }
+    }
+}
+
+fn decode_rows(view: &UnitView) -> Result<Vec<TargetRow>, Error> {
+    let decode = |(table, text): &(u16, String)| {
+        let values = Key::decode(&from_hex(text)?).ok()?.0;
+        Some(TargetRow { table: TargetTable(*table), values })
+    };
+    let rows: Option<Vec<TargetRow>> = view.rows.iter().map(decode).collect();
+    rows.ok_or_else(|| Error::Remote("the running process sent rows that do not read".to_owned()))
+}

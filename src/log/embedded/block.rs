@@ -1,0 +1,176 @@
+//! Blocks: many records in one stored value, chained so that a missing or changed one shows.
+//!
+//! A block is a head of fixed size and a body of records, one after the other. The head names the block's place and holds
+//! the body's digest and its predecessor's *link*, the digest of that one's head. Whoever reads on across a block checks
+//! both, so damage within a block, a block taken out and a block put in are found where they are.
+//!
+//! ```text
+//! 0 format  1-2 partition  3-6 count  7-14 first offset  15-46 predecessor's link  47-78 digest of the body  79.. body
+//! ```
+
+use crate::event::encoding::{Canonical, Reader};
+use crate::log::{Offset, Partition, Record};
+
+/// Version of the form of blocks.
+const FORMAT: u8 = 1;
+
+/// Length of a block's head.
+pub(super) const HEAD_LEN: usize = 79;
+
+/// A body that has reached this size is closed.
+///
+/// Large enough that head, key and sync weigh nothing against it, small enough that a reader who wants one record, or a
+/// chunk of a megabyte, does not decode much more than that.
+pub(super) const BODY_BYTES: usize = 256 * 1024;
+
+/// Ties a block to its predecessor: digest of that one's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link(pub(super) [u8; 32]);
+
+impl Link {
+    /// What the first block of a partition is tied to: the log itself, so that no other log's blocks fit.
+    pub(super) fn origin(generation: u64, partition: Partition) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("rehome log origin v1");
+        hasher.update(&generation.to_be_bytes());
+        hasher.update(&partition.0.to_be_bytes());
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    fn of(head: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("rehome log block v1");
+        hasher.update(head);
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+/// A block whose place in the log is not known yet: what a caller prepares, so that the appender only writes.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// Room for the head, then the body.
+    bytes: Vec<u8>,
+    count: u32,
+    body: [u8; 32],
+}
+
+impl Draft {
+    /// Begins a block: its bytes, to which records are appended.
+    pub(super) fn begin() -> Vec<u8> {
+        vec![0; HEAD_LEN]
+    }
+
+    /// Ends a block begun with [`Draft::begin`].
+    pub(super) fn close(bytes: Vec<u8>, count: u32) -> Self {
+        let body = *blake3::hash(&bytes[HEAD_LEN..]).as_bytes();
+        Self { bytes, count, body }
+    }
+
+    /// Size as stored.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Gives the block its place; answers with its bytes, its link and the offset after it.
+    pub(super) fn seal(mut self, partition: Partition, first: Offset, previous: Link) -> (Vec<u8>, Link, Offset) {
+        let head = &mut self.bytes[..HEAD_LEN];
+        head[0] = FORMAT;
+        head[1..3].copy_from_slice(&partition.0.to_be_bytes());
+        head[3..7].copy_from_slice(&self.count.to_be_bytes());
+        head[7..15].copy_from_slice(&first.0.to_be_bytes());
+        head[15..47].copy_from_slice(&previous.0);
+        head[47..79].copy_from_slice(&self.body);
+        let link = Link::of(head);
+        (self.bytes, link, Offset(first.0 + u64::from(self.count)))
+    }
+}
+
+/// A block as read, its body checked against its head.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block<'a> {
+    /// Partition that it belongs to.
+    pub(super) partition: Partition,
+    /// Offset of its first record.
+    pub(super) first: Offset,
+    /// Offset after its last record.
+    pub(super) next: Offset,
+    /// Link of its predecessor.
+    pub(super) previous: Link,
+    /// Its own link.
+    pub(super) link: Link,
+    count: u32,
+    body: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// Reads a block's head and checks the body's digest; says what is wrong otherwise.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, &'static str> {
+        let (head, body) = bytes.split_first_chunk::<HEAD_LEN>().ok_or("a block is shorter than its head")?;
+        if head[0] != FORMAT {
+            return Err("a block has an unknown format");
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(&head[47..79]);
+        if *blake3::hash(body).as_bytes() != digest {
+            return Err("a block's digest does not match");
+        }
+        let mut previous = [0; 32];
+        previous.copy_from_slice(&head[15..47]);
+        let count = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+        let mut first = [0; 8];
+        first.copy_from_slice(&head[7..15]);
+        let first = u64::from_be_bytes(first);
+        let next = first.checked_add(u64::from(count)).ok_or("a block's place does not exist")?;
+        Ok(Self {
+            partition: Partition(u16::from_be_bytes([head[1], head[2]])),
+            first: Offset(first),
+            next: Offset(next),
+            previous: Link(previous),
+            link: Link::of(head),
+            count,
+            body,
+        })
+    }
+
+    /// Decodes the records and appends those from `from` on.
+    pub(super) fn records(&self, from: Offset, out: &mut Vec<(Offset, Record)>) -> Result<(), &'static str> {
+        let mut reader = Reader::new(self.body);
+        for offset in (self.first.0..).take(self.count as usize) {
+            let record = Record::take(&mut reader).map_err(|_| "a record does not decode")?;
+            if offset >= from.0 {
+                out.push((Offset(offset), record));
+            }
+        }
+        reader.finish().map_err(|_| "a block holds more than its records")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Notice;
+
+    fn notice(unit: &str) -> Record {
+        Record::Notice(Notice { unit: unit.into(), reason: "retry".into() })
+    }
+
+    #[test]
+    fn every_damaged_bit_is_found() {
+        let mut bytes = Draft::begin();
+        notice("a").put(&mut bytes);
+        notice("b").put(&mut bytes);
+        let origin = Link::origin(7, Partition(3));
+        let (bytes, link, next) = Draft::close(bytes, 2).seal(Partition(3), Offset(40), origin);
+        assert_eq!(next, Offset(42));
+        let block = Block::read(&bytes).expect("a whole block");
+        assert_eq!((block.partition, block.first, block.next), (Partition(3), Offset(40), next));
+        assert_eq!((block.previous, block.link), (origin, link));
+        let mut records = Vec::new();
+        block.records(Offset(41), &mut records).expect("whole records");
+        assert_eq!(records, [(Offset(41), notice("b"))]);
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            // A changed head that still reads has another link, so the next block does not fit to it.
+            assert!(Block::read(&damaged).is_err() || Block::read(&damaged).is_ok_and(|block| block.link != link));
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! From the files as written to the migration they mean, once; every problem is noted, none stops the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use toml::Spanned;
+use uuid::Uuid;
+
+use super::case;
+use super::compile_term::{Cases, Compiler, Place, Sort, Used};
+use super::diagnostic::{LoadError, Problem, Problems, SourceFile};
+use super::plan::{Emit, Migration, RowMap, Scope, Synthesise};
+use super::schema::{ColumnDef, Kind, Nullable, SourceTable, SourceTableDef, TargetTableDef, UnitLookup};
+use super::term::Output;
+use super::{compile_assembly, ddl, raw};
+use crate::target::TargetTable;
+
+/// Reasons that rehome itself gives, so that every mapping must declare a scope for them.
+pub(super) mod reason {
+    /// A text that the target cannot hold.
+    pub(in crate::mapping) const NOT_STORABLE: &str = "not_storable";
+    /// A document that does not read.
+    pub(in crate::mapping) const UNREADABLE: &str = "unreadable_json";
+    /// Two rows for one target key.
+    pub(in crate::mapping) const KEY_COLLISION: &str = "key_collision";
+}
+
+/// The texts of a migration's files.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// `legacy.toml`.
+    pub legacy: SourceFile,
+    /// `mapping.toml`.
+    pub mapping: SourceFile,
+    /// `target.sql`.
+    pub target: SourceFile,
+    /// `cases/*.toml`, in order of name.
+    pub cases: Vec<SourceFile>,
+}
+
+impl Migration {
+    /// Compiles a migration from its texts.
+    ///
+    /// # Errors
+    /// [`LoadError`] with every problem found.
+    pub fn compile(sources: &Sources) -> Result<Self, LoadError> {
+        let mut found = Vec::new();
+        let legacy: Option<raw::Legacy> = parse(&sources.legacy, &mut found);
+        let mapping: Option<raw::Mapping> = parse(&sources.mapping, &mut found);
+        let (targets, problems) = ddl::read(&sources.target);
+        found.extend(problems);
+        let fail = |problems: Vec<Problem>| {
+            let migration = sources.mapping.name.trim_end_matches("/mapping.toml").to_owned();
+            Err(LoadError { migration, problems })
+        };
+        let (Some(legacy), Some(mapping)) = (legacy, mapping) else { return fail(found) };
+        let mut of_legacy = Problems::new(sources.legacy.clone());
+        let tables = source_tables(&legacy, &mapping, &mut of_legacy);
+        let mut of_mapping = Problems::new(sources.mapping.clone());
+        let mut used = Used::new();
+        let mut migration = frame(sources, &mapping, tables, targets, &mut of_mapping);
+        shapes(&mut migration, &mapping, &mut of_mapping, &mut used);
+        if of_mapping.count() == 0 {
+            columns_accounted(&legacy, &migration, &used, &mut of_legacy);
+        }
+        found.extend(of_legacy.into_found());
+        found.extend(of_mapping.into_found());
+        if found.is_empty() {
+            migration.cases = case::compile(&migration, &mapping, sources, &mut found);
+        }
+        if found.is_empty() { Ok(migration) } else { fail(found) }
+    }
+}
+
+/// Reads TOML into its raw form; a problem is noted with its place.
+pub(super) fn parse<T: serde::de::DeserializeOwned>(file: &SourceFile, found: &mut Vec<Problem>) -> Option<T> {
+    match toml::from_str(&file.text) {
+        Ok(parsed) => Some(parsed),
+        Err(error) => {
+            let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
+            let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+            let fix = match quoted.split_first() {
+                Some((name, known)) if message.starts_with("unknown") && !known.is_empty() => {
+                    super::diagnostic::suggestion(name, known.iter().copied())
+                }
+                _ => "write it as docs/mapping.md describes".to_owned(),
+            };
+            found.push(Problem { file: file.clone(), span: error.span().unwrap_or(0..0), message, fix });
+            None
+        }
+    }
+}
+
+/// The members of a named collection in the order written.
+pub(super) fn written<T>(named: &raw::Named<T>) -> Vec<(&raw::Name, &T)> {
+    let mut members: Vec<_> = named.iter().collect();
+    members.sort_by_key(|(name, _)| name.span().start);
+    members
+}
+
+fn source_tables(legacy: &raw::Legacy, mapping: &raw::Mapping, problems: &mut Problems) -> Vec<SourceTableDef> {
+    if legacy.source.get_ref() != "postgres" {
+        let message = format!("the source `{}` is not built", legacy.source.get_ref());
+        problems.push(legacy.source.span(), message, "use `postgres`");
+    }
+    let unit = |alias: &str| mapping.unit.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, column)| column);
+    let time = |alias: &str| mapping.time.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, column)| column);
+    let mut tables = Vec::new();
+    for (alias, table) in written(&legacy.table) {
+        let mut def = SourceTableDef {
+            alias: alias.get_ref().as_str().into(),
+            schema: table.schema.as_deref().unwrap_or("public").into(),
+            name: table.name.as_deref().unwrap_or(alias.get_ref()).into(),
+            columns: Vec::new(),
+            key: Vec::new(),
+            unit: 0,
+            time: 0,
+            unit_lookup: lookup(&table.unit_lookup, problems),
+            dropped: Vec::new(),
+        };
+        if table.role.get_ref() != "unit" {
+            let message = format!("the role `{}` is not built", table.role.get_ref());
+            problems.push(table.role.span(), message, "use `unit`");
+        }
+        def.columns = written(&table.columns).into_iter().map(|(name, kind)| column(name, kind, problems)).collect();
+        for name in &table.key {
+            match def.column(name.get_ref()) {
+                Some(index) => def.key.push(index),
+                None => unknown_column(name, &def, problems),
+            }
+        }
+        if table.key.is_empty() {
+            problems.push(alias.span(), format!("the table `{}` has no key", alias.get_ref()), "name its primary key");
+        }
+        for (name, reason) in written(&table.drop) {
+            match def.column(name.get_ref()) {
+                Some(_) => def.dropped.push((name.get_ref().as_str().into(), reason.get_ref().as_str().into())),
+                None => unknown_column(name, &def, problems),
+            }
+        }
+        for (what, found, slot) in [("unit", unit(alias.get_ref()), 0), ("time", time(alias.get_ref()), 1)] {
+            match found.and_then(|column| def.column(column.get_ref())) {
+                Some(index) if slot == 0 => def.unit = index,
+                Some(index) => def.time = index,
+                None => problems.push(
+                    alias.span(),
+                    format!("mapping.toml does not say which column of `{}` is its {what}", alias.get_ref()),
+                    format!("add it under [{what}]: {} = \"COLUMN\"", alias.get_ref()),
+                ),
+            }
+        }
+        if def.columns.get(def.time).is_some_and(|column| column.kind != Kind::Timestamp) {
+            problems.push(alias.span(), "the column under [time] is no timestamp", "name one that is");
+        }
+        tables.push(def);
+    }
+    tables
+}
+
+fn unknown_column(name: &raw::Name, table: &SourceTableDef, problems: &mut Problems) {
+    let known = table.columns.iter().map(|column| &*column.name);
+    problems.unknown(name.span(), &format!("column of `{}`", table.alias), name.get_ref(), known);
+}
+
+fn column(name: &raw::Name, written: &raw::Name, problems: &mut Problems) -> ColumnDef {
+    let (type_name, nullable) = match written.get_ref().strip_suffix(" not null") {
+        Some(bare) => (bare, Nullable::No),
+        None => (written.get_ref().as_str(), Nullable::Yes),
+    };
+    let kind = Kind::of_type(type_name).unwrap_or_else(|| {
+        let known = ["boolean", "bigint", "integer", "numeric", "double precision", "text", "bytea", "timestamptz"];
+        problems.unknown(written.span(), "type", type_name, known.into_iter().chain(["uuid", "jsonb"]));
+        Kind::Text
+    });
+    ColumnDef { name: name.get_ref().as_str().into(), type_name: type_name.into(), kind, nullable }
+}
+
+fn lookup(name: &raw::Name, problems: &mut Problems) -> UnitLookup {
+    match name.get_ref().split_once(':') {
+        Some(("index", index)) if !index.is_empty() => UnitLookup::Index(index.into()),
+        None if name.get_ref() == "key" => UnitLookup::Key,
+        None if name.get_ref() == "scan" => UnitLookup::Scan,
+        _ => {
+            problems.unknown(name.span(), "unit_lookup", name.get_ref(), ["key", "index:NAME", "scan"]);
+            UnitLookup::Scan
+        }
+    }
+}
+
+/// Everything of a migration but its shapes and cases.
+fn frame(
+    sources: &Sources,
+    mapping: &raw::Mapping,
+    tables: Vec<SourceTableDef>,
+    targets: Vec<TargetTableDef>,
+    problems: &mut Problems,
+) -> Migration {
+    let namespace = Uuid::try_parse(mapping.namespace.get_ref()).unwrap_or_else(|_| {
+        problems.push(mapping.namespace.span(), "the namespace is no UUID", "draw one once and keep it");
+        Uuid::nil()
+    });
+    for (name, _) in mapping.unit.iter().chain(&mapping.time) {
+        if !tables.iter().any(|table| *table.alias == **name.get_ref()) {
+            problems.unknown(name.span(), "table", name.get_ref(), tables.iter().map(|table| &*table.alias));
+        }
+    }
+    let texts = |named: &raw::Named<String>| -> BTreeMap<Box<str>, Box<str>> {
+        named.iter().map(|(name, text)| (name.get_ref().as_str().into(), text.as_str().into())).collect()
+    };
+    let mut quarantine = BTreeMap::new();
+    for (name, scope) in &mapping.quarantine {
+        quarantine.insert(Box::from(name.get_ref().as_str()), scope_of(scope, problems));
+    }
+    for builtin in [reason::NOT_STORABLE, reason::UNREADABLE, reason::KEY_COLLISION] {
+        let declared = mapping.quarantine.iter().find(|(name, _)| name.get_ref() == builtin);
+        match declared {
+            None => problems.push(
+                mapping.migration.span(),
+                format!("the reason `{builtin}` has no scope"),
+                format!("add it under [quarantine]: {builtin} = \"unit\""),
+            ),
+            Some((_, scope)) if scope.get_ref() == "row" => {
+                problems.push(scope.span(), format!("`{builtin}` for a row alone is not built"), "use `unit`");
+            }
+            Some(_) => {}
+        }
+    }
+    Migration {
+        name: mapping.migration.get_ref().as_str().into(),
+        namespace,
+        foreign: scope_of(&mapping.foreign, problems),
+        sources: tables,
+        targets,
+        target_sql: Arc::clone(&sources.target.text),
+        generation: generation(sources),
+        quarantine,
+        drop: texts(&mapping.drop),
+        count: texts(&mapping.count),
+        dropped_parts: texts(&mapping.dropped_parts).into_iter().collect(),
+        maps: Vec::new(),
+        assembly: None,
+        cases: Vec::new(),
+    }
+}
+
+fn scope_of(name: &raw::Name, problems: &mut Problems) -> Scope {
+    match name.get_ref().as_str() {
+        "row" => Scope::Row,
+        "unit" => Scope::Unit,
+        other => {
+            problems.unknown(name.span(), "scope", other, ["row", "unit"]);
+            Scope::Unit
+        }
+    }
+}
+
+/// Digest of the files without comments, layout and examples.
+fn generation(sources: &Sources) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("rehome mapping generation v1");
+    for file in [&sources.legacy, &sources.mapping] {
+        let mut table = toml::from_str::<toml::Table>(&file.text).unwrap_or_default();
+        for examples in ["case", "defaults"] {
+            table.remove(examples);
+        }
+        let text = table.to_string();
+        hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+    }
+    *hasher.update(sources.target.text.as_bytes()).finalize().as_bytes()
+}
+
+/// Compiles the shapes into the frame and checks that they produce the target whole.
+fn shapes(migration: &mut Migration, mapping: &raw::Mapping, problems: &mut Problems, used: &mut Used) {
+    let mut cases = Cases::new();
+    for (name, table) in &mapping.cases {
+        let entries = table.iter().map(|(from, to)| (from.get_ref().as_str().into(), to.as_str().into())).collect();
+        cases.insert(name.get_ref().clone(), Arc::new(entries));
+    }
+    let mut shaper = Shaper { migration, cases: &cases, named: BTreeSet::new(), compiler: Compiler { problems, used } };
+    let maps = mapping.map.iter().filter_map(|map| shaper.row_map(map)).collect();
+    let assembly = mapping.assembly.as_ref().and_then(|raw| compile_assembly::compile(&mut shaper, raw.get_ref()));
+    let named = std::mem::take(&mut shaper.named);
+    migration.maps = maps;
+    migration.assembly = assembly;
+    unused(&named, mapping, problems);
+    if problems.count() == 0 {
+        whole(migration, mapping, problems);
+    }
+}
+
+/// Compiles shapes: knows both sides and the reasons.
+pub(super) struct Shaper<'a, 'p> {
+    pub migration: &'a Migration,
+    pub cases: &'a Cases,
+    /// Reasons and counts that some shape uses.
+    pub named: BTreeSet<String>,
+    pub compiler: Compiler<'p>,
+}
+
+impl<'a> Shaper<'a, '_> {
+    /// The source table of a name.
+    pub(super) fn source(&mut self, name: &raw::Name) -> Option<(SourceTable, &'a SourceTableDef)> {
+        let tables = &self.migration.sources;
+        let Some(index) = tables.iter().position(|table| *table.alias == **name.get_ref()) else {
+            let known = tables.iter().map(|table| &*table.alias);
+            self.compiler.problems.unknown(name.span(), "table", name.get_ref(), known);
+            return None;
+        };
+        Some((SourceTable(u16::try_from(index).unwrap_or(u16::MAX)), &tables[index]))
+    }
+
+    /// A reason of dropping, or a count, that the mapping declares.
+    pub(super) fn declared(&mut self, name: &raw::Name, what: &str, known: &BTreeMap<Box<str>, Box<str>>) -> Box<str> {
+        self.named.insert(name.get_ref().clone());
+        if !known.contains_key(name.get_ref().as_str()) {
+            let declared = known.keys().map(|key| &**key);
+            self.compiler.problems.unknown(name.span(), what, name.get_ref(), declared);
+        }
+        name.get_ref().as_str().into()
+    }
+
+    /// Compiles the terms of a target table's rows and checks them against its columns.
+    pub(super) fn emit(&mut self, to: &raw::Name, columns: &raw::Named<raw::Placed>, place: Place<'_>) -> Option<Emit> {
+        let targets = &self.migration.targets;
+        let Some(index) = targets.iter().position(|table| *table.name == **to.get_ref()) else {
+            let known = targets.iter().map(|table| &*table.name);
+            self.compiler.problems.unknown(to.span(), "target table", to.get_ref(), known);
+            return None;
+        };
+        let table = &targets[index];
+        let mut terms = vec![None; table.columns.len()];
+        let mut failed = false;
+        for (name, raw) in written(columns) {
+            let Some(at) = table.column(name.get_ref()) else {
+                let known = table.columns.iter().map(|column| &*column.name);
+                self.compiler.problems.unknown(
+                    name.span(),
+                    &format!("column of `{}`", table.name),
+                    name.get_ref(),
+                    known,
+                );
+                continue;
+            };
+            match self.compiler.term(raw, place) {
+                Some((term, sort)) if self.fits(raw, sort, &table.columns[at]) => terms[at] = Some(term),
+                _ => failed = true,
+            }
+        }
+        for (column, term) in table.columns.iter().zip(&terms) {
+            if term.is_none() && column.nullable == Nullable::No && !failed {
+                self.compiler.problems.push(
+                    to.span(),
+                    format!("`{}.{}` is NOT NULL and gets no value", table.name, column.name),
+                    format!("add `{} = …` under columns", column.name),
+                );
+            }
+        }
+        Some(Emit { table: TargetTable(u16::try_from(index).unwrap_or(u16::MAX)), terms })
+    }
+
+    fn fits(&mut self, raw: &raw::Placed, sort: Sort, column: &ColumnDef) -> bool {
+        if sort.kind != column.kind {
+            let message = format!("this is {}, the column `{}` is {}", sort.kind.word(), column.name, column.type_name);
+            let fix =
+                if column.kind == Kind::Text { "wrap it: { text = … }" } else { "use a term of the column's type" };
+            self.compiler.problems.push(raw.span(), message, fix);
+            return false;
+        }
+        if sort.nullable == Nullable::Yes && column.nullable == Nullable::No {
+            let message = format!("this may be null, the column `{}` is NOT NULL", column.name);
+            self.compiler.problems.push(raw.span(), message, "add a last resort: { first = [ …, \"…\" ] }");
+            return false;
+        }
+        true
+    }
+
+    fn row_map(&mut self, raw: &raw::RowMap) -> Option<RowMap> {
+        let (from, table) = self.source(&raw.from)?;
+        let outputs = [
+            (Output::Unit, Sort::always(Kind::Text)),
+            (Output::RequestModel, Sort::maybe(Kind::Json)),
+            (Output::ChunkModel, Sort::maybe(Kind::Json)),
+            (Output::CompletionStatus, Sort::maybe(Kind::Text)),
+            (Output::ResponseOriginal, Sort::maybe(Kind::Uuid)),
+            (Output::ResponseModified, Sort::maybe(Kind::Uuid)),
+        ];
+        let place = Place { table: Some(table), outputs: &outputs, cases: self.cases };
+        let emit = self.emit(&raw.to, &raw.columns, place);
+        let synthesise = match &raw.synthesise {
+            Some(raw) => Some(self.synthesise(raw, table)?),
+            None => None,
+        };
+        Some(RowMap { from, emit: emit?, synthesise })
+    }
+
+    fn synthesise(&mut self, raw: &raw::Synthesise, table: &SourceTableDef) -> Option<Synthesise> {
+        let outputs = [(Output::Unit, Sort::always(Kind::Text)), (Output::Earliest, Sort::always(Kind::Timestamp))];
+        let place = Place { table: None, outputs: &outputs, cases: self.cases };
+        let mut values = Vec::new();
+        for (name, raw) in written(&raw.values) {
+            let Some(index) = table.column(name.get_ref()) else {
+                unknown_column(name, table, self.compiler.problems);
+                continue;
+            };
+            let (term, sort) = self.compiler.term(raw, place)?;
+            if self.fits(raw, sort, &table.columns[index]) {
+                values.push((index, term));
+            }
+        }
+        for (index, column) in table.columns.iter().enumerate() {
+            let dropped = table.dropped.iter().any(|(name, _)| *name == column.name);
+            if column.nullable == Nullable::No && !dropped && !values.iter().any(|(filled, _)| *filled == index) {
+                let fix = format!("add `{} = …` under values", column.name);
+                let message = format!("`{}` is never null and gets no value", column.name);
+                self.compiler.problems.push(raw.count.span(), message, fix);
+            }
+        }
+        let count = self.declared(&raw.count, "count", &self.migration.count);
+        Some(Synthesise { count, values })
+    }
+}
+
+/// Notes reasons and counts that nothing uses.
+fn unused(named: &BTreeSet<String>, mapping: &raw::Mapping, problems: &mut Problems) {
+    let declared = mapping.drop.keys().chain(mapping.count.keys()).chain(mapping.quarantine.keys());
+    let builtin = [reason::NOT_STORABLE, reason::UNREADABLE, reason::KEY_COLLISION];
+    for name in declared {
+        if !named.contains(name.get_ref()) && !builtin.contains(&name.get_ref().as_str()) {
+            problems.push(name.span(), format!("nothing uses `{}`", name.get_ref()), "remove it");
+        }
+    }
+}
+
+/// Checks that every target column is produced by some shape, and that every source table has one.
+fn whole(migration: &Migration, mapping: &raw::Mapping, problems: &mut Problems) {
+    let mut emits: Vec<&Emit> = migration.maps.iter().map(|map| &map.emit).collect();
+    let mut read: BTreeSet<SourceTable> = migration.maps.iter().map(|map| map.from).collect();
+    if let Some(assembly) = &migration.assembly {
+        emits.extend([&assembly.events, &assembly.modified]);
+        emits.extend(assembly.tools.as_ref().map(|tools| &tools.record));
+        read.insert(assembly.stream);
+        read.extend(assembly.tools.as_ref().map(|tools| tools.from));
+    }
+    let span = mapping.migration.span();
+    for (index, table) in migration.targets.iter().enumerate() {
+        for (at, column) in table.columns.iter().enumerate() {
+            let produced = emits.iter().any(|emit| usize::from(emit.table.0) == index && emit.terms[at].is_some());
+            if !produced {
+                let message = format!("nothing produces `{}.{}`", table.name, column.name);
+                problems.push(span.clone(), message, "add it to a map's columns, or take it out of target.sql");
+            }
+        }
+    }
+    for (index, table) in migration.sources.iter().enumerate() {
+        if !read.iter().any(|source| usize::from(source.0) == index) {
+            let message = format!("no shape reads the table `{}`", table.alias);
+            problems.push(span.clone(), message, "add a [[map]] from it, or take it out of legacy.toml");
+        }
+    }
+}
+
+/// Checks that every legacy column is read by some term or dropped with a reason, and not both.
+fn columns_accounted(legacy: &raw::Legacy, migration: &Migration, used: &Used, problems: &mut Problems) {
+    for (table, (alias, raw)) in migration.sources.iter().zip(written(&legacy.table)) {
+        for (index, (name, _)) in written(&raw.columns).into_iter().enumerate() {
+            let read = used.contains(&(alias.get_ref().as_str().into(), index)) || index == table.unit;
+            let dropped = raw.drop.iter().find(|(dropped, _)| dropped.get_ref() == name.get_ref());
+            match (read, dropped) {
+                (false, None) => problems.push(
+                    Spanned::span(name),
+                    format!("the column `{}` of `{}` is neither mapped nor dropped", name.get_ref(), alias.get_ref()),
+                    format!("map it, or add `{} = \"WHY\"` under drop", name.get_ref()),
+                ),
+                (true, Some((dropped, _))) => problems.push(
+                    Spanned::span(dropped),
+                    format!("the column `{}` is dropped, and yet a term reads it", name.get_ref()),
+                    "take it out of drop",
+                ),
+                _ => {}
+            }
+        }
+    }
+}

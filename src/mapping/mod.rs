@@ -1,0 +1,47 @@
+//! What `schemas/` say: tables, shapes and examples, compiled once; and the pure function of a unit's rows (I7, I11).
+//!
+//! Read in this order: [`schema`] is what both sides look like, `raw` the files as written, `plan` what they mean,
+//! `compile` the way between, with `diagnostic` for what is wrong. `term` is where a value comes from. `evaluate` runs a
+//! plan over the rows of a unit: `turn` folds the rows of one turn, `stream` its chunks, `completion` its completions,
+//! `variant` weighs what comes of both, `tools` the rows that repeat tool calls. `wire` knows published formats and nothing
+//! else does; no file here knows a migration (I11). Only `load` reads files. The language is described in
+//! `docs/mapping.md`.
+
+pub mod schema;
+
+mod raw;
+
+mod plan;
+
+mod term;
+
+mod compile;
+mod compile_assembly;
+mod compile_term;
+mod ddl;
+mod diagnostic;
+mod load;
+
+mod accounts;
+mod completion;
+mod error;
+mod evaluate;
+mod order;
+mod rows;
+mod stream;
+mod tools;
+mod turn;
+mod variant;
+mod wire;
+
+mod case;
+
+pub use accounts::{Accounts, QuarantinedRow, TableAccount};
+pub use case::{Case, CaseResult, run_cases};
+pub use compile::Sources;
+pub use diagnostic::{LoadError, Problem, SourceFile};
+pub use error::ReadError;
+pub use evaluate::{Evaluation, Parked, evaluate};
+pub use plan::{Migration, Scope, UnitRead};
+pub use rows::{MemoryRows, RowRef, SourceRow, UnitRows};
+pub use schema::SourceTable;

@@ -1,0 +1,329 @@
+//! What a migration's files mean: the compiled form that [`evaluate`](super::evaluate) runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::case::Case;
+use super::schema::{SourceTable, SourceTableDef, TargetTableDef, UnitLookup};
+use super::term::{Term, text_of};
+use crate::event::{Key, Value};
+use crate::target::TargetTable;
+
+/// What a reason holds back (I6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The row alone.
+    Row,
+    /// The row's whole unit.
+    Unit,
+}
+
+/// A migration, checked: everything in it refers to something that is there.
+#[derive(Debug, Clone)]
+pub struct Migration {
+    pub(super) name: Box<str>,
+    pub(super) namespace: Uuid,
+    pub(super) foreign: Scope,
+    pub(super) sources: Vec<SourceTableDef>,
+    pub(super) targets: Vec<TargetTableDef>,
+    pub(super) target_sql: Arc<str>,
+    pub(super) generation: [u8; 32],
+    pub(super) quarantine: BTreeMap<Box<str>, Scope>,
+    pub(super) drop: BTreeMap<Box<str>, Box<str>>,
+    pub(super) count: BTreeMap<Box<str>, Box<str>>,
+    pub(super) dropped_parts: Vec<(Box<str>, Box<str>)>,
+    pub(super) maps: Vec<RowMap>,
+    pub(super) assembly: Option<Assembly>,
+    pub(super) cases: Vec<Case>,
+}
+
+/// How the rows of one unit are read from the live store.
+#[derive(Debug, Clone, Copy)]
+pub struct UnitRead<'a> {
+    /// The table.
+    pub table: &'a SourceTableDef,
+    /// Column that equals the unit.
+    pub column: &'a str,
+    /// Columns to order by: the key.
+    pub order: [&'a str; 1],
+    /// How the rows are found.
+    pub lookup: &'a UnitLookup,
+}
+
+impl Migration {
+    /// Name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Tables of the legacy store; a [`SourceTable`] is an index into them.
+    pub fn source_tables(&self) -> &[SourceTableDef] {
+        &self.sources
+    }
+
+    /// Tables of the target, parents first; a [`TargetTable`] is an index into them.
+    pub fn target_tables(&self) -> &[TargetTableDef] {
+        &self.targets
+    }
+
+    /// The target's DDL, to be executed as it stands.
+    pub fn target_sql(&self) -> &str {
+        &self.target_sql
+    }
+
+    /// Digest of what the files mean for rows: comments, layout and examples do not count.
+    pub fn generation(&self) -> [u8; 32] {
+        self.generation
+    }
+
+    /// What a target row that someone else wrote holds back.
+    pub fn foreign_scope(&self) -> Scope {
+        self.foreign
+    }
+
+    /// What a reason of quarantine holds back; `None` for a reason that the mapping does not declare.
+    pub fn quarantine_scope(&self, reason: &str) -> Option<Scope> {
+        self.quarantine.get(reason).copied()
+    }
+
+    /// Reasons for which rows are dropped, each with what it means.
+    pub fn drop_reasons(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.drop.iter().map(|(name, meaning)| (&**name, &**meaning))
+    }
+
+    /// Things counted, each with what it means.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.count.iter().map(|(name, meaning)| (&**name, &**meaning))
+    }
+
+    /// Parts of documents that no target row shows, each with the reason.
+    pub fn dropped_parts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.dropped_parts.iter().map(|(name, reason)| (&**name, &**reason))
+    }
+
+    /// The source table of a live schema and name.
+    pub fn source_table(&self, schema: &str, name: &str) -> Option<SourceTable> {
+        let found = self.sources.iter().position(|table| &*table.schema == schema && &*table.name == name)?;
+        u16::try_from(found).ok().map(SourceTable)
+    }
+
+    /// The unit that a row belongs to; `None` when the row names none, which only NULL does.
+    pub fn unit_of(&self, table: SourceTable, values: &[Value]) -> Option<Box<str>> {
+        let column = self.sources.get(usize::from(table.0))?.unit;
+        match values.get(column)? {
+            Value::Null => None,
+            value => Some(text_of(value).into()),
+        }
+    }
+
+    /// The key of a row; values of columns that the row does not have are left out.
+    pub fn key_of(&self, table: SourceTable, values: &[Value]) -> Key {
+        let columns = self.sources.get(usize::from(table.0)).map_or(&[][..], |table| &table.key);
+        Key(columns.iter().filter_map(|column| values.get(*column).cloned()).collect())
+    }
+
+    /// How one unit is read from the live store, table by table.
+    pub fn unit_reads(&self) -> impl Iterator<Item = UnitRead<'_>> {
+        self.sources.iter().filter_map(|table| {
+            let first = *table.key.first()?;
+            Some(UnitRead {
+                table,
+                column: &table.columns[table.unit].name,
+                order: [&table.columns[first].name],
+                lookup: &table.unit_lookup,
+            })
+        })
+    }
+
+    /// The examples.
+    pub fn cases(&self) -> &[Case] {
+        &self.cases
+    }
+}
+
+/// Target rows by terms, one for each column; a column without term is NULL.
+#[derive(Debug, Clone)]
+pub(super) struct Emit {
+    pub table: TargetTable,
+    pub terms: Vec<Option<Term>>,
+}
+
+/// One row becomes one row.
+#[derive(Debug, Clone)]
+pub(super) struct RowMap {
+    pub from: SourceTable,
+    pub emit: Emit,
+    pub synthesise: Option<Synthesise>,
+}
+
+/// A made-up source row.
+#[derive(Debug, Clone)]
+pub(super) struct Synthesise {
+    pub count: Box<str>,
+    pub values: Vec<(usize, Term)>,
+}
+
+/// Which of two variants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Side {
+    /// Before policies.
+    Original = 0,
+    /// After policies.
+    Final = 1,
+}
+
+/// What a row of the stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum RowClass {
+    /// Opens a turn.
+    Request,
+    /// A piece of a response.
+    Chunk(Side),
+    /// The end of a response, or one of several ends.
+    Completion,
+}
+
+/// A published form of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Wire {
+    /// OpenAI chat completions, whole and streamed.
+    OpenAiChat,
+    /// Anthropic messages.
+    AnthropicMessages,
+}
+
+/// A part of the order of a stream's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OrderPart {
+    /// A column, NULL last.
+    Column(usize),
+    /// Requests before everything else.
+    RequestFirst,
+}
+
+/// Where the two variants of one thing stand in a row, raw and flat.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    pub raw: Option<Term>,
+    pub flat: Term,
+}
+
+/// A stream of rows becomes requests and responses, by turn.
+#[derive(Debug, Clone)]
+pub(super) struct Assembly {
+    pub stream: SourceTable,
+    pub parent: SourceTable,
+    pub wire: Vec<Wire>,
+    pub order: Vec<OrderPart>,
+    pub class_by: Term,
+    pub classes: BTreeMap<Box<str>, RowClass>,
+    pub unknown: Box<str>,
+    pub request: Request,
+    pub response: Response,
+    pub chunk: Chunk,
+    pub completion: Completion,
+    pub tools: Option<Tools>,
+    pub events: Emit,
+    pub modified: Emit,
+}
+
+/// Requests.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub kind: Box<str>,
+    pub modified: Box<str>,
+    pub places: [Places; 2],
+    pub unwrap: Vec<Box<str>>,
+    pub model: Option<Term>,
+    pub fallback: Option<Term>,
+    pub payload: Term,
+}
+
+/// Responses.
+#[derive(Debug, Clone)]
+pub(super) struct Response {
+    pub kind: Box<str>,
+    pub modified: Box<str>,
+    pub status: Term,
+    pub payload: Term,
+    pub failed: Term,
+}
+
+/// What a fragment's id equal to its place in its list means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PositionId {
+    /// An id as any other.
+    Id,
+    /// That there was none.
+    NoId,
+}
+
+/// Chunks.
+#[derive(Debug, Clone)]
+pub(super) struct Chunk {
+    pub index: Term,
+    pub choice: Term,
+    pub role: Term,
+    pub raw: Term,
+    pub text: Term,
+    pub tools: Term,
+    pub fragment: Fragment,
+    pub rendered: Option<Rendered>,
+    pub compared: Vec<usize>,
+    pub duplicate: Box<str>,
+    pub conflict: Box<str>,
+}
+
+/// Members of a tool fragment that the old writer extracted.
+#[derive(Debug, Clone)]
+pub(super) struct Fragment {
+    pub id: Box<str>,
+    pub kind: Box<str>,
+    pub name: Box<str>,
+    pub arguments: Box<str>,
+    pub no_id: Vec<Box<str>>,
+    pub position: PositionId,
+}
+
+/// How the old writer rendered a tool fragment: text around the name, and around the arguments.
+#[derive(Debug, Clone)]
+pub(super) struct Rendered {
+    pub named: (Box<str>, Box<str>),
+    pub unnamed: Box<str>,
+    pub arguments: (Box<str>, Box<str>),
+}
+
+/// Completions.
+#[derive(Debug, Clone)]
+pub(super) struct Completion {
+    pub status: Term,
+    pub failure: Box<str>,
+    pub places: [Places; 2],
+    pub unwrap: Option<Unwrap>,
+    pub superseded: Box<str>,
+}
+
+/// When and where a raw document holds the response within.
+#[derive(Debug, Clone)]
+pub(super) struct Unwrap {
+    pub when: Term,
+    pub is: Vec<Box<str>>,
+    pub members: Vec<Box<str>>,
+}
+
+/// Rows that repeat tool calls.
+#[derive(Debug, Clone)]
+pub(super) struct Tools {
+    pub from: SourceTable,
+    pub id: Term,
+    pub name: Term,
+    pub arguments: Term,
+    pub response: Term,
+    pub status: Term,
+    pub plain_status: Vec<Box<str>>,
+    pub no_id: Vec<Box<str>>,
+    pub agrees: Box<str>,
+    pub record: Emit,
+}
