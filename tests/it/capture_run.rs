@@ -192,3 +192,23 @@ async fn a_lost_connection_is_made_again_without_a_gap() {
     same(&*running.log, &mut database).await;
     running.stop().await.expect("a clean end");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_changed_without_its_toast_before_the_snapshot_was_lost_gives_the_epoch_up() {
+    let mut database = Database::new().await;
+    wide_table(&mut database, 2000).await;
+    let gate = GateLog::new();
+    gate.hold(Hold::RowsAfter(4));
+    let mut first = start(config(&database.url, &["t"]), gate.clone());
+    patiently("the copy at the gate", gate.held()).await;
+    database.run("update t set id = 5000 where id = 1999").await;
+    first.settled(&mut database).await;
+    first.kill().await;
+    gate.hold(Hold::Nothing);
+    let mut second = start(config(&database.url, &["t"]), gate.clone());
+    let epoch = |status: &rehome::capture::CaptureStatus| status.epoch.map(|epoch| epoch.0);
+    let status = second.until("the second epoch", |status| epoch(status) == Some(2) && status.caught_up.is_some()).await;
+    assert!(status.epoch_reason.expect("a reason").contains("a key had changed"));
+    same(&*gate, &mut database).await;
+    second.stop().await.expect("a clean end");
+}
