@@ -138,7 +138,8 @@ mod tests {
         let owned = folder.own("one").expect("usable").expect("free");
         assert!(folder.exists());
         assert!(folder.own("one").expect("usable").is_none(), "the lock is held");
-        let digest = |key: &DigestKey| crate::event::digest::key_digest(key, "t", &["k"], &[crate::event::Value::Int(1)]);
+        let digest =
+            |key: &DigestKey| crate::event::digest::key_digest(key, "t", &["k"], &[crate::event::Value::Int(1)]);
         let first = digest(&owned.digest_key().expect("a key"));
         assert_eq!(digest(&owned.digest_key().expect("a key")), first, "the key is drawn once");
         drop(owned);

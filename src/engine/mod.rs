@@ -328,6 +328,12 @@ impl Engine {
             ended.cancel();
             captured.and(projected)
         };
+        let serving = async {
+            let result = serving.await;
+            // A run that cannot be asked or stopped from outside is not left running.
+            halt.cancel();
+            result
+        };
         let (worked, served) = tokio::join!(working, serving);
         worked.and(served)
     }

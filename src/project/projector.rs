@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
+use tokio_util::sync::CancellationToken;
 
 use crate::event::{Value, from_hex, to_hex};
 use crate::log::{Batch, EventLog, Notice};
@@ -48,7 +49,7 @@ pub struct Projector {
 pub struct Pass {
     /// Units evaluated.
     pub units: u64,
-    /// Units that were parked, by reason.
+    /// Units that were parked and had not been before, by reason.
     pub parked: BTreeMap<String, u64>,
     /// Rows written or deleted at the target.
     pub target_rows: u64,
@@ -67,6 +68,8 @@ struct Prepared {
     /// Rows the mapping yields; empty for parked units, whose rows are taken back.
     write: Option<UnitWrite>,
     claims: BTreeSet<ClaimId>,
+    /// Whether the unit was parked before: it then is no news.
+    was_parked: bool,
 }
 
 impl Projector {
@@ -84,8 +87,9 @@ impl Projector {
 
     /// Projects the next units after `cursor` in order of unit; `None` when there are no more.
     ///
-    /// The returned cursor is where to go on.
-    pub async fn pass(&self, cursor: &mut Option<Vec<u8>>) -> Result<Option<Pass>, Error> {
+    /// The returned cursor is where to go on. `None` too when `stop` is cancelled while the target cannot be reached; the
+    /// units stay marked then.
+    pub async fn pass(&self, cursor: &mut Option<Vec<u8>>, stop: &CancellationToken) -> Result<Option<Pass>, Error> {
         let picked = self.pick(cursor)?;
         if picked.is_empty() {
             return Ok(None);
@@ -108,7 +112,11 @@ impl Projector {
             self.log.append(Batch { notices, ..Batch::default() }).await?;
         }
         let writes: Vec<UnitWrite> = prepared.iter_mut().filter_map(|prepared| prepared.write.take()).collect();
-        let outcomes = self.write(&writes).await?;
+        let outcomes = tokio::select! {
+            // A write given up on the way may have happened; its version makes repeating it safe.
+            outcomes = self.write(&writes) => outcomes?,
+            () = stop.cancelled() => return Ok(None),
+        };
         self.keep(session, prepared, &writes, outcomes, &mut pass)?;
         Ok(Some(pass))
     }
@@ -133,7 +141,14 @@ impl Projector {
     fn settle_claims(&self, session: &mut Session<'_>, prepared: &mut [Prepared]) -> Result<Vec<Notice>, Error> {
         let mut called = BTreeSet::new();
         for prepared in prepared.iter_mut() {
-            let before = self.previous(&prepared.unit)?.map_or_else(BTreeSet::new, |result| claims_of(&result));
+            let previous = self.previous(&prepared.unit)?;
+            prepared.was_parked =
+                previous.as_ref().is_some_and(|result| matches!(result.status, Status::Parked { .. }));
+            let before = previous.as_ref().map_or_else(BTreeSet::new, claims_of);
+            if prepared.result.status == Status::Waiting {
+                // Its rows stay at the target meanwhile, and so do its claims.
+                prepared.claims.clone_from(&before);
+            }
             let contest = claims::replace(session, &prepared.unit, &before, &prepared.claims)?;
             called.extend(contest.others);
             if contest.contested {
@@ -182,7 +197,7 @@ impl Projector {
             if let Some(outcome) = outcomes.remove(unit_text(&prepared.unit)?) {
                 settle(&mut prepared.result, outcome, pass);
             }
-            if let Status::Parked { reason, .. } = &prepared.result.status {
+            if let (Status::Parked { reason, .. }, false) = (&prepared.result.status, prepared.was_parked) {
                 *pass.parked.entry(reason.clone()).or_default() += 1;
             }
             prepared.result.claims = prepared.claims.iter().map(|id| to_hex(id)).collect();
@@ -213,7 +228,7 @@ fn prepare(
         claims: Vec::new(),
         quarantined_rows: Vec::new(),
     };
-    let mut prepared = Prepared { unit, result, write: None, claims: BTreeSet::new() };
+    let mut prepared = Prepared { unit, result, write: None, claims: BTreeSet::new(), was_parked: false };
     if header.incomplete > 0 {
         prepared.result.status = Status::Waiting;
         return Ok(prepared);

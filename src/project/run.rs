@@ -44,7 +44,7 @@ pub struct Progress {
     pub units: u64,
     /// Target rows written or deleted since the run began.
     pub target_rows: u64,
-    /// Units parked since the run began, by reason.
+    /// Units parked since the run began that had not been before, by reason.
     pub parked: BTreeMap<String, u64>,
 }
 
@@ -149,7 +149,7 @@ impl Projection {
     ) -> Result<(), Error> {
         let mut cursor = None;
         while !stop.is_cancelled() {
-            let Some(pass) = self.projector.pass(&mut cursor).await? else { break };
+            let Some(pass) = self.projector.pass(&mut cursor, stop).await? else { break };
             said.units += pass.units;
             said.target_rows += pass.target_rows;
             for (reason, count) in pass.parked {
