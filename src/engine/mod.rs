@@ -347,6 +347,7 @@ impl Engine {
             log_generation: log.generation(),
             mapping_generation: open.mapping_generation,
             unit_bytes_max: self.settings.unit_bytes_max,
+            writers: self.settings.target_connections as usize,
         };
         let projector = Projector::new(
             Arc::clone(&log),

@@ -147,18 +147,17 @@ impl Projection {
         said: &mut Progress,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let mut cursor = None;
-        while !stop.is_cancelled() {
-            let Some(pass) = self.projector.pass(&mut cursor, stop).await? else { break };
-            said.units += pass.units;
-            said.target_rows += pass.target_rows;
-            for (reason, count) in pass.parked {
-                *said.parked.entry(reason).or_default() += count;
-            }
-            progress.send_replace(said.clone());
-            self.check_breaker(said)?;
-        }
-        Ok(())
+        self.projector
+            .project_all(stop, |pass| {
+                said.units += pass.units;
+                said.target_rows += pass.target_rows;
+                for (reason, count) in pass.parked {
+                    *said.parked.entry(reason).or_default() += count;
+                }
+                progress.send_replace(said.clone());
+                self.check_breaker(said)
+            })
+            .await
     }
 
     /// Halts when so many units are parked that the fault is not theirs (I6).
