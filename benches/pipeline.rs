@@ -4,6 +4,7 @@
 //! It prints rows, seconds, rows a second and its peak memory to standard error; the script takes the wall time.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -40,7 +41,7 @@ fn main() -> Outcome<()> {
     let seconds = began.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = rows as f64 / seconds;
-    eprintln!("{mode}: {rows} rows, {seconds:.2} s, {rate:.0} rows/s, peak {} MiB", peak_mib()?);
+    writeln!(std::io::stderr(), "{mode}: {rows} rows, {seconds:.2} s, {rate:.0} rows/s, peak {} MiB", peak_mib()?)?;
     Ok(())
 }
 

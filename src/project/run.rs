@@ -122,7 +122,10 @@ impl Projection {
         let mut from = Applier::checkpoint(&self.state)?;
         let mut moved = false;
         let mut chunks = 0;
-        while !stop.is_cancelled() && !(complete && chunks >= LIVE_CHUNKS_MAX) {
+        while !stop.is_cancelled() {
+            if complete && chunks >= LIVE_CHUNKS_MAX {
+                break;
+            }
             chunks += 1;
             let chunk = self.log.read(PARTITION, from, CHUNK_BYTES).await?;
             if chunk.records.is_empty() {

@@ -111,7 +111,9 @@ fn classify(action: &'static str, error: sqlx::Error) -> Error {
             // Connection exceptions, resources short, operator intervention, serialization and deadlock: worth repeating.
             let passing =
                 ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "40001" || code == "40P01";
-            let message = server.message().to_owned();
+            // Messages about a value quote it.
+            let quotes = code.starts_with("22");
+            let message = if quotes { "a value was refused".to_owned() } else { server.message().to_owned() };
             if passing {
                 Error::Unreachable { action, source: format!("{code} {message}").into() }
             } else {
