@@ -65,10 +65,7 @@ pub(super) fn compile(shaper: &mut Shaper<'_, '_>, raw: &raw::Assembly) -> Optio
     let response = response(shaper, &raw.response, parent_table);
     let chunk = chunk(shaper, &raw.chunk, table);
     let completion = completion(shaper, &raw.completion, row);
-    let tools = match &raw.tools {
-        Some(raw) => Some(tools(shaper, raw)),
-        None => None,
-    };
+    let tools = raw.tools.as_ref().map(|raw| tools(shaper, raw));
     let events = shaper.emit(&raw.events.to, &raw.events.columns, bare(&OF_EVENT));
     let modified = shaper.emit(&raw.modified.to, &raw.modified.columns, bare(&OF_PAIR));
     if let Some(emit) = &events

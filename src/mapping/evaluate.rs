@@ -87,6 +87,9 @@ struct Indexed {
     row: RowRef,
 }
 
+/// A row's place in the order of a table without turns.
+type Placed = (Box<[u8]>, RowRef);
+
 /// What the assembly tells the row maps.
 #[derive(Default)]
 struct Known {
@@ -103,7 +106,7 @@ struct Run<'a> {
     accounts: Accounts,
     counts: BTreeMap<Box<str>, u64>,
     /// Handles by table, in order of the key; the stream's are in `stream`.
-    index: BTreeMap<SourceTable, Vec<(Box<[u8]>, RowRef)>>,
+    index: BTreeMap<SourceTable, Vec<Placed>>,
     stream: Vec<Indexed>,
     earliest: Option<Timestamp>,
     keys: HashSet<[u8; 32]>,

@@ -96,8 +96,8 @@ fn each_mistake_is_told_with_its_place_and_its_remedy() {
         (
             "mapping.toml",
             "case = \"status\", of = \".status\", null",
-            "case = \"state\", of = \".status\", null",
-            "unknown table of cases `state`",
+            "case = \"zebra\", of = \".status\", null",
+            "unknown table of cases `zebra`",
             "known are: status",
         ),
         (

@@ -1,12 +1,13 @@
 //! luthien: its examples, its determinism, and a call of many chunks.
 
-use rehome::event::{Key, Value};
+use rehome::event::{Json, Key, Value};
 use rehome::mapping::{
     MemoryRows, Migration, ReadError, RowRef, SourceRow, SourceTable, UnitRows, evaluate, run_cases,
 };
 use uuid::Uuid;
 
-use crate::support::{luthien, seconds, table};
+use crate::jsonl;
+use crate::support::{luthien, root, seconds, table};
 
 /// Fewer examples than this means that some were not found.
 const CASES_MIN: usize = 40;
@@ -136,4 +137,27 @@ fn a_row_names_its_unit_and_its_key() {
     assert_eq!(migration.unit_of(events, &row.values).as_deref(), Some("c"));
     assert_eq!(migration.key_of(events, &row.values), Key(vec![Value::Uuid(Uuid::from_u128(5))]));
     assert_eq!(migration.unit_of(events, &vec![Value::Null; row.values.len()]), None);
+}
+
+/// Rows in the sample; fewer means that some were not read.
+const SAMPLE_UNITS_MIN: usize = 10;
+
+#[test]
+fn the_sample_gives_what_an_independent_implementation_gives() {
+    let migration = luthien();
+    let folder = root("tests/mapping/sample");
+    let units = jsonl::read(&migration, &folder).expect("the sample is there");
+    assert!(units.len() >= SAMPLE_UNITS_MIN, "only {} units", units.len());
+    let canonical = |line: &str| Json::parse(line).expect("JSON lines").canonical().to_text();
+    let mut found: Vec<String> =
+        jsonl::lines(&migration, &units).expect("rows are there").iter().map(|line| canonical(line)).collect();
+    let text = std::fs::read_to_string(folder.join("expected.jsonl")).expect("the expected rows are there");
+    let mut wanted: Vec<String> = text.lines().map(canonical).collect();
+    found.sort();
+    wanted.sort();
+    assert!(wanted.len() > 2 * SAMPLE_UNITS_MIN);
+    for (found, wanted) in found.iter().zip(&wanted) {
+        assert_eq!(found, wanted);
+    }
+    assert_eq!(found.len(), wanted.len());
 }

@@ -1,5 +1,6 @@
 //! The mapping of the migrations that ship, and of copies of them with every name changed.
 
+mod jsonl;
 mod language;
 mod luthien;
 mod rename;
