@@ -11,7 +11,7 @@ use super::{CaptureStatus, Error, Phase, copy, marks, stream};
 use crate::log::{Batch, EventLog};
 use crate::postgres::Server;
 use crate::postgres::preflight::TableExpectation;
-use crate::source::Fault;
+use crate::source::{Error as SourceError, Fault};
 
 /// First wait before trying again.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -149,7 +149,7 @@ async fn sessions(context: &Arc<Context>) -> Result<(), Error> {
                     lost(context, error.to_string()).await?;
                     continue;
                 }
-                Fault::Transient if connected => error,
+                Fault::Transient if connected || in_use(&error) => error,
                 Fault::Transient | Fault::Fatal => return Err(error.into()),
             },
             Err(error) => return Err(error),
@@ -170,6 +170,11 @@ async fn sessions(context: &Arc<Context>) -> Result<(), Error> {
         wait = (wait * 2).min(RETRY_MAX);
     }
     Ok(())
+}
+
+/// Whether the server answered that the slot is still held, by a session that it has not yet seen go.
+fn in_use(error: &SourceError) -> bool {
+    matches!(error, SourceError::Refused { code, .. } if code == "55006")
 }
 
 /// Records that the epoch is over; the next session opens another.

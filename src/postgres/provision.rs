@@ -15,6 +15,9 @@ use crate::source::Error;
 /// Prefix of every logical message of ours.
 pub const MESSAGE_PREFIX: &str = "rehome";
 
+/// How long to wait for a session that holds a slot to end after it was told to: it does so between two messages.
+const HOLDER_GONE_MS: i64 = 5_000;
+
 /// Which server this is: a restored or promoted one differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -201,10 +204,11 @@ pub async fn slot(connection: &mut PgConnection, name: &str) -> Result<Option<Sl
 pub async fn drop_slot(connection: &mut PgConnection, name: &str) -> Result<bool, Error> {
     const ACTION: &str = "drop the replication slot";
     sqlx::query(
-        "select pg_terminate_backend(active_pid) from pg_replication_slots \
+        "select pg_terminate_backend(active_pid, $2) from pg_replication_slots \
          where slot_name = $1 and active and database = current_database()",
     )
     .bind(name)
+    .bind(HOLDER_GONE_MS)
     .execute(&mut *connection)
     .await
     .map_err(sql(ACTION))?;
