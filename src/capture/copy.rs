@@ -54,11 +54,17 @@ pub(super) async fn copy_all(
     let already = context.log.mark(marks::SNAPSHOT_COMPLETE)?.is_some();
     if !already {
         context.tell(|status| status.phase = Phase::Copying);
-        passes(context, session, new_slot).await?;
+        if let Some(ended) = passes(context, session, new_slot).await? {
+            return Ok(ended);
+        }
     }
     context.tell(|status| status.phase = Phase::CatchingUp);
     let position = catch_up(context, durable).await?;
     if !already {
+        // Only now has the stream told of everything that the last snapshot saw.
+        if let Some(ended) = unsound(context)? {
+            return Ok(ended);
+        }
         finish(context, session, position).await?;
     }
     context.tell(|status| {
@@ -69,16 +75,37 @@ pub(super) async fn copy_all(
     std::future::pending().await
 }
 
-/// Runs passes until one of them covers everything.
-async fn passes(context: &Arc<Context>, session: &Session, mut new_slot: Option<NewSlot>) -> Result<(), Error> {
+/// Tells whether the epoch must be given up because a row cannot be completed from a later snapshot.
+fn unsound(context: &Context) -> Result<Option<Ended>, Error> {
+    let later = context.log.mark(marks::LATER_SNAPSHOT)?;
+    let moved = context.log.mark(marks::MOVED)?;
+    Ok(plan::unsound(later.as_deref(), moved.as_deref()).then(|| {
+        let reason =
+            "the exported snapshot was lost, and a key had changed whose row's large values only it could tell";
+        Ended::Lost(reason.to_owned())
+    }))
+}
+
+/// Runs passes until one of them covers everything; answers why the epoch must be given up, where it must.
+async fn passes(
+    context: &Arc<Context>,
+    session: &Session,
+    mut new_slot: Option<NewSlot>,
+) -> Result<Option<Ended>, Error> {
     loop {
         let ledger = ledger(&*context.log)?;
         if plan::complete(&ledger) {
-            return Ok(());
+            return Ok(None);
         }
         let exported = match new_slot.take() {
             Some(slot) => Exported { name: slot.snapshot.clone(), _holder: Holder::Slot { _slot: slot } },
-            None => export(context).await?,
+            None => {
+                context.set([(marks::LATER_SNAPSHOT.into(), Some(Vec::new()))]).await?;
+                if let Some(ended) = unsound(context)? {
+                    return Ok(Some(ended));
+                }
+                export(context).await?
+            }
         };
         let Some(sight) = sight(&context.server, &exported.name).await? else { continue };
         let (leaves, relations) = look(context, session).await?;
@@ -86,7 +113,7 @@ async fn passes(context: &Arc<Context>, session: &Session, mut new_slot: Option<
         let ledger = adopt(context, ledger, &pass, relations).await?;
         if ledger.is_empty() {
             // Partitioned tables without partitions, or tables that are gone: nothing to read.
-            return Ok(());
+            return Ok(None);
         }
         let number = plan::next_pass(&ledger);
         tracing::info!(pass = number, ranges = pass.read.len(), "copying");

@@ -99,6 +99,7 @@ impl Session {
             position: self.from,
             position_mark: marks::CONFIRMED.into(),
             shape_mark_prefix: marks::SHAPE.into(),
+            moved_mark: marks::MOVED.into(),
             shapes: shapes(&*context.log)?,
         };
         Ok(PgFeed::open(&context.server, &self.slot, &self.publication, start).await?)
@@ -145,7 +146,7 @@ async fn record(log: &dyn EventLog, session: &Session, server: &str, tables: &[S
             batch.marks.insert(name, None);
         }
     }
-    for gone in [marks::LOST, marks::OPENING, marks::SNAPSHOT_COMPLETE] {
+    for gone in [marks::LOST, marks::OPENING, marks::SNAPSHOT_COMPLETE, marks::MOVED, marks::LATER_SNAPSHOT] {
         batch.marks.insert(gone.into(), None);
     }
     for (name, value) in [

@@ -23,6 +23,10 @@ pub const CONSISTENT: &str = "pg/consistent";
 pub const CONFIRMED: &str = "pg/confirmed";
 /// Set when every range was read and the stream has passed that point; the value is the position.
 pub const SNAPSHOT_COMPLETE: &str = "pg/snapshot-complete";
+/// Set once the stream told of a changed key without the row's TOAST values.
+pub const MOVED: &str = "pg/moved";
+/// Set once ranges are read under another snapshot than the one exported with the slot.
+pub const LATER_SNAPSHOT: &str = "pg/later-snapshot";
 /// Prefix of the ledger of ranges.
 pub const RANGE: &str = "pg/range/";
 /// Prefix of the latest shape of each relation; the value is its hash.

@@ -191,8 +191,8 @@ async fn session(context: &Arc<Context>, connected: &mut bool) -> Result<Ended, 
     let durable = watch::Sender::new(session.from);
     // Each part ends only by an error or a loss, and then the others are dropped: an append that was cut off so either
     // happened or did not, and the next session reads the marks.
+    // The stream ends the session on a shutdown, too.
     tokio::select! {
-        () = context.shutdown.cancelled() => Ok(Ended::Shutdown),
         ended = stream::follow(context, &session, &durable) => ended,
         ended = copy::copy_all(context, &session, new_slot, durable.subscribe()) => ended,
         ended = super::watch::over(context, &session) => ended,

@@ -8,10 +8,23 @@ use super::run::{Context, Ended};
 use crate::event::Lsn;
 use crate::source::{ChangeFeed, Copied, Error as SourceError, RangeId, RangeOutcome, Snapshot};
 
-/// Follows the stream until it fails.
+/// Follows the stream until it fails, or until a shutdown; then the session is closed in order, so that the slot is free.
 pub(super) async fn follow(context: &Context, session: &Session, durable: &watch::Sender<Lsn>) -> Result<Ended, Error> {
-    let mut feed = session.feed(context).await?;
-    while let Some(delivery) = feed.next().await? {
+    let mut feed = tokio::select! {
+        () = context.shutdown.cancelled() => return Ok(Ended::Shutdown),
+        feed = session.feed(context) => feed?,
+    };
+    let mut stopping = false;
+    loop {
+        let delivery = tokio::select! {
+            delivery = feed.next() => delivery?,
+            () = context.shutdown.cancelled(), if !stopping => {
+                stopping = true;
+                feed.stop();
+                continue;
+            }
+        };
+        let Some(delivery) = delivery else { return Ok(Ended::Shutdown) };
         let events = delivery.batch.events.len() as u64;
         context.log.append(delivery.batch).await?;
         feed.acknowledge(delivery.receipt);
@@ -24,7 +37,6 @@ pub(super) async fn follow(context: &Context, session: &Session, durable: &watch
             status.streamed += events;
         });
     }
-    Ok(Ended::Shutdown)
 }
 
 /// Reads a feed into nothing until its position has passed `until`; returns the number of events. For measuring.

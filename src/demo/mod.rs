@@ -4,6 +4,7 @@
 //! says which units there are and what is done to them. Nothing here knows a migration (I11).
 
 pub mod cluster;
+pub mod damage;
 mod error;
 mod generator;
 mod raw;

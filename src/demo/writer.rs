@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,11 @@ pub struct Pace {
     pub steps_max: u64,
     /// Transactions a second.
     pub per_second: u32,
+}
+
+/// Opens a connection with a server's own settings, as an application would.
+pub async fn connect(url: &str) -> Result<PgConnection, Error> {
+    PgConnection::connect(url).await.map_err(|error| Error::server("connect", &error))
 }
 
 /// Runs the statements of a script, such as the legacy schema's definition.

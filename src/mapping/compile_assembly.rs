@@ -30,9 +30,6 @@ const OF_RESPONSE: [(Output, Sort); 6] = [
     (Output::Model, Sort::maybe(Kind::Json)),
     (Output::Status, Sort::maybe(Kind::Text)),
 ];
-/// Outputs of the payload of a failed turn that says nothing; its reason of ending is never known.
-const OF_FAILURE: [(Output, Sort); 2] =
-    [(Output::FinishReason, Sort::maybe(Kind::Json)), (Output::Status, Sort::maybe(Kind::Text))];
 /// Outputs of the rows of events.
 const OF_EVENT: [(Output, Sort); 5] = [
     (Output::Unit, Sort::always(Kind::Text)),
@@ -234,13 +231,11 @@ fn response(shaper: &mut Shaper<'_, '_>, raw: &raw::Response, parent: &SourceTab
     let row = Place { table: Some(parent), outputs: &[], cases: shaper.cases };
     let status = shaper.compiler.of_kind(&raw.status, row, Kind::Text);
     let whole = payload(shaper, &raw.payload, &OF_RESPONSE);
-    let failed = payload(shaper, &raw.failed, &OF_FAILURE);
     Some(Response {
         kind: raw.kind.as_str().into(),
         modified: raw.modified.as_str().into(),
         status: status?,
         payload: whole?,
-        failed: failed?,
     })
 }
 

@@ -34,6 +34,8 @@ pub struct Start {
     pub position_mark: String,
     /// Prefix of the marks that hold each relation's latest shape, by its hash.
     pub shape_mark_prefix: String,
+    /// Name of the mark that is set once a key changed in an update that left a TOAST value out.
+    pub moved_mark: String,
     /// The latest shape of each relation that the log knows.
     pub shapes: HashMap<RelationName, SchemaHash>,
 }
@@ -85,6 +87,8 @@ pub struct Assembler {
     position: Lsn,
     /// The position of the last batch handed over.
     delivered: Lsn,
+    /// Whether the mark of a moved row was set.
+    moved: bool,
 }
 
 impl Assembler {
@@ -100,6 +104,7 @@ impl Assembler {
             bytes: 0,
             position,
             delivered: position,
+            moved: false,
         }
     }
 
@@ -224,6 +229,10 @@ impl Assembler {
         let key = key_of(&shape, &after, told.as_ref())?;
         let old_key = told.as_ref().map(|before| key_of(&shape, before, None)).transpose()?.filter(|old| *old != key);
         let before = told.filter(|_| full);
+        if old_key.is_some() && !after.complete() && !self.moved {
+            self.moved = true;
+            self.batch.marks.insert(self.start.moved_mark.clone(), Some(Vec::new()));
+        }
         self.push(shape.hash, Op::Update, key, old_key, before, Some(after))
     }
 

@@ -1,1 +1,161 @@
-//! x
+//! Continuity lost is never papered over: each way of losing it opens a new epoch, with a snapshot of its own (I4).
+
+use std::sync::Arc;
+
+use rehome::capture::Config;
+use rehome::event::{Epoch, Op};
+use rehome::log::EventLog;
+use rehome::postgres::{Server, provision};
+
+use crate::support::capture::{config, live, memory, patiently, public, start};
+use crate::support::cluster::Database;
+use crate::support::fold::{fold, texts};
+use crate::support::gate::{GateLog, Hold};
+
+async fn table(database: &mut Database) {
+    database
+        .run("create table t (id int8 primary key, n int4); insert into t select id, 0 from generate_series(1, 50) id")
+        .await;
+}
+
+fn text(log: &dyn EventLog, mark: &str) -> Option<String> {
+    log.mark(mark).expect("it reads").map(|value| String::from_utf8(value).expect("text"))
+}
+
+/// Runs until caught up, lets `lose` break continuity, runs again, and checks what every new epoch must do.
+async fn reopened(database: &mut Database, log: Arc<dyn EventLog>, second: Config, lose: &str) -> String {
+    let mut first = start(config(&database.url, &["t"]), Arc::clone(&log));
+    first.caught_up().await;
+    first.stop().await.expect("a clean end");
+    let slot = text(&*log, "pg/slot").expect("a slot");
+    database.run("delete from t where id <= 5").await;
+    patiently("the slot is free", async {
+        let held = format!("select active::text from pg_replication_slots where slot_name = '{slot}'");
+        while database.text(&held).await != "false" {}
+    })
+    .await;
+    database.run(lose.replace("{slot}", &slot)).await;
+    let mut running = start(second, Arc::clone(&log));
+    let status =
+        running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
+    assert_eq!(text(&*log, "pg/epoch").as_deref(), Some("2"));
+    assert_eq!(text(&*log, "pg/sweep/0000000002").as_deref(), Some("requested"));
+    assert_eq!(text(&*log, "pg/copied/public.t").as_deref(), Some("45"));
+    assert_eq!(text(&*log, "pg/lost"), None);
+    let mut again = running.changes(&[Op::Read]).await;
+    again.retain(|event| event.version.epoch == Epoch(2) && running.relation(event).name == public("t"));
+    assert_eq!(again.len(), 45, "all ranges anew");
+    database.run("insert into t values (1000, 1)").await;
+    running.settled(database).await;
+    let expected = database.texts("select concat_ws('|', id, n) from t order by id").await;
+    assert_eq!(texts(&fold(&*log, &public("t")).await), expected);
+    let slots =
+        database.texts("select slot_name::text from pg_replication_slots where database = current_database()").await;
+    assert_eq!(slots, [text(&*log, "pg/slot").expect("a slot")], "the old slot is gone");
+    assert_ne!(slots[0], slot);
+    running.stop().await.expect("a clean end");
+    status.epoch_reason.expect("a reason")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_gone_opens_a_new_epoch() {
+    let mut database = Database::new().await;
+    table(&mut database).await;
+    let second = config(&database.url, &["t"]);
+    let reason = reopened(&mut database, memory(), second, "select pg_drop_replication_slot('{slot}')").await;
+    assert!(reason.contains("is gone"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_made_again_under_its_old_name_is_a_gap() {
+    let mut database = Database::new().await;
+    table(&mut database).await;
+    let second = config(&database.url, &["t"]);
+    let lose =
+        "select pg_drop_replication_slot('{slot}'); select pg_create_logical_replication_slot('{slot}', 'pgoutput')";
+    let reason = reopened(&mut database, memory(), second, lose).await;
+    assert!(reason.contains("was moved"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_someone_moved_is_a_gap() {
+    let mut database = Database::new().await;
+    table(&mut database).await;
+    let second = config(&database.url, &["t"]);
+    let lose = "select pg_replication_slot_advance('{slot}', pg_current_wal_lsn())";
+    let reason = reopened(&mut database, memory(), second, lose).await;
+    assert!(reason.contains("was moved"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_added_to_the_capture_opens_a_new_epoch() {
+    let mut database = Database::new().await;
+    table(&mut database).await;
+    database.run("create table u (id int8 primary key)").await;
+    let second = config(&database.url, &["t", "u"]);
+    let reason = reopened(&mut database, memory(), second, "insert into u values (1)").await;
+    assert!(reason.contains("public.u"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_another_server_opens_a_new_epoch() {
+    let mut database = Database::new().await;
+    table(&mut database).await;
+    let log = memory();
+    let second = config(&database.url, &["t"]);
+    let mut first = start(config(&database.url, &["t"]), Arc::clone(&log));
+    first.caught_up().await;
+    first.stop().await.expect("a clean end");
+    let mut batch = rehome::log::Batch::default();
+    batch.marks.insert("pg/server".into(), Some(b"1\n1".to_vec()));
+    log.append(batch).await.expect("it appends");
+    let mut running = start(second, Arc::clone(&log));
+    running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
+    running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_keeps_too_much_is_given_up_loudly() {
+    let mut database = Database::new().await;
+    table(&mut database).await;
+    let gate = GateLog::new();
+    let mut settings = config(&database.url, &["t"]);
+    settings.abandon_slot_at = Some(64 << 20);
+    let mut running = start(settings, gate.clone());
+    running.caught_up().await;
+    let slot = text(&*gate, "pg/slot").expect("a slot");
+    gate.hold(Hold::Changes);
+    database.run("update t set n = 1").await;
+    patiently("the change at the gate", gate.held()).await;
+    database.run("create table noise as select repeat(md5(n::text), 30) from generate_series(1, 80000) n").await;
+    let status = running.until("the second epoch", |status| status.epoch == Some(Epoch(2))).await;
+    assert!(status.epoch_reason.expect("a reason").contains("was given up"));
+    gate.hold(Hold::Nothing);
+    running.caught_up().await;
+    let slots =
+        database.texts("select slot_name::text from pg_replication_slots where database = current_database()").await;
+    assert_eq!(slots.len(), 1);
+    assert_ne!(slots[0], slot);
+    let expected = database.texts("select concat_ws('|', id, n) from t order by id").await;
+    assert_eq!(texts(&fold(&*gate, &public("t")).await), expected);
+    running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn down_removes_what_was_made_and_nothing_else() {
+    let mut database = Database::new().await;
+    table(&mut database).await;
+    database.run("create publication mine for table t").await;
+    database.run(format!("select pg_create_logical_replication_slot('{}_mine', 'pgoutput')", database.name)).await;
+    let running = live(&database, &["t"]).await;
+    running.stop().await.expect("a clean end");
+    let mut connection = Server::parse(&database.url).expect("a URL").connect().await.expect("a session");
+    let removed = provision::down(&mut connection, "rehome").await.expect("it may");
+    assert_eq!(removed.removed.len(), 2, "{removed:?}");
+    assert!(!removed.left.is_empty());
+    let slots = "select slot_name::text from pg_replication_slots where database = current_database()";
+    assert_eq!(database.texts(slots).await, [format!("{}_mine", database.name)]);
+    assert_eq!(database.texts("select pubname::text from pg_publication").await, ["mine"]);
+    assert_eq!(provision::down(&mut connection, "rehome").await.expect("it may").removed, Vec::<String>::new());
+    database.run(format!("select pg_drop_replication_slot('{}_mine')", database.name)).await;
+}

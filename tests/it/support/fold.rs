@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rehome::event::{Class, Event, Key, Op, RelationName, Row, Value};
+use rehome::event::{Event, Key, Op, RelationName, Row, Value};
 use rehome::log::EventLog;
 
 use super::capture::events;
@@ -26,17 +26,18 @@ pub async fn fold(log: &dyn EventLog, table: &RelationName) -> Rows {
 
 fn apply(rows: &mut Rows, event: Event) {
     match event.op {
-        Op::Read if event.version.class == Class::Stream => {
-            rows.insert(event.key, event.after.expect("a row"));
-        }
         Op::Read | Op::Insert => {
             rows.insert(event.key, event.after.expect("a row"));
         }
         Op::Update => {
             let mut row = event.after.expect("a row");
-            let old = event.old_key.as_ref().and_then(|old| rows.remove(old));
-            for older in old.iter().chain(rows.get(&event.key)) {
-                row.fill_from(older);
+            // Under the key that it comes from, and no other: another row may have stood where it goes.
+            let older = match &event.old_key {
+                Some(old) => rows.remove(old),
+                None => rows.get(&event.key).cloned(),
+            };
+            if let Some(older) = older {
+                row.fill_from(&older);
             }
             rows.insert(event.key, row);
         }

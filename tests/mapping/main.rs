@@ -1,0 +1,6 @@
+//! The mapping of the migrations that ship, and of copies of them with every name changed.
+
+mod language;
+mod luthien;
+mod rename;
+mod support;
