@@ -76,6 +76,15 @@ pub struct Generator {
     live_deck: Vec<usize>,
 }
 
+/// A row as a scenario makes it.
+#[derive(Debug)]
+struct MadeRow {
+    /// Index of its prototype.
+    prototype: usize,
+    /// A value for each column of the prototype.
+    values: Vec<Option<String>>,
+}
+
 impl Generator {
     /// Reads the scenario file of a demo folder.
     pub fn load(folder: &Path, seed: u64) -> Result<Self, Error> {
@@ -186,8 +195,8 @@ impl Generator {
         self.unit_key(if is_new && random.random_bool(0.5) { LIVE_UNITS + earlier } else { initial })
     }
 
-    /// The rows of a unit, each with the index of its prototype; `moment` places it in time.
-    fn unit_rows(&self, index: u64, moment: u64) -> Result<Vec<(usize, Vec<Option<String>>)>, Error> {
+    /// The rows of a unit; `moment` places it in time.
+    fn unit_rows(&self, index: u64, moment: u64) -> Result<Vec<MadeRow>, Error> {
         let scenario = &self.scenarios[self.card(&self.deck, Purpose::Deck, index)];
         let wrong = |problem| self.wrong(&scenario.name, problem);
         let mut scope = self.scope(Purpose::Rows, index, moment);
@@ -202,12 +211,7 @@ impl Generator {
     }
 
     /// Runs steps, which add rows.
-    fn run(
-        &self,
-        steps: &[Step],
-        scope: &mut Scope<'_>,
-        rows: &mut Vec<(usize, Vec<Option<String>>)>,
-    ) -> Result<(), String> {
+    fn run(&self, steps: &[Step], scope: &mut Scope<'_>, rows: &mut Vec<MadeRow>) -> Result<(), String> {
         for step in steps {
             let items = match &step.times {
                 Times::Once => vec![None],
@@ -229,7 +233,8 @@ impl Generator {
                 match &step.action {
                     Action::Group(steps) => self.run(steps, scope, rows)?,
                     Action::Row { prototype, set } => {
-                        rows.push((*prototype, self.prototypes[*prototype].row(set, scope)?));
+                        let values = self.prototypes[*prototype].row(set, scope)?;
+                        rows.push(MadeRow { prototype: *prototype, values });
                     }
                 }
             }
@@ -238,14 +243,14 @@ impl Generator {
     }
 
     /// Groups rows by prototype, in the order of first appearance.
-    fn by_table(&self, rows: Vec<(usize, Vec<Option<String>>)>) -> Vec<TableRows> {
+    fn by_table(&self, rows: Vec<MadeRow>) -> Vec<TableRows> {
         let mut order: Vec<usize> = Vec::new();
         let mut grouped: BTreeMap<usize, Vec<Vec<Option<String>>>> = BTreeMap::new();
-        for (prototype, row) in rows {
+        for MadeRow { prototype, values } in rows {
             if !grouped.contains_key(&prototype) {
                 order.push(prototype);
             }
-            grouped.entry(prototype).or_default().push(row);
+            grouped.entry(prototype).or_default().push(values);
         }
         let table = |index: usize| {
             let prototype = &self.prototypes[index];
