@@ -80,7 +80,8 @@ fn unsound(context: &Context) -> Result<Option<Ended>, Error> {
     let later = context.log.mark(marks::LATER_SNAPSHOT)?;
     let moved = context.log.mark(marks::MOVED)?;
     Ok(plan::unsound(later.as_deref(), moved.as_deref()).then(|| {
-        let reason = "the exported snapshot was lost, and a key had changed whose row's large values only it could tell";
+        let reason =
+            "the exported snapshot was lost, and a key had changed whose row's large values only it could tell";
         Ended::Lost(reason.to_owned())
     }))
 }

@@ -207,7 +207,8 @@ async fn a_key_changed_without_its_toast_before_the_snapshot_was_lost_gives_the_
     gate.hold(Hold::Nothing);
     let mut second = start(config(&database.url, &["t"]), gate.clone());
     let epoch = |status: &rehome::capture::CaptureStatus| status.epoch.map(|epoch| epoch.0);
-    let status = second.until("the second epoch", |status| epoch(status) == Some(2) && status.caught_up.is_some()).await;
+    let status =
+        second.until("the second epoch", |status| epoch(status) == Some(2) && status.caught_up.is_some()).await;
     assert!(status.epoch_reason.expect("a reason").contains("a key had changed"));
     same(&*gate, &mut database).await;
     second.stop().await.expect("a clean end");
