@@ -143,6 +143,8 @@ run_in_session() {
         status=0
         wait "$child" || status=$?
     done
+    # What the command left running in its group goes with it.
+    kill -TERM -- "-$child" 2>/dev/null || true
     child=
     if [ -n "$interrupted" ]; then
         exit "$interrupted"

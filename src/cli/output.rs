@@ -27,7 +27,7 @@ pub fn json(value: &impl Serialize) {
 /// A table without borders, with a header.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header.to_vec());
+    table.load_preset(presets::NOTHING).set_header(header.to_vec());
     table
 }
 

@@ -36,7 +36,7 @@ use crate::target::TableShape;
 
 pub use error::Error;
 pub use folder::Folder;
-pub use unit::UnitDiff;
+pub use unit::{Comparer, Sums, UnitDiff};
 
 use folder::Owned;
 use protocol::{Answer, Request};
@@ -328,11 +328,17 @@ impl Engine {
             ended.cancel();
             captured.and(projected)
         };
+        let serving = async {
+            let result = serving.await;
+            // A run that cannot be asked or stopped from outside is not left running.
+            halt.cancel();
+            result
+        };
         let (worked, served) = tokio::join!(working, serving);
         worked.and(served)
     }
 
-    fn projection(&self, open: &Open, pool: sqlx::PgPool) -> Projection {
+    fn projection(&self, open: &Open, pool: crate::postgres::PgPool) -> Projection {
         let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
         let foreign = shapes::foreign_scope(&self.migration);
         let target =
@@ -341,6 +347,7 @@ impl Engine {
             log_generation: log.generation(),
             mapping_generation: open.mapping_generation,
             unit_bytes_max: self.settings.unit_bytes_max,
+            writers: self.settings.target_connections as usize,
         };
         let projector = Projector::new(
             Arc::clone(&log),

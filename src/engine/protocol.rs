@@ -21,6 +21,8 @@ pub enum Request {
         /// The unit.
         unit: String,
     },
+    /// Every unit that the log tells of.
+    Units,
     /// Evaluate units again.
     Retry {
         /// Units; all parked ones when empty.
@@ -66,6 +68,11 @@ pub enum Answer {
     },
     /// To [`Request::Unit`].
     Unit(Box<UnitView>),
+    /// To [`Request::Units`].
+    Units {
+        /// In order of their keys in the state.
+        units: Vec<String>,
+    },
     /// To [`Request::Retry`], [`Request::Skip`]: units that will be evaluated again.
     Noted {
         /// How many.

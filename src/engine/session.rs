@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::{Canonical, Key, RelationName, to_hex};
 use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, notice_to_json, to_json};
 use crate::mapping::{Migration, evaluate};
-use crate::project::apply::Applier;
+use crate::project::apply::{Applier, NAMELESS, UNROUTED};
 use crate::project::conservation::Conservation;
 use crate::project::names;
 use crate::project::result::{Status as UnitStatus, UnitResult};
@@ -67,6 +67,7 @@ impl Session {
             Request::Status => Answer::Status(Box::new(self.status()?)),
             Request::Quarantine => Answer::Quarantine { units: self.quarantine()? },
             Request::Unit { unit } => Answer::Unit(Box::new(self.unit(&unit)?)),
+            Request::Units => Answer::Units { units: self.units()? },
             Request::Retry { units } => self.retry(units).await?,
             Request::Skip { unit, reason } => self.skip(&unit, &reason).await?,
             Request::AcceptSchema { table } => self.accept_schema(&table).await?,
@@ -129,6 +130,17 @@ impl Session {
             }
         }
         Ok(None)
+    }
+
+    fn units(&self) -> Result<Vec<String>, Error> {
+        let mut units = Vec::new();
+        self.state.scan(Space::Units, &[], |unit, _| {
+            if unit != UNROUTED && unit != NAMELESS {
+                units.push(unit_text(unit)?.to_owned());
+            }
+            Ok(true)
+        })?;
+        Ok(units)
     }
 
     fn quarantine(&self) -> Result<Vec<ParkedUnit>, Error> {

@@ -1,10 +1,11 @@
 //! The on-demand comparison of one unit, and of every unit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::event::{Canonical, Key, Lsn, from_hex};
 use crate::mapping::{MemoryRows, SourceRow, SourceTable, evaluate};
+use crate::postgres::PgPool;
 use crate::postgres::live::{self, LiveUnit};
 use crate::postgres::target::PostgresTarget;
 use crate::target::{Target, TargetKey, TargetRow, TargetTable};
@@ -41,6 +42,36 @@ pub struct UnitDiff {
     pub parked: Option<String>,
 }
 
+/// Comparisons of every unit, added up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Units compared.
+    pub units: u64,
+    /// Units that are equal on both sides.
+    pub equal: u64,
+    /// Units that differ, proven; each with its comparison.
+    pub different: Vec<UnitDiff>,
+    /// Units of which nothing is proven; each with its comparison.
+    pub unproven: Vec<UnitDiff>,
+    /// Units in quarantine, by reason.
+    pub parked: BTreeMap<String, u64>,
+    /// Legacy rows read.
+    pub legacy_rows: u64,
+    /// Target rows expected.
+    pub expected_rows: u64,
+    /// Target rows that belong to the units.
+    pub found_rows: u64,
+    /// All rows of the target tables; more than `found_rows` are someone else's.
+    pub target_rows: u64,
+}
+
+/// Compares units; holds the connections for that.
+pub struct Comparer<'a> {
+    engine: &'a Engine,
+    source: PgPool,
+    target: PostgresTarget,
+}
+
 /// One reading of everything about a unit.
 struct Reading {
     live: LiveUnit,
@@ -51,16 +82,58 @@ struct Reading {
 }
 
 impl Engine {
+    /// Opens both sides for comparing.
+    pub fn comparer(&self) -> Result<Comparer<'_>, Error> {
+        let foreign = super::shapes::foreign_scope(&self.migration);
+        // Reading needs no digests, so it needs no key of the deployment's either.
+        let key = crate::event::DigestKey::new([0; 32]);
+        let pool = self.target_server()?.pool(2);
+        let target = PostgresTarget::new(pool, self.migration.name(), self.tables.clone(), &key, foreign);
+        Ok(Comparer { engine: self, source: self.source()?.pool(2), target })
+    }
+}
+
+impl Comparer<'_> {
+    /// Everything that the source holds now was written before this position.
+    pub async fn source_position(&self) -> Result<Lsn, Error> {
+        Ok(live::read_unit(&self.source, &[], "").await?.position)
+    }
+
+    /// Compares every unit that the source or the log names.
+    pub async fn all(&self) -> Result<Sums, Error> {
+        let live = live::list_units(&self.source, &self.engine.live_tables()).await?;
+        let mut units: BTreeSet<String> = live.into_iter().collect();
+        match self.engine.ask(Request::Units).await? {
+            Answer::Units { units: logged } => units.extend(logged),
+            other => return Err(unexpected(other)),
+        }
+        let mut sums = Sums::default();
+        for unit in &units {
+            let diff = self.unit(unit).await?;
+            sums.units += 1;
+            sums.legacy_rows += diff.legacy_rows;
+            sums.expected_rows += diff.expected_rows;
+            sums.found_rows += diff.actual_rows;
+            match (&diff.parked, diff.verdict) {
+                (Some(reason), _) => *sums.parked.entry(reason.clone()).or_default() += 1,
+                (None, Verdict::Match) => sums.equal += 1,
+                (None, Verdict::Mismatch) => sums.different.push(diff),
+                (None, Verdict::Incomplete) => sums.unproven.push(diff),
+            }
+        }
+        sums.target_rows = self.target.count_rows().await?;
+        Ok(sums)
+    }
+
     /// Compares one unit; tries again while changes are on their way, until it is equal, proven different, or patience ends.
-    pub async fn diff(&self, unit: &str) -> Result<UnitDiff, Error> {
-        let target = self.reading_target().await?;
+    pub async fn unit(&self, unit: &str) -> Result<UnitDiff, Error> {
         let mut last = None;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(PAUSE).await;
             }
-            let reading = self.read(&target, unit).await?;
-            let verdict = self.verdict(&target, unit, &reading).await?;
+            let reading = self.read(unit).await?;
+            let verdict = self.verdict(unit, &reading).await?;
             let running = reading.view.captured.is_some();
             last = Some(self.describe(unit, verdict, &reading));
             // Without a running capture nothing is on its way, so waiting proves no more.
@@ -71,35 +144,27 @@ impl Engine {
         Ok(last.expect("at least one attempt was made"))
     }
 
-    /// A target to read with.
-    async fn reading_target(&self) -> Result<PostgresTarget, Error> {
-        let pool = self.target_server()?.pool(2);
-        let foreign = super::shapes::foreign_scope(&self.migration);
-        // Reading needs no digests, so it needs no key of the deployment's either.
-        let key = crate::event::DigestKey::new([0; 32]);
-        Ok(PostgresTarget::new(pool, self.migration.name(), self.tables.clone(), &key, foreign))
-    }
-
-    async fn read(&self, target: &PostgresTarget, unit: &str) -> Result<Reading, Error> {
-        let live = live::read_unit(&self.source()?, &self.live_tables(), unit).await?;
+    async fn read(&self, unit: &str) -> Result<Reading, Error> {
+        let live = live::read_unit(&self.source, &self.engine.live_tables(), unit).await?;
         let expected = self.expected(unit, &live)?;
         let view = self.view(unit).await?;
         let logged = decode_rows(&view)?;
-        let held = self.held(target, unit, &expected, &logged).await?;
+        let held = self.held(unit, &expected, &logged).await?;
         Ok(Reading { live, expected, logged, held, view })
     }
 
     /// Judges a reading; a difference stands only if nothing moved while it was read.
-    async fn verdict(&self, target: &PostgresTarget, unit: &str, reading: &Reading) -> Result<Verdict, Error> {
+    async fn verdict(&self, unit: &str, reading: &Reading) -> Result<Verdict, Error> {
         let captured: Option<Lsn> = reading.view.captured.as_deref().and_then(|position| position.parse().ok());
         let covered = captured.is_some_and(|captured| captured >= reading.live.position);
-        let verdict = judge(&self.tables, &reading.expected, &reading.logged, &reading.held, &reading.view, covered);
+        let verdict =
+            judge(&self.engine.tables, &reading.expected, &reading.logged, &reading.held, &reading.view, covered);
         if verdict != Verdict::Mismatch {
             return Ok(verdict);
         }
         let again = self.view(unit).await?;
-        let held = self.held(target, unit, &reading.expected, &reading.logged).await?;
-        let live = live::read_unit(&self.source()?, &self.live_tables(), unit).await?;
+        let held = self.held(unit, &reading.expected, &reading.logged).await?;
+        let live = live::read_unit(&self.source, &self.engine.live_tables(), unit).await?;
         let still = again.offset == reading.view.offset
             && !again.dirty
             && held == reading.held
@@ -109,37 +174,30 @@ impl Engine {
 
     fn expected(&self, unit: &str, live: &LiveUnit) -> Result<Vec<TargetRow>, Error> {
         let mut rows = MemoryRows::new();
-        for (index, (table, definition)) in live.rows.iter().zip(self.migration.source_tables()).enumerate() {
+        for (index, (table, definition)) in live.rows.iter().zip(self.engine.migration.source_tables()).enumerate() {
             let source = SourceTable(u16::try_from(index).unwrap_or(u16::MAX));
             for values in table {
                 let key = Key(definition.key.iter().map(|&column| values[column].clone()).collect());
                 rows.push(source, SourceRow { key, values: values.clone() });
             }
         }
-        Ok(evaluate(&self.migration, unit, &rows)?.rows)
+        Ok(evaluate(&self.engine.migration, unit, &rows)?.rows)
     }
 
     async fn view(&self, unit: &str) -> Result<UnitView, Error> {
-        match self.ask(Request::Unit { unit: unit.to_owned() }).await? {
+        match self.engine.ask(Request::Unit { unit: unit.to_owned() }).await? {
             Answer::Unit(view) => Ok(*view),
-            Answer::Failed { message, .. } => Err(Error::Remote(message)),
-            _ => Err(Error::Remote("the running process answered another question".to_owned())),
+            other => Err(unexpected(other)),
         }
     }
 
     /// The target's rows of a unit: those it owns, those it should have, and those that name it.
-    async fn held(
-        &self,
-        target: &PostgresTarget,
-        unit: &str,
-        expected: &[TargetRow],
-        logged: &[TargetRow],
-    ) -> Result<Vec<TargetRow>, Error> {
-        let key_of = |row: &TargetRow| self.tables[usize::from(row.table.0)].key_of(row);
-        let mut keys: BTreeSet<TargetKey> = target.owned(unit).await?.into_iter().collect();
+    async fn held(&self, unit: &str, expected: &[TargetRow], logged: &[TargetRow]) -> Result<Vec<TargetRow>, Error> {
+        let key_of = |row: &TargetRow| self.engine.tables[usize::from(row.table.0)].key_of(row);
+        let mut keys: BTreeSet<TargetKey> = self.target.owned(unit).await?.into_iter().collect();
         keys.extend(expected.iter().chain(logged).map(key_of));
         let keys: Vec<TargetKey> = keys.into_iter().collect();
-        Ok(target.read(&keys).await?.into_iter().flatten().collect())
+        Ok(self.target.read(&keys).await?.into_iter().flatten().collect())
     }
 
     fn describe(&self, unit: &str, verdict: Verdict, reading: &Reading) -> UnitDiff {
@@ -147,7 +205,7 @@ impl Engine {
             Some(crate::project::result::Status::Parked { reason, .. }) => Some(reason.clone()),
             _ => None,
         };
-        let differences = compare(&self.tables, &reading.expected, &reading.held);
+        let differences = compare(&self.engine.tables, &reading.expected, &reading.held);
         let reason = match (verdict, &parked) {
             (Verdict::Match, _) => "the target holds what the mapping makes of the source's rows".to_owned(),
             (Verdict::Mismatch, Some(reason)) => format!("the unit is parked: {reason}"),
@@ -172,6 +230,14 @@ impl Engine {
             differences,
             parked,
         }
+    }
+}
+
+/// An answer to another question, or a failure told by the running process.
+fn unexpected(answer: Answer) -> Error {
+    match answer {
+        Answer::Failed { message, .. } => Error::Remote(message),
+        _ => Error::Remote("the running process answered another question".to_owned()),
     }
 }
 

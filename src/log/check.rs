@@ -1,6 +1,7 @@
 //! What every log asks of a batch before it takes it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::visible::Visible;
@@ -24,11 +25,15 @@ pub(super) fn check(batch: &mut Batch, visible: &Visible) -> Result<Shapes, Erro
         shapes.insert(hash, relation);
     }
     batch.relations = unknown;
+    // Events come in runs of one shape: a run is looked up once.
+    let mut known = None;
     for event in &batch.events {
-        if !shapes.contains_key(&event.relation) {
-            let relation =
-                visible.relation(event.relation).ok_or(Error::Refused { detail: "its shape is not registered" })?;
-            shapes.insert(event.relation, relation);
+        if known != Some(event.relation) {
+            if let Entry::Vacant(entry) = shapes.entry(event.relation) {
+                let registered = visible.relation(event.relation);
+                entry.insert(registered.ok_or(Error::Refused { detail: "its shape is not registered" })?);
+            }
+            known = Some(event.relation);
         }
         if !event.storable() {
             return Err(Error::Refused { detail: "its values nest too deep" });

@@ -57,7 +57,7 @@ impl EventLog for MemoryLog {
         let mut routed = Vec::with_capacity(batch.events.len() + batch.notices.len());
         let mut scratch = Vec::new();
         for event in batch.events {
-            let route = Route::of(&event, &shapes[&event.relation].name, self.partitions());
+            let route = Route::of(&event, &shapes, self.partitions());
             put_event(&event, &mut scratch);
             routed.push((route, scratch.len(), Record::Event(event)));
             scratch.clear();

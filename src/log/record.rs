@@ -3,6 +3,7 @@
 use crate::event::encoding::{Canonical, DecodeError, Reader, put_text};
 use crate::event::{Event, Key, Op, RelationName};
 
+use super::check::Shapes;
 use super::{Notice, Partition, Record};
 
 /// Tag of a stored event.
@@ -62,11 +63,12 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// Where an event goes in a log of `partitions`.
-    pub(super) fn of(event: &Event, relation: &RelationName, partitions: u16) -> Self {
+    /// Where an event goes in a log of `partitions`; `shapes` has its shape.
+    pub(super) fn of(event: &Event, shapes: &Shapes, partitions: u16) -> Self {
         if partitions == 1 {
             return Route::One(Partition(0));
         }
+        let relation = &shapes[&event.relation].name;
         if matches!(event.op, Op::Truncate | Op::Schema) {
             return Route::All;
         }

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use toml::Spanned;
 use uuid::Uuid;
 
 use super::case;
+use super::compile_tables::{source_tables, unknown_column};
 use super::compile_term::{Cases, Compiler, Place, Sort, Used};
 use super::diagnostic::{LoadError, Problem, Problems, SourceFile};
 use super::plan::{Emit, Migration, RowMap, Scope, Synthesise};
-use super::schema::{ColumnDef, Kind, Nullable, SourceTable, SourceTableDef, TargetTableDef, UnitLookup};
+use super::schema::{ColumnDef, Kind, Nullable, SourceTable, SourceTableDef, TargetTableDef};
 use super::term::Output;
-use super::{compile_assembly, ddl, raw};
+use super::{check, compile_assembly, ddl, raw};
 use crate::target::TargetTable;
 
 /// Reasons that rehome itself gives, so that every mapping must declare a scope for them.
@@ -61,7 +61,7 @@ impl Migration {
         let mut migration = frame(sources, &mapping, tables, targets, &mut of_mapping);
         shapes(&mut migration, &mapping, &mut of_mapping, &mut used);
         if of_mapping.count() == 0 {
-            columns_accounted(&legacy, &migration, &used, &mut of_legacy);
+            check::columns_accounted(&legacy, &migration, &used, &mut of_legacy);
         }
         found.extend(of_legacy.into_found());
         found.extend(of_mapping.into_found());
@@ -96,95 +96,6 @@ pub(super) fn written<T>(named: &raw::Named<T>) -> Vec<(&raw::Name, &T)> {
     let mut members: Vec<_> = named.iter().collect();
     members.sort_by_key(|(name, _)| name.span().start);
     members
-}
-
-fn source_tables(legacy: &raw::Legacy, mapping: &raw::Mapping, problems: &mut Problems) -> Vec<SourceTableDef> {
-    if legacy.source.get_ref() != "postgres" {
-        let message = format!("the source `{}` is not built", legacy.source.get_ref());
-        problems.push(legacy.source.span(), message, "use `postgres`");
-    }
-    let unit = |alias: &str| mapping.unit.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, column)| column);
-    let time = |alias: &str| mapping.time.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, column)| column);
-    let mut tables = Vec::new();
-    for (alias, table) in written(&legacy.table) {
-        let mut def = SourceTableDef {
-            alias: alias.get_ref().as_str().into(),
-            schema: table.schema.as_deref().unwrap_or("public").into(),
-            name: table.name.as_deref().unwrap_or(alias.get_ref()).into(),
-            columns: Vec::new(),
-            key: Vec::new(),
-            unit: 0,
-            time: 0,
-            unit_lookup: lookup(&table.unit_lookup, problems),
-            dropped: Vec::new(),
-        };
-        if table.role.get_ref() != "unit" {
-            let message = format!("the role `{}` is not built", table.role.get_ref());
-            problems.push(table.role.span(), message, "use `unit`");
-        }
-        def.columns = written(&table.columns).into_iter().map(|(name, kind)| column(name, kind, problems)).collect();
-        for name in &table.key {
-            match def.column(name.get_ref()) {
-                Some(index) => def.key.push(index),
-                None => unknown_column(name, &def, problems),
-            }
-        }
-        if table.key.is_empty() {
-            problems.push(alias.span(), format!("the table `{}` has no key", alias.get_ref()), "name its primary key");
-        }
-        for (name, reason) in written(&table.drop) {
-            match def.column(name.get_ref()) {
-                Some(_) => def.dropped.push((name.get_ref().as_str().into(), reason.get_ref().as_str().into())),
-                None => unknown_column(name, &def, problems),
-            }
-        }
-        for (what, found, slot) in [("unit", unit(alias.get_ref()), 0), ("time", time(alias.get_ref()), 1)] {
-            match found.and_then(|column| def.column(column.get_ref())) {
-                Some(index) if slot == 0 => def.unit = index,
-                Some(index) => def.time = index,
-                None => problems.push(
-                    alias.span(),
-                    format!("mapping.toml does not say which column of `{}` is its {what}", alias.get_ref()),
-                    format!("add it under [{what}]: {} = \"COLUMN\"", alias.get_ref()),
-                ),
-            }
-        }
-        if def.columns.get(def.time).is_some_and(|column| column.kind != Kind::Timestamp) {
-            problems.push(alias.span(), "the column under [time] is no timestamp", "name one that is");
-        }
-        tables.push(def);
-    }
-    tables
-}
-
-fn unknown_column(name: &raw::Name, table: &SourceTableDef, problems: &mut Problems) {
-    let known = table.columns.iter().map(|column| &*column.name);
-    problems.unknown(name.span(), &format!("column of `{}`", table.alias), name.get_ref(), known);
-}
-
-fn column(name: &raw::Name, written: &raw::Name, problems: &mut Problems) -> ColumnDef {
-    let (type_name, nullable) = match written.get_ref().strip_suffix(" not null") {
-        Some(bare) => (bare, Nullable::No),
-        None => (written.get_ref().as_str(), Nullable::Yes),
-    };
-    let kind = Kind::of_type(type_name).unwrap_or_else(|| {
-        let known = ["boolean", "bigint", "integer", "numeric", "double precision", "text", "bytea", "timestamptz"];
-        problems.unknown(written.span(), "type", type_name, known.into_iter().chain(["uuid", "jsonb"]));
-        Kind::Text
-    });
-    ColumnDef { name: name.get_ref().as_str().into(), type_name: type_name.into(), kind, nullable }
-}
-
-fn lookup(name: &raw::Name, problems: &mut Problems) -> UnitLookup {
-    match name.get_ref().split_once(':') {
-        Some(("index", index)) if !index.is_empty() => UnitLookup::Index(index.into()),
-        None if name.get_ref() == "key" => UnitLookup::Key,
-        None if name.get_ref() == "scan" => UnitLookup::Scan,
-        _ => {
-            problems.unknown(name.span(), "unit_lookup", name.get_ref(), ["key", "index:NAME", "scan"]);
-            UnitLookup::Scan
-        }
-    }
 }
 
 /// Everything of a migration but its shapes and cases.
@@ -281,9 +192,9 @@ fn shapes(migration: &mut Migration, mapping: &raw::Mapping, problems: &mut Prob
     let named = std::mem::take(&mut shaper.named);
     migration.maps = maps;
     migration.assembly = assembly;
-    unused(&named, mapping, problems);
+    check::unused(&named, mapping, problems);
     if problems.count() == 0 {
-        whole(migration, mapping, problems);
+        check::whole(migration, mapping, problems);
     }
 }
 
@@ -416,67 +327,5 @@ impl<'a> Shaper<'a, '_> {
         }
         let count = self.declared(&raw.count, "count", &self.migration.count);
         Some(Synthesise { count, values })
-    }
-}
-
-/// Notes reasons and counts that nothing uses.
-fn unused(named: &BTreeSet<String>, mapping: &raw::Mapping, problems: &mut Problems) {
-    let declared = mapping.drop.keys().chain(mapping.count.keys()).chain(mapping.quarantine.keys());
-    let builtin = [reason::NOT_STORABLE, reason::UNREADABLE, reason::KEY_COLLISION];
-    for name in declared {
-        if !named.contains(name.get_ref()) && !builtin.contains(&name.get_ref().as_str()) {
-            problems.push(name.span(), format!("nothing uses `{}`", name.get_ref()), "remove it");
-        }
-    }
-}
-
-/// Checks that every target column is produced by some shape, and that every source table has one.
-fn whole(migration: &Migration, mapping: &raw::Mapping, problems: &mut Problems) {
-    let mut emits: Vec<&Emit> = migration.maps.iter().map(|map| &map.emit).collect();
-    let mut read: BTreeSet<SourceTable> = migration.maps.iter().map(|map| map.from).collect();
-    if let Some(assembly) = &migration.assembly {
-        emits.extend([&assembly.events, &assembly.modified]);
-        emits.extend(assembly.tools.as_ref().map(|tools| &tools.record));
-        read.insert(assembly.stream);
-        read.extend(assembly.tools.as_ref().map(|tools| tools.from));
-    }
-    let span = mapping.migration.span();
-    for (index, table) in migration.targets.iter().enumerate() {
-        for (at, column) in table.columns.iter().enumerate() {
-            let produced = emits.iter().any(|emit| usize::from(emit.table.0) == index && emit.terms[at].is_some());
-            if !produced {
-                let message = format!("nothing produces `{}.{}`", table.name, column.name);
-                problems.push(span.clone(), message, "add it to a map's columns, or take it out of target.sql");
-            }
-        }
-    }
-    for (index, table) in migration.sources.iter().enumerate() {
-        if !read.iter().any(|source| usize::from(source.0) == index) {
-            let message = format!("no shape reads the table `{}`", table.alias);
-            problems.push(span.clone(), message, "add a [[map]] from it, or take it out of legacy.toml");
-        }
-    }
-}
-
-/// Checks that every legacy column is read by some term or dropped with a reason, and not both.
-fn columns_accounted(legacy: &raw::Legacy, migration: &Migration, used: &Used, problems: &mut Problems) {
-    for (table, (alias, raw)) in migration.sources.iter().zip(written(&legacy.table)) {
-        for (index, (name, _)) in written(&raw.columns).into_iter().enumerate() {
-            let read = used.contains(&(alias.get_ref().as_str().into(), index)) || index == table.unit;
-            let dropped = raw.drop.iter().find(|(dropped, _)| dropped.get_ref() == name.get_ref());
-            match (read, dropped) {
-                (false, None) => problems.push(
-                    Spanned::span(name),
-                    format!("the column `{}` of `{}` is neither mapped nor dropped", name.get_ref(), alias.get_ref()),
-                    format!("map it, or add `{} = \"WHY\"` under drop", name.get_ref()),
-                ),
-                (true, Some((dropped, _))) => problems.push(
-                    Spanned::span(dropped),
-                    format!("the column `{}` is dropped, and yet a term reads it", name.get_ref()),
-                    "take it out of drop",
-                ),
-                _ => {}
-            }
-        }
     }
 }

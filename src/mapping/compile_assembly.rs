@@ -30,9 +30,6 @@ const OF_RESPONSE: [(Output, Sort); 6] = [
     (Output::Model, Sort::maybe(Kind::Json)),
     (Output::Status, Sort::maybe(Kind::Text)),
 ];
-/// Outputs of the payload of a failed turn that says nothing; its reason of ending is never known.
-const OF_FAILURE: [(Output, Sort); 2] =
-    [(Output::FinishReason, Sort::maybe(Kind::Json)), (Output::Status, Sort::maybe(Kind::Text))];
 /// Outputs of the rows of events.
 const OF_EVENT: [(Output, Sort); 5] = [
     (Output::Unit, Sort::always(Kind::Text)),
@@ -68,10 +65,7 @@ pub(super) fn compile(shaper: &mut Shaper<'_, '_>, raw: &raw::Assembly) -> Optio
     let response = response(shaper, &raw.response, parent_table);
     let chunk = chunk(shaper, &raw.chunk, table);
     let completion = completion(shaper, &raw.completion, row);
-    let tools = match &raw.tools {
-        Some(raw) => Some(tools(shaper, raw)),
-        None => None,
-    };
+    let tools = raw.tools.as_ref().map(|raw| tools(shaper, raw));
     let events = shaper.emit(&raw.events.to, &raw.events.columns, bare(&OF_EVENT));
     let modified = shaper.emit(&raw.modified.to, &raw.modified.columns, bare(&OF_PAIR));
     if let Some(emit) = &events
@@ -234,13 +228,11 @@ fn response(shaper: &mut Shaper<'_, '_>, raw: &raw::Response, parent: &SourceTab
     let row = Place { table: Some(parent), outputs: &[], cases: shaper.cases };
     let status = shaper.compiler.of_kind(&raw.status, row, Kind::Text);
     let whole = payload(shaper, &raw.payload, &OF_RESPONSE);
-    let failed = payload(shaper, &raw.failed, &OF_FAILURE);
     Some(Response {
         kind: raw.kind.as_str().into(),
         modified: raw.modified.as_str().into(),
         status: status?,
         payload: whole?,
-        failed: failed?,
     })
 }
 

@@ -3,7 +3,7 @@
 use super::order;
 use super::plan::{Assembly, Completion, Side};
 use super::term::{Datum, Env, Fault};
-use super::variant::Variant;
+use super::variant::{Form, Variant, without_nulls};
 use super::wire;
 use crate::event::{Json, Timestamp};
 
@@ -16,14 +16,40 @@ enum Said {
     /// A response.
     Variant(Variant),
     /// Messages of a request.
-    Messages(Json),
+    Messages(Messages),
 }
 
-/// What the digest of a value is compared by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Messages of a request that a completion repeats.
+#[derive(Debug, Clone)]
+pub(super) struct Messages {
+    /// The messages.
+    pub messages: Json,
+    /// Model that the completion's row names.
+    pub model: Option<Json>,
+    /// Time of the row.
+    pub time: Timestamp,
+}
+
+/// A value, as far as comparing it needs.
+#[derive(Debug, Clone, Copy)]
 struct Fact {
-    digest: [u8; 32],
+    /// Digest of the text; all there is of a flat text.
+    text: [u8; 32],
+    /// Digests of the messages, and of the reasons of ending where they are known; none for a flat text.
+    whole: Option<([u8; 32], Option<[u8; 32]>)>,
     empty: bool,
+}
+
+impl Fact {
+    /// Whether both values say the same, as two variants would.
+    fn same(&self, other: &Fact) -> bool {
+        match (&self.whole, &other.whole) {
+            (Some((messages, finish)), Some((others, ended))) => {
+                messages == others && (finish.is_none() || ended.is_none() || finish == ended)
+            }
+            _ => self.text == other.text,
+        }
+    }
 }
 
 /// The completions of one turn, in order.
@@ -34,7 +60,6 @@ pub(super) struct Completions {
     failed: bool,
     last_status: Option<String>,
     failed_at: Option<Timestamp>,
-    messages_at: Option<Timestamp>,
 }
 
 /// What the completions of a turn come to.
@@ -42,8 +67,8 @@ pub(super) struct Completions {
 pub(super) struct Completed {
     /// Response of each side.
     pub sides: [Option<Variant>; 2],
-    /// Messages of the request, with the time of their row.
-    pub messages: Option<(Json, Timestamp)>,
+    /// Messages of the request.
+    pub messages: Option<Messages>,
     /// Status.
     pub status: Option<String>,
     /// Time of the earliest failed completion.
@@ -68,18 +93,10 @@ impl Completions {
         let role = plan.chunk.role.eval(env)?.into_text();
         let original = side(plan, Side::Original, env, role.as_deref(), time)?.map(Said::Variant);
         let last = side(plan, Side::Final, env, role.as_deref(), time)?.map(Said::Variant);
-        let messages = match &plan.request.fallback {
-            Some(term) => {
-                term.eval(env)?.into_json().filter(|json| json.as_array().is_none_or(|list| !list.is_empty()))
-            }
-            None => None,
-        };
-        if messages.is_some() {
-            self.messages_at = Some(time);
-        }
+        let messages = repeated(plan, env, time)?.map(Said::Messages);
         let at = self.facts.len();
         let mut facts = [None; FIELDS];
-        for (field, said) in [original, last, messages.map(Said::Messages)].into_iter().enumerate() {
+        for (field, said) in [original, last, messages].into_iter().enumerate() {
             let Some(said) = said else { continue };
             let fact = fact_of(&said);
             facts[field] = Some(fact);
@@ -99,7 +116,7 @@ impl Completions {
         let superseded = self.facts.iter().enumerate().filter(|(at, facts)| {
             let chosen = decided.iter().flatten().any(|(winner, _)| winner == at);
             let differs = facts.iter().zip(&decided).any(|(fact, decided)| match (fact, decided) {
-                (Some(fact), Some((_, winner))) => !fact.empty && fact.digest != winner.digest,
+                (Some(fact), Some((_, winner))) => !fact.empty && !fact.same(winner),
                 _ => false,
             });
             !chosen && differs
@@ -110,8 +127,8 @@ impl Completions {
             Some(Said::Variant(variant)) => Some(variant),
             _ => None,
         };
-        let messages = match (messages, self.messages_at) {
-            (Some(Said::Messages(json)), Some(time)) => Some((json, time)),
+        let messages = match messages {
+            Some(Said::Messages(messages)) => Some(messages),
             _ => None,
         };
         let status = if self.failed { Some(completion.failure.to_string()) } else { self.last_status };
@@ -127,14 +144,35 @@ impl Completions {
 }
 
 fn fact_of(said: &Said) -> Fact {
-    let (json, empty) = match said {
-        Said::Variant(variant) => {
-            let choices = variant.choices.iter().map(wire::choice_json).collect();
-            (Json::Array(choices), variant.empty_text())
+    match said {
+        Said::Messages(repeated) => {
+            Fact { text: order::document_digest(&repeated.messages), whole: None, empty: false }
         }
-        Said::Messages(json) => (json.clone(), false),
+        Said::Variant(variant) => Fact {
+            text: order::document_digest(&Json::String(variant.text())),
+            whole: (variant.form != Form::Flat).then(|| digests(variant)),
+            empty: variant.empty_text(),
+        },
+    }
+}
+
+fn digests(variant: &Variant) -> ([u8; 32], Option<[u8; 32]>) {
+    let messages = variant.choices.iter().map(|choice| without_nulls(&choice.message)).collect();
+    let known = variant.choices.iter().any(|choice| choice.finish.is_some());
+    let finish = variant.choices.iter().map(|choice| choice.finish.clone().unwrap_or(Json::Null)).collect();
+    (order::document_digest(&Json::Array(messages)), known.then(|| order::document_digest(&Json::Array(finish))))
+}
+
+/// The messages that a completion repeats, unless there are none.
+fn repeated(plan: &Assembly, env: Env<'_>, time: Timestamp) -> Result<Option<Messages>, Fault> {
+    let Some(term) = &plan.request.fallback else { return Ok(None) };
+    let found = term.eval(env)?.into_json().filter(|json| json.as_array().is_none_or(|list| !list.is_empty()));
+    let Some(messages) = found else { return Ok(None) };
+    let model = match &plan.request.model {
+        Some(term) => term.eval(env)?.into_json(),
+        None => None,
     };
-    Fact { digest: order::document_digest(&json), empty }
+    Ok(Some(Messages { messages, model, time }))
 }
 
 /// The response that a completion tells for one side: its raw object, else its flat text.

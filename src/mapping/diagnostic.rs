@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_slip_is_corrected_and_another_word_is_not() {
-        assert_eq!(suggestion("paylod", ["payload", "created_at"]), "did you mean `payload`?");
+        assert_eq!(suggestion("paylod", ["payload", "number"]), "did you mean `payload`?");
         assert_eq!(suggestion("zebra", ["payload", "role"]), "known are: payload, role");
     }
 

@@ -87,6 +87,9 @@ struct Indexed {
     row: RowRef,
 }
 
+/// A row's place in the order of a table without turns.
+type Placed = (Box<[u8]>, RowRef);
+
 /// What the assembly tells the row maps.
 #[derive(Default)]
 struct Known {
@@ -103,7 +106,7 @@ struct Run<'a> {
     accounts: Accounts,
     counts: BTreeMap<Box<str>, u64>,
     /// Handles by table, in order of the key; the stream's are in `stream`.
-    index: BTreeMap<SourceTable, Vec<(Box<[u8]>, RowRef)>>,
+    index: BTreeMap<SourceTable, Vec<Placed>>,
     stream: Vec<Indexed>,
     earliest: Option<Timestamp>,
     keys: HashSet<[u8; 32]>,
@@ -168,8 +171,8 @@ impl<'a> Run<'a> {
         source.scan(table, &mut |handle, row| {
             self.accounts.read(table);
             let time = time_of(row, def.time);
-            self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
             let Some(assembly) = stream else {
+                self.witness(time);
                 let mut order = Vec::new();
                 order::encode(row.values.get(def.time).unwrap_or(&Value::Null), &mut order);
                 row.key.0.iter().for_each(|value| order::encode(value, &mut order));
@@ -189,6 +192,11 @@ impl<'a> Run<'a> {
         }
         self.index.entry(table).or_default().sort_unstable();
         Ok(())
+    }
+
+    /// Notes the time of a row that is not quarantined: only such rows make a call up, and date it.
+    fn witness(&mut self, time: Timestamp) {
+        self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
     }
 
     fn count_rest(&mut self, after: SourceTable) -> Result<(), Stop> {
@@ -222,6 +230,7 @@ impl<'a> Run<'a> {
                 OrderPart::RequestFirst => bytes.push(u8::from(class != RowClass::Request)),
             }
         }
+        self.witness(time_of(row, self.migration.sources[usize::from(assembly.stream.0)].time));
         self.stream.push(Indexed { order: bytes.into(), class, row: handle });
         Ok(())
     }

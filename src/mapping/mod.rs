@@ -1,7 +1,7 @@
 //! What `schemas/` say: tables, shapes and examples, compiled once; and the pure function of a unit's rows (I7, I11).
 //!
 //! Read in this order: [`schema`] is what both sides look like, `raw` the files as written, `plan` what they mean,
-//! `compile` the way between, with `diagnostic` for what is wrong. `term` is where a value comes from. `evaluate` runs a
+//! `compile` and its neighbours the way between, `check` what no part can see alone, with `diagnostic` for what is wrong. `term` is where a value comes from. `evaluate` runs a
 //! plan over the rows of a unit: `turn` folds the rows of one turn, `stream` its chunks, `completion` its completions,
 //! `variant` weighs what comes of both, `tools` the rows that repeat tool calls. `wire` knows published formats and nothing
 //! else does; no file here knows a migration (I11). Only `load` reads files. The language is described in
@@ -15,8 +15,10 @@ mod plan;
 
 mod term;
 
+mod check;
 mod compile;
 mod compile_assembly;
+mod compile_tables;
 mod compile_term;
 mod ddl;
 mod diagnostic;

@@ -248,7 +248,6 @@ pub(super) struct Response {
     pub modified: Box<str>,
     pub status: Term,
     pub payload: Term,
-    pub failed: Term,
 }
 
 /// What a fragment's id equal to its place in its list means.

@@ -220,8 +220,6 @@ pub(super) struct Response {
     pub status: Placed,
     /// What the event holds.
     pub payload: Placed,
-    /// What the event of a failed turn without content holds.
-    pub failed: Placed,
 }
 
 /// `[assembly.chunk]`.

@@ -12,6 +12,7 @@ use crate::event::{Json, Timestamp};
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     choices: BTreeMap<i64, Building>,
+    extracted_role: Option<String>,
     model: Option<Json>,
     usage: Option<Json>,
     time: Option<Timestamp>,
@@ -102,20 +103,24 @@ impl Stream {
 
     /// Notes the role that the old writer extracted from a chunk.
     pub(super) fn role(&mut self, choice: i64, role: String) {
-        if let Some(building) = self.choices.get_mut(&choice) {
-            building.extracted_role.get_or_insert(role);
+        if role.is_empty() {
+            return;
         }
+        if let Some(building) = self.choices.get_mut(&choice) {
+            building.extracted_role.get_or_insert_with(|| role.clone());
+        }
+        self.extracted_role.get_or_insert(role);
     }
 
     /// The response, if any row is part of it.
     pub(super) fn finish(self) -> Option<Variant> {
         let time = self.time?;
-        let mut choices: Vec<Choice> =
-            self.choices.into_iter().map(|(index, building)| building.finish(index)).collect();
+        let finished = self.choices.into_iter().map(|(index, building)| building.finish(index));
+        let mut choices: Vec<Choice> = finished.collect();
         if choices.is_empty() {
-            choices.push(Building::default().finish(0));
+            choices.push(Building { extracted_role: self.extracted_role, ..Building::default() }.finish(0));
         }
-        Some(Variant { choices, model: self.model, usage: self.usage, form: Form::Messages, time })
+        Some(Variant { choices, model: self.model, usage: self.usage, form: Form::Assembled, time })
     }
 }
 
@@ -131,7 +136,7 @@ pub(super) enum Known {
 impl Building {
     fn add(&mut self, delta: &Json) {
         if self.role.is_none() {
-            self.role = known(delta, "role").map(json_text);
+            self.role = filled(delta, "role");
         }
         if let Some(content) = known(delta, "content") {
             self.text.push_str(&wire::content_text(Some(content)));
@@ -142,12 +147,12 @@ impl Building {
         if let Some(call) = known(delta, "function_call") {
             let (name, arguments) = self.function.get_or_insert_default();
             if name.is_none() {
-                *name = known(call, "name").map(json_text);
+                *name = filled(call, "name");
             }
             arguments.push_str(&known(call, "arguments").map(json_text).unwrap_or_default());
         }
-        for (place, entry) in known(delta, "tool_calls").and_then(Json::as_array).into_iter().flatten().enumerate() {
-            self.calls.add_raw(entry, place);
+        for entry in known(delta, "tool_calls").and_then(Json::as_array).into_iter().flatten() {
+            self.calls.add_raw(entry);
         }
     }
 
@@ -155,8 +160,7 @@ impl Building {
         let string = |text: String| Json::String(text);
         let role = self.role.or(self.extracted_role).unwrap_or_else(|| "assistant".into());
         let called = !self.calls.list.is_empty();
-        let silent = self.text.is_empty() && (called || self.function.is_some());
-        let content = if silent { Json::Null } else { string(self.text) };
+        let content = if self.text.is_empty() && called { Json::Null } else { string(self.text) };
         let mut message = vec![("role".to_owned(), string(role)), ("content".to_owned(), content)];
         if called {
             let calls = self.calls.list.into_iter().map(Call::into_json).collect();
@@ -170,69 +174,82 @@ impl Building {
         if let Some(refusal) = self.refusal {
             message.push(("refusal".into(), string(refusal)));
         }
-        let finish = self.finish.or_else(|| called.then(|| string("tool_calls".into())));
-        Choice { index, message: Json::Object(message), finish }
+        Choice { index, message: Json::Object(message), finish: self.finish }
     }
 }
 
 impl Calls {
     /// Adds a fragment as it went over the wire: its `index` tells the call.
-    fn add_raw(&mut self, entry: &Json, place: usize) {
-        let id = known(entry, "id").map(json_text).filter(|id| !id.is_empty());
+    fn add_raw(&mut self, entry: &Json) {
+        let id = filled(entry, "id");
         let index = match entry.member("index") {
             Some(Json::Number(number)) => number.to_i64(),
             _ => None,
         };
-        let index = index.unwrap_or_else(|| i64::try_from(place).unwrap_or(i64::MAX));
-        let running = self.by_index.get(&index).copied();
-        let another = |at: usize| self.list[at].id.is_some() && id.is_some() && self.list[at].id != id;
+        let at = self.indexed(index, id.as_ref());
+        let function = entry.member("function");
+        let call = Call {
+            id,
+            kind: filled(entry, "type"),
+            name: function.and_then(|function| filled(function, "name")),
+            ..Call::default()
+        };
+        let arguments = function.and_then(|function| known(function, "arguments")).map(json_text);
+        self.extend(at, call, &arguments.unwrap_or_default());
+    }
+
+    /// The call at a provider's index, the latest without one; another id there starts a new call.
+    fn indexed(&mut self, index: Option<i64>, id: Option<&String>) -> usize {
+        let running = index.map_or(self.latest, |index| self.by_index.get(&index).copied());
+        let another = |at: usize| id.is_some() && self.list[at].id.is_some() && self.list[at].id.as_ref() != id;
         let at = match running {
             Some(at) if !another(at) => at,
-            _ => {
-                let at = self.start(id.clone());
-                self.by_index.insert(index, at);
-                at
-            }
+            _ => self.start(id),
         };
-        let function = entry.member("function");
-        let part = |member: &str| function.and_then(|function| known(function, member)).map(json_text);
-        let call = Call { id, kind: known(entry, "type").map(json_text), name: part("name"), ..Call::default() };
-        self.extend(at, call, &part("arguments").unwrap_or_default());
+        if let Some(index) = index {
+            self.by_index.insert(index, at);
+        }
+        at
+    }
+
+    /// The call of an id, a new one for a new id, and the latest for none.
+    fn named(&mut self, id: Option<&String>) -> usize {
+        match (id, self.latest) {
+            (Some(id), _) => match self.by_id.get(id) {
+                Some(at) => *at,
+                None => self.start(Some(id)),
+            },
+            (None, Some(latest)) => latest,
+            (None, None) => self.start(None),
+        }
     }
 
     /// Adds a fragment that the old writer extracted: a new id starts a call, anything else continues the latest.
     fn add_extracted(&mut self, entry: &Json, place: usize, fragment: &Fragment) {
-        let part = |member: &str| known(entry, member).map(json_text);
         let synthetic = |id: &String| {
             fragment.no_id.iter().any(|none| **none == **id)
                 || (fragment.position == PositionId::NoId && *id == place.to_string())
         };
-        let id = part(&fragment.id).filter(|id| !synthetic(id));
-        let at = match (&id, self.latest) {
-            (Some(id), _) => match self.by_id.get(id) {
-                Some(at) => *at,
-                None => self.start(Some(id.clone())),
-            },
-            (None, Some(latest)) => latest,
-            (None, None) => self.start(None),
-        };
-        let call = Call { id, kind: part(&fragment.kind), name: part(&fragment.name), ..Call::default() };
-        self.extend(at, call, &part(&fragment.arguments).unwrap_or_default());
+        let id = filled(entry, &fragment.id).filter(|id| !synthetic(id));
+        let at = self.named(id.as_ref());
+        let call =
+            Call { id, kind: filled(entry, &fragment.kind), name: filled(entry, &fragment.name), ..Call::default() };
+        self.extend(at, call, &known(entry, &fragment.arguments).map(json_text).unwrap_or_default());
     }
 
-    fn start(&mut self, id: Option<String>) -> usize {
+    fn start(&mut self, id: Option<&String>) -> usize {
         let at = self.list.len();
-        if let Some(id) = &id {
-            self.by_id.insert(id.clone(), at);
+        if let Some(id) = id {
+            self.by_id.entry(id.clone()).or_insert(at);
         }
-        self.list.push(Call { id, ..Call::default() });
+        self.list.push(Call { id: id.cloned(), ..Call::default() });
         at
     }
 
     fn extend(&mut self, at: usize, part: Call, arguments: &str) {
         let call = &mut self.list[at];
         if let (None, Some(id)) = (&call.id, part.id) {
-            self.by_id.insert(id.clone(), at);
+            self.by_id.entry(id.clone()).or_insert(at);
             call.id = Some(id);
         }
         call.kind = call.kind.take().or(part.kind);
@@ -253,6 +270,11 @@ impl Call {
             ("function".into(), Json::Object(function)),
         ])
     }
+}
+
+/// The text of a member that is there, not null and not empty.
+fn filled(json: &Json, member: &str) -> Option<String> {
+    known(json, member).map(json_text).filter(|text| !text.is_empty())
 }
 
 /// The old writer's rendering of tool fragments, one after the other.

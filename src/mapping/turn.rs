@@ -5,13 +5,13 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::completion::Completions;
+use super::completion::{Completions, Messages};
 use super::order;
 use super::plan::{Assembly, RowClass, Side};
 use super::stream::{Extract, Known, Stream};
 use super::term::{Datum, Env, Fault, Output, RowView};
 use super::tools::ToolRows;
-use super::variant::{Resolved, Variant, resolve};
+use super::variant::{Form, Resolved, Variant, resolve};
 use super::wire::{choice_json, known};
 use crate::event::{Json, Timestamp, Value};
 
@@ -109,6 +109,8 @@ impl<'p> Turn<'p> {
         let chosen: Vec<&RequestSide> = match (original.present(), last.present()) {
             (true, true) => vec![&original, &last],
             (true, false) => vec![&original],
+            // A request without messages still says what was asked for.
+            (false, false) if last.raw.is_none() => vec![&original],
             (false, _) => vec![&last],
         };
         for side in chosen {
@@ -123,7 +125,7 @@ impl<'p> Turn<'p> {
             if tally.request_model.is_none() {
                 tally.request_model.clone_from(&model);
             }
-            let payload = self.request_payload(messages, model.as_ref(), side.raw.as_ref())?;
+            let payload = request_payload(self.plan, self.namespace, messages, model.as_ref(), side.raw.as_ref())?;
             drafts.push(Draft { payload, time });
         }
         if let [first, second] = drafts.as_slice()
@@ -132,18 +134,6 @@ impl<'p> Turn<'p> {
             drafts.truncate(1);
         }
         Ok(drafts)
-    }
-
-    fn request_payload(
-        &self,
-        messages: Option<&Json>,
-        model: Option<&Json>,
-        raw: Option<&Json>,
-    ) -> Result<Json, Fault> {
-        let outputs =
-            [borrowed(Output::Messages, messages), borrowed(Output::Model, model), borrowed(Output::Raw, raw)];
-        let env = Env { row: None, outputs: &outputs, namespace: self.namespace };
-        Ok(self.plan.request.payload.eval(env)?.into_json().unwrap_or(Json::Null))
     }
 
     fn chunk(
@@ -207,10 +197,11 @@ impl<'p> Turn<'p> {
         }
         let requests = match (self.requests, completed.messages) {
             (Some(drafts), _) => drafts,
-            (None, Some((messages, time))) => {
-                let outputs = [borrowed(Output::Messages, Some(&messages))];
-                let env = Env { row: None, outputs: &outputs, namespace };
-                let payload = plan.request.payload.eval(env)?.into_json().unwrap_or(Json::Null);
+            (None, Some(Messages { messages, model, time })) => {
+                if tally.request_model.is_none() {
+                    tally.request_model.clone_from(&model);
+                }
+                let payload = request_payload(plan, namespace, Some(&messages), model.as_ref(), None)?;
                 vec![Draft { payload, time }]
             }
             (None, None) => Vec::new(),
@@ -219,7 +210,9 @@ impl<'p> Turn<'p> {
         let [said_original, said_last] = completed.sides;
         let mut original = if original.begun() { original.finish() } else { said_original };
         let mut last = if last.begun() { last.finish() } else { said_last };
-        for variant in [&mut original, &mut last].into_iter().flatten() {
+        for variant in
+            [&mut original, &mut last].into_iter().flatten().filter(|variant| variant.form == Form::Assembled)
+        {
             variant.choices.iter_mut().for_each(|choice| tools.fill(&mut choice.message));
         }
         let status = completed.status.or(unit_status.map(str::to_owned));
@@ -243,12 +236,15 @@ impl RequestSide {
             None => None,
         };
         let raw = envelope.and_then(|envelope| {
-            let inner = request.unwrap.iter().find_map(|member| known(&envelope, member));
+            let object = |json: &&Json| matches!(json, Json::Object(_));
+            let inner = request.unwrap.iter().find_map(|member| envelope.member(member).filter(object));
             match inner {
                 Some(inner) => Some(inner.clone()),
                 None => known(&envelope, "messages").is_some().then_some(envelope),
             }
         });
+        // An empty object asks for nothing.
+        let raw = raw.filter(|raw| *raw != Json::Object(Vec::new()));
         Ok(Self { raw, flat: places.flat.eval(env)?.into_json() })
     }
 
@@ -259,6 +255,18 @@ impl RequestSide {
     fn present(&self) -> bool {
         self.flat.is_some() || self.raw_messages().is_some()
     }
+}
+
+fn request_payload(
+    plan: &Assembly,
+    namespace: &Uuid,
+    messages: Option<&Json>,
+    model: Option<&Json>,
+    raw: Option<&Json>,
+) -> Result<Json, Fault> {
+    let outputs = [borrowed(Output::Messages, messages), borrowed(Output::Model, model), borrowed(Output::Raw, raw)];
+    let env = Env { row: None, outputs: &outputs, namespace };
+    Ok(plan.request.payload.eval(env)?.into_json().unwrap_or(Json::Null))
 }
 
 fn borrowed(output: Output, json: Option<&Json>) -> (Output, Datum<'_>) {
@@ -284,15 +292,18 @@ impl End<'_> {
         let silent = [&original, &last].into_iter().flatten().all(Variant::silent);
         let earliest = [&original, &last].into_iter().flatten().map(|variant| variant.time).min();
         if let (true, true, Some(time)) = (failed, silent, self.failed_at.or(earliest)) {
-            let outputs = [self.status()];
-            let env = Env { row: None, outputs: &outputs, namespace: self.namespace };
-            let payload = self.plan.response.failed.eval(env)?.into_json().unwrap_or(Json::Null);
+            let known =
+                |part: fn(Variant) -> Option<Json>| original.clone().and_then(part).or(last.clone().and_then(part));
+            let message = Json::Object(Vec::new());
+            let said = Said { message: Some(&message), ..Said::default() };
+            let (model, usage) = (known(|variant| variant.model), known(|variant| variant.usage));
+            let payload = self.payload(&Said { model: model.as_ref(), usage: usage.as_ref(), ..said })?;
             return Ok(vec![Draft { payload, time }]);
         }
         let variants = match resolve(original, last) {
             Resolved::Nothing => Vec::new(),
-            Resolved::One(only) => vec![only],
-            Resolved::Two(original, last) => vec![original, last],
+            Resolved::One(only) => vec![only.ended()],
+            Resolved::Two(original, last) => vec![original.ended(), last.ended()],
         };
         for choice in variants.iter().flat_map(|variant| &variant.choices) {
             tools.note(&choice.message);
@@ -309,16 +320,36 @@ impl End<'_> {
         let first = variant.choices.first();
         let several =
             (variant.choices.len() > 1).then(|| Json::Array(variant.choices.iter().map(choice_json).collect()));
+        let payload = self.payload(&Said {
+            message: first.map(|choice| &choice.message),
+            finish: first.and_then(|choice| choice.finish.as_ref()),
+            usage: variant.usage.as_ref(),
+            model: variant.model.as_ref(),
+            choices: several.as_ref(),
+        })?;
+        Ok(Draft { payload, time: variant.time })
+    }
+
+    fn payload(&self, said: &Said<'_>) -> Result<Json, Fault> {
         let outputs = [
-            borrowed(Output::Message, first.map(|choice| &choice.message)),
-            borrowed(Output::FinishReason, first.and_then(|choice| choice.finish.as_ref())),
-            borrowed(Output::Usage, variant.usage.as_ref()),
-            borrowed(Output::Model, variant.model.as_ref()),
-            borrowed(Output::Choices, several.as_ref()),
+            borrowed(Output::Message, said.message),
+            borrowed(Output::FinishReason, said.finish),
+            borrowed(Output::Usage, said.usage),
+            borrowed(Output::Model, said.model),
+            borrowed(Output::Choices, said.choices),
             self.status(),
         ];
         let env = Env { row: None, outputs: &outputs, namespace: self.namespace };
-        let payload = self.plan.response.payload.eval(env)?.into_json().unwrap_or(Json::Null);
-        Ok(Draft { payload, time: variant.time })
+        Ok(self.plan.response.payload.eval(env)?.into_json().unwrap_or(Json::Null))
     }
+}
+
+/// What a response says; `None` where it is not known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said<'a> {
+    message: Option<&'a Json>,
+    finish: Option<&'a Json>,
+    usage: Option<&'a Json>,
+    model: Option<&'a Json>,
+    choices: Option<&'a Json>,
 }

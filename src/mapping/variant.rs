@@ -8,8 +8,10 @@ use crate::event::{Json, Timestamp};
 pub(super) enum Form {
     /// The old writer's text alone.
     Flat,
-    /// Messages, assembled or whole.
-    Messages,
+    /// Chunks.
+    Assembled,
+    /// A document that came whole.
+    Whole,
 }
 
 /// One variant of a response.
@@ -39,7 +41,7 @@ impl Variant {
     /// A variant that came whole.
     pub(super) fn whole(whole: Whole, time: Timestamp) -> Self {
         let Whole { choices, model, usage } = whole;
-        Self { choices, model, usage, form: Form::Messages, time }
+        Self { choices, model, usage, form: Form::Whole, time }
     }
 
     /// The text of the first choice.
@@ -79,7 +81,7 @@ impl Variant {
         let (model, usage) =
             (original.model.clone().or(last.model.clone()), original.usage.clone().or(last.usage.clone()));
         let (mut kept, other) = match (original.form, last.form) {
-            (Form::Flat, Form::Messages) => (last, original),
+            (Form::Flat, Form::Assembled | Form::Whole) => (last, original),
             _ => (original, last),
         };
         for (choice, known) in kept.choices.iter_mut().zip(other.choices) {
@@ -89,13 +91,27 @@ impl Variant {
     }
 }
 
-/// The member pairs of a message that are not null: a writer may spell out what another leaves away.
-fn without_nulls(message: &Json) -> Json {
+/// The members of a message that are not null: a writer may spell out what another leaves away.
+pub(super) fn without_nulls(message: &Json) -> Json {
     match message {
         Json::Object(members) => {
             Json::Object(members.iter().filter(|(_, value)| *value != Json::Null).cloned().collect())
         }
         other => other.clone(),
+    }
+}
+
+impl Variant {
+    /// Streamed tool calls end a choice when nothing else is known to have ended it.
+    pub(super) fn ended(mut self) -> Self {
+        if self.form == Form::Assembled {
+            for choice in &mut self.choices {
+                if choice.finish.is_none() && wire::known(&choice.message, "tool_calls").is_some() {
+                    choice.finish = Some(Json::String("tool_calls".into()));
+                }
+            }
+        }
+        self
     }
 }
 

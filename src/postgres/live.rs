@@ -1,9 +1,9 @@
 //! Reads the rows of one unit from the live source, with the position they are true at.
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 
 use super::codec::decode_text;
-use super::connect::{Server, quote, quote_name};
+use super::connect::{quote, quote_name};
 use super::error::{sql, unreadable};
 use crate::event::{Lsn, RelationName, Value};
 use crate::source::Error;
@@ -36,20 +36,20 @@ const ACTION: &str = "read a unit from the source";
 ///
 /// # Errors
 /// When the server cannot be asked, or a value does not read as its type says.
-pub async fn read_unit(server: &Server, tables: &[LiveTable], unit: &str) -> Result<LiveUnit, Error> {
-    let mut connection = server.connect().await?;
+pub async fn read_unit(pool: &PgPool, tables: &[LiveTable], unit: &str) -> Result<LiveUnit, Error> {
+    let mut connection = pool.acquire().await.map_err(sql(ACTION))?;
     let begin = "begin isolation level repeatable read read only";
-    sqlx::raw_sql(begin).execute(&mut connection).await.map_err(sql(ACTION))?;
+    let mut connection = connection.begin_with(begin).await.map_err(sql(ACTION))?;
     let mut rows = Vec::with_capacity(tables.len());
     for table in tables {
         rows.push(read_table(&mut connection, table, unit).await?);
     }
     let position: String = sqlx::query_scalar("select pg_current_wal_insert_lsn()::text")
-        .fetch_one(&mut connection)
+        .fetch_one(&mut *connection)
         .await
         .map_err(sql(ACTION))?;
     let position = position.parse().map_err(|_| unreadable(ACTION, "a position that does not read"))?;
-    connection.close().await.map_err(sql(ACTION))?;
+    connection.commit().await.map_err(sql(ACTION))?;
     Ok(LiveUnit { position, rows })
 }
 
@@ -84,8 +84,7 @@ async fn read_table(connection: &mut PgConnection, table: &LiveTable, unit: &str
 ///
 /// # Errors
 /// When the server cannot be asked.
-pub async fn list_units(server: &Server, tables: &[LiveTable]) -> Result<Vec<String>, Error> {
-    let mut connection = server.connect().await?;
+pub async fn list_units(pool: &PgPool, tables: &[LiveTable]) -> Result<Vec<String>, Error> {
     let parts: Vec<String> = tables
         .iter()
         .map(|table| {
@@ -94,5 +93,5 @@ pub async fn list_units(server: &Server, tables: &[LiveTable]) -> Result<Vec<Str
         .collect();
     let statement =
         format!("select distinct unit from ({}) as x where unit is not null order by unit", parts.join(" union all "));
-    sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(&mut connection).await.map_err(sql(ACTION))
+    sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(pool).await.map_err(sql(ACTION))
 }

@@ -29,3 +29,4 @@ pub use connect::Server;
 pub(crate) use connect::quote;
 /// A session with a Postgres server, for those who hold one without naming its driver.
 pub use sqlx::PgConnection as Connection;
+pub use sqlx::PgPool;

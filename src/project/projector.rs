@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
+use futures_util::future::try_join_all;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::event::{Value, from_hex, to_hex};
 use crate::log::{Batch, EventLog, Notice};
@@ -22,6 +25,9 @@ const UNITS_PER_BATCH: usize = 256;
 /// Source bytes of the units of one batch; bounds memory where units are large.
 const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// A connection is not given fewer units than this: each transaction costs a sync at the target.
+const UNITS_PER_WRITER_MIN: usize = 64;
+
 /// What a projector is told once.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -31,6 +37,8 @@ pub struct Settings {
     pub mapping_generation: u32,
     /// A unit whose rows are larger than this is parked as `unit_too_large`.
     pub unit_bytes_max: u64,
+    /// Connections that a batch is spread over.
+    pub writers: usize,
 }
 
 /// Evaluates and writes units.
@@ -48,7 +56,7 @@ pub struct Projector {
 pub struct Pass {
     /// Units evaluated.
     pub units: u64,
-    /// Units that were parked, by reason.
+    /// Units that were parked and had not been before, by reason.
     pub parked: BTreeMap<String, u64>,
     /// Rows written or deleted at the target.
     pub target_rows: u64,
@@ -67,7 +75,12 @@ struct Prepared {
     /// Rows the mapping yields; empty for parked units, whose rows are taken back.
     write: Option<UnitWrite>,
     claims: BTreeSet<ClaimId>,
+    /// Whether the unit was parked before: it then is no news.
+    was_parked: bool,
 }
+
+/// Units being evaluated on the blocking pool.
+type Evaluating = JoinHandle<Result<Vec<Prepared>, Error>>;
 
 impl Projector {
     /// A projector of one migration.
@@ -82,25 +95,52 @@ impl Projector {
         Self { log, state, migration, tables, target, settings }
     }
 
-    /// Projects the next units after `cursor` in order of unit; `None` when there are no more.
+    /// Projects every marked unit, in order of unit; while one batch is written the next is evaluated.
     ///
-    /// The returned cursor is where to go on.
-    pub async fn pass(&self, cursor: &mut Option<Vec<u8>>) -> Result<Option<Pass>, Error> {
+    /// Ends early when `stop` is cancelled; what was not written stays marked. `tell` hears of each batch.
+    pub async fn project_all(
+        &self,
+        stop: &CancellationToken,
+        mut tell: impl FnMut(Pass) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut cursor = None;
+        let mut ahead = self.evaluate_next(&mut cursor)?;
+        while let Some(evaluating) = ahead.take() {
+            let prepared = evaluating.await.expect("evaluation does not panic")?;
+            if !stop.is_cancelled() {
+                ahead = self.evaluate_next(&mut cursor)?;
+            }
+            let outcome = match self.finish(prepared, stop).await {
+                Ok(Some(pass)) => tell(pass),
+                Ok(None) => break,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                join(ahead).await;
+                return Err(error);
+            }
+        }
+        join(ahead).await;
+        Ok(())
+    }
+
+    /// Begins to evaluate the next units after `cursor`; `None` when there are no more.
+    fn evaluate_next(&self, cursor: &mut Option<Vec<u8>>) -> Result<Option<Evaluating>, Error> {
         let picked = self.pick(cursor)?;
         if picked.is_empty() {
             return Ok(None);
         }
-        let mut pass = Pass { units: picked.len() as u64, ..Pass::default() };
         let (state, migration, settings) =
             (Arc::clone(&self.state), Arc::clone(&self.migration), self.settings.clone());
         let tables = Arc::clone(&self.tables);
-        let evaluated = tokio::task::spawn_blocking(move || {
-            picked
-                .into_iter()
-                .map(|picked| prepare(&state, &migration, &tables, &settings, picked))
-                .collect::<Result<Vec<_>, _>>()
-        });
-        let mut prepared = evaluated.await.expect("evaluation does not panic")?;
+        Ok(Some(tokio::task::spawn_blocking(move || {
+            picked.into_iter().map(|picked| prepare(&state, &migration, &tables, &settings, picked)).collect()
+        })))
+    }
+
+    /// Writes evaluated units and keeps what became of them; `None` when `stop` was cancelled before the target answered.
+    async fn finish(&self, mut prepared: Vec<Prepared>, stop: &CancellationToken) -> Result<Option<Pass>, Error> {
+        let mut pass = Pass { units: prepared.len() as u64, ..Pass::default() };
         let mut session = self.state.session();
         let notices = self.settle_claims(&mut session, &mut prepared)?;
         if !notices.is_empty() {
@@ -108,7 +148,11 @@ impl Projector {
             self.log.append(Batch { notices, ..Batch::default() }).await?;
         }
         let writes: Vec<UnitWrite> = prepared.iter_mut().filter_map(|prepared| prepared.write.take()).collect();
-        let outcomes = self.write(&writes).await?;
+        let outcomes = tokio::select! {
+            // A write given up on the way may have happened; its version makes repeating it safe.
+            outcomes = self.write(&writes) => outcomes?,
+            () = stop.cancelled() => return Ok(None),
+        };
         self.keep(session, prepared, &writes, outcomes, &mut pass)?;
         Ok(Some(pass))
     }
@@ -133,7 +177,14 @@ impl Projector {
     fn settle_claims(&self, session: &mut Session<'_>, prepared: &mut [Prepared]) -> Result<Vec<Notice>, Error> {
         let mut called = BTreeSet::new();
         for prepared in prepared.iter_mut() {
-            let before = self.previous(&prepared.unit)?.map_or_else(BTreeSet::new, |result| claims_of(&result));
+            let previous = self.previous(&prepared.unit)?;
+            prepared.was_parked =
+                previous.as_ref().is_some_and(|result| matches!(result.status, Status::Parked { .. }));
+            let before = previous.as_ref().map_or_else(BTreeSet::new, claims_of);
+            if prepared.result.status == Status::Waiting {
+                // Its rows stay at the target meanwhile, and so do its claims.
+                prepared.claims.clone_from(&before);
+            }
             let contest = claims::replace(session, &prepared.unit, &before, &prepared.claims)?;
             called.extend(contest.others);
             if contest.contested {
@@ -149,11 +200,15 @@ impl Projector {
         bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| Error::Damaged("results"))).transpose()
     }
 
-    /// Writes a batch, again and again while the target cannot be reached.
+    /// Writes a batch, spread over the target's connections.
     async fn write(&self, writes: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
-        if writes.is_empty() {
-            return Ok(Vec::new());
-        }
+        let share = writes.len().div_ceil(self.settings.writers.max(1)).max(UNITS_PER_WRITER_MIN);
+        let parts = writes.chunks(share).map(|part| self.write_part(part));
+        Ok(try_join_all(parts).await?.into_iter().flatten().collect())
+    }
+
+    /// Writes a part, again and again while the target cannot be reached.
+    async fn write_part(&self, writes: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
         let patience = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(10))
@@ -163,7 +218,9 @@ impl Projector {
         let outcomes = attempt
             .retry(patience)
             .when(|error| matches!(error, crate::target::Error::Unreachable { .. }))
-            .notify(|error, pause| tracing::warn!(error = %error, pause_ms = pause.as_millis(), "target unreachable, trying again"))
+            .notify(|error, pause| {
+                tracing::warn!(error = %error, pause_ms = pause.as_millis(), "target unreachable, trying again");
+            })
             .await?;
         Ok(outcomes)
     }
@@ -182,7 +239,7 @@ impl Projector {
             if let Some(outcome) = outcomes.remove(unit_text(&prepared.unit)?) {
                 settle(&mut prepared.result, outcome, pass);
             }
-            if let Status::Parked { reason, .. } = &prepared.result.status {
+            if let (Status::Parked { reason, .. }, false) = (&prepared.result.status, prepared.was_parked) {
                 *pass.parked.entry(reason.clone()).or_default() += 1;
             }
             prepared.result.claims = prepared.claims.iter().map(|id| to_hex(id)).collect();
@@ -191,6 +248,13 @@ impl Projector {
             session.remove(Space::Dirty, &prepared.unit);
         }
         session.commit()
+    }
+}
+
+/// Waits for an evaluation that nobody needs any more: nothing is left running behind.
+async fn join(evaluating: Option<Evaluating>) {
+    if let Some(evaluating) = evaluating {
+        let _ = evaluating.await;
     }
 }
 
@@ -213,7 +277,7 @@ fn prepare(
         claims: Vec::new(),
         quarantined_rows: Vec::new(),
     };
-    let mut prepared = Prepared { unit, result, write: None, claims: BTreeSet::new() };
+    let mut prepared = Prepared { unit, result, write: None, claims: BTreeSet::new(), was_parked: false };
     if header.incomplete > 0 {
         prepared.result.status = Status::Waiting;
         return Ok(prepared);

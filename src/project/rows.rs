@@ -53,7 +53,7 @@ impl UnitRows for StateRows<'_> {
                 Ok(false)
             }
         });
-        scanned.map_err(|error| ReadError::new(error))?;
+        scanned.map_err(ReadError::new)?;
         failure.map_or(Ok(()), Err)
     }
 
@@ -64,7 +64,7 @@ impl UnitRows for StateRows<'_> {
                 usize::try_from(reference.1).ok().and_then(|at| keys.get(at).cloned())
             };
             let place = place.ok_or_else(|| ReadError::new("a row was asked for that was never scanned"))?;
-            let bytes = self.state.get(Space::Rows, &place).map_err(|error| ReadError::new(error))?;
+            let bytes = self.state.get(Space::Rows, &place).map_err(ReadError::new)?;
             let bytes =
                 bytes.ok_or_else(|| ReadError::new("a row vanished from the state while its unit was mapped"))?;
             visit(reference, &self.row(&place, &bytes)?);

@@ -44,7 +44,7 @@ pub struct Progress {
     pub units: u64,
     /// Target rows written or deleted since the run began.
     pub target_rows: u64,
-    /// Units parked since the run began, by reason.
+    /// Units parked since the run began that had not been before, by reason.
     pub parked: BTreeMap<String, u64>,
 }
 
@@ -122,7 +122,10 @@ impl Projection {
         let mut from = Applier::checkpoint(&self.state)?;
         let mut moved = false;
         let mut chunks = 0;
-        while !stop.is_cancelled() && !(complete && chunks >= LIVE_CHUNKS_MAX) {
+        while !stop.is_cancelled() {
+            if complete && chunks >= LIVE_CHUNKS_MAX {
+                break;
+            }
             chunks += 1;
             let chunk = self.log.read(PARTITION, from, CHUNK_BYTES).await?;
             if chunk.records.is_empty() {
@@ -147,18 +150,17 @@ impl Projection {
         said: &mut Progress,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let mut cursor = None;
-        while !stop.is_cancelled() {
-            let Some(pass) = self.projector.pass(&mut cursor).await? else { break };
-            said.units += pass.units;
-            said.target_rows += pass.target_rows;
-            for (reason, count) in pass.parked {
-                *said.parked.entry(reason).or_default() += count;
-            }
-            progress.send_replace(said.clone());
-            self.check_breaker(said)?;
-        }
-        Ok(())
+        self.projector
+            .project_all(stop, |pass| {
+                said.units += pass.units;
+                said.target_rows += pass.target_rows;
+                for (reason, count) in pass.parked {
+                    *said.parked.entry(reason).or_default() += count;
+                }
+                progress.send_replace(said.clone());
+                self.check_breaker(said)
+            })
+            .await
     }
 
     /// Halts when so many units are parked that the fault is not theirs (I6).

@@ -5,6 +5,8 @@ mod support;
 mod capture_crash;
 mod capture_epochs;
 mod capture_run;
+mod demo_data;
+mod layering;
 mod postgres_preflight;
 mod postgres_stream;
 mod postgres_values;

@@ -184,3 +184,40 @@ async fn a_tail_that_was_replaced_or_removed_is_not_opened() {
     tamper(removed.path(), |keyspace, blocks| keyspace.remove(&*blocks[9].0).expect("remove"));
     assert!(matches!(EmbeddedLog::open(removed.path(), options(1)), Err(Error::Lost { .. })));
 }
+
+/// Journals can be written and tables cannot: the store's own threads fail, behind the appender's back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_cannot_make_tables_fails_and_does_not_hang() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(folder.path());
+    let relation = suite::relation("unmovable");
+    let keyspaces = folder.path().join("current/store/keyspaces");
+    for keyspace in std::fs::read_dir(&keyspaces).expect("it lists") {
+        let keyspace = keyspace.expect("it lists").path();
+        for folder in ["tables", "blobs"].map(|name| keyspace.join(name)) {
+            if folder.exists() {
+                std::fs::remove_dir_all(&folder).expect("it removes");
+                std::fs::write(&folder, b"in the way").expect("it writes");
+            }
+        }
+    }
+    let body = "b".repeat(1 << 20);
+    let append_until_failure = async {
+        for id in 0..1_000 {
+            let events = vec![suite::insert(&relation, id, &body)];
+            let batch = rehome::log::Batch { relations: vec![relation.clone()], events, ..Default::default() };
+            if let Err(error) = log.append(batch).await {
+                return (id, error);
+            }
+        }
+        panic!("a gigabyte was appended without a table");
+    };
+    let deadline = std::time::Duration::from_secs(60);
+    let (appended, error) = tokio::time::timeout(deadline, append_until_failure).await.expect("it does not hang");
+    assert!(matches!(error, Error::Failed(_)), "{error:?}");
+    assert!(appended > 0, "the journal took batches");
+    assert_eq!(log.end(Partition(0)), Offset(appended.unsigned_abs()));
+    // What was acknowledged can still be read.
+    let chunk = log.read(Partition(0), Offset(0), 1).await.expect("it reads");
+    assert_eq!(chunk.records.len(), 1);
+}

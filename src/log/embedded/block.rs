@@ -152,6 +152,20 @@ mod tests {
         Record::Notice(Notice { unit: unit.into(), reason: "retry".into() })
     }
 
+    /// Stored logs hold these bytes.
+    #[test]
+    fn format_1_stays_as_it_was_stored() {
+        let mut bytes = Draft::begin();
+        notice("a").put(&mut bytes);
+        let (bytes, ..) = Draft::close(bytes, 1).seal(Partition(2), Offset(9), Link::origin(7, Partition(2)));
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let head = "010002000000010000000000000009";
+        let previous = "61ad5968dc8b907ee485ef0bed0c13312a128b6d22d050e3c1efce37cacbfa70";
+        let digest = "7a88bed7cf4345dc631bf3f009a375eddd004afb8ca42142f5a072686ec7b221";
+        let body = "010161057265747279";
+        assert_eq!(hex, [head, previous, digest, body].concat());
+    }
+
     #[test]
     fn every_damaged_bit_is_found() {
         let mut bytes = Draft::begin();

@@ -31,7 +31,7 @@ pub(super) fn prepare(batch: Batch, shapes: &Shapes, partitions: u16) -> Result<
     let mut open: Vec<Blocks> = (0..partitions).map(|_| Blocks::default()).collect();
     let mut copied = Vec::new();
     for event in &batch.events {
-        match Route::of(event, &shapes[&event.relation].name, partitions) {
+        match Route::of(event, shapes, partitions) {
             // The common case encodes straight into its block.
             Route::One(partition) => open[usize::from(partition.0)].put(|out| put_event(event, out))?,
             route => {

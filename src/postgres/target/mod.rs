@@ -53,6 +53,22 @@ impl PostgresTarget {
     }
 }
 
+impl PostgresTarget {
+    /// All rows of the target tables, whoever wrote them.
+    pub async fn count_rows(&self) -> Result<u64, Error> {
+        let mut rows = 0;
+        for shape in &*self.tables {
+            let query = format!("SELECT count(*) FROM {}", sql::table_name(shape));
+            let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+                .fetch_one(&self.pool)
+                .await
+                .map_err(|source| classify("count target rows", source))?;
+            rows += u64::try_from(count).unwrap_or(0);
+        }
+        Ok(rows)
+    }
+}
+
 #[async_trait]
 impl Target for PostgresTarget {
     async fn apply(&self, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
@@ -95,7 +111,9 @@ fn classify(action: &'static str, error: sqlx::Error) -> Error {
             // Connection exceptions, resources short, operator intervention, serialization and deadlock: worth repeating.
             let passing =
                 ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "40001" || code == "40P01";
-            let message = server.message().to_owned();
+            // Messages about a value quote it.
+            let quotes = code.starts_with("22");
+            let message = if quotes { "a value was refused".to_owned() } else { server.message().to_owned() };
             if passing {
                 Error::Unreachable { action, source: format!("{code} {message}").into() }
             } else {

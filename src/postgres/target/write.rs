@@ -39,6 +39,9 @@ impl From<Error> for Refusal {
 /// Writes a batch; see the contract on [`Target::apply`](crate::target::Target::apply).
 pub async fn apply(target: &PostgresTarget, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
     let mut transaction = target.pool.begin().await.map_err(|source| classify("begin a transaction", source))?;
+    // A constraint that waits for the commit would refuse the whole batch, and not say for which unit.
+    let immediate = sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *transaction).await;
+    immediate.map_err(|source| classify("begin a transaction", source))?;
     let records = load_records(target, &mut transaction, batch).await?;
     let mut outcomes: Vec<Option<UnitOutcome>> = vec![None; batch.len()];
     let mut candidates = Vec::new();

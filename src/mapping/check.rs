@@ -1,0 +1,72 @@
+//! Checks a compiled migration as a whole: nothing is left over on either side.
+
+use std::collections::BTreeSet;
+
+use super::compile::{reason, written};
+use super::compile_term::Used;
+use super::diagnostic::Problems;
+use super::plan::{Emit, Migration};
+use super::raw;
+use super::schema::SourceTable;
+
+/// Notes reasons and counts that nothing uses.
+pub(super) fn unused(named: &BTreeSet<String>, mapping: &raw::Mapping, problems: &mut Problems) {
+    let declared = mapping.drop.keys().chain(mapping.count.keys()).chain(mapping.quarantine.keys());
+    let builtin = [reason::NOT_STORABLE, reason::UNREADABLE, reason::KEY_COLLISION];
+    for name in declared {
+        if !named.contains(name.get_ref()) && !builtin.contains(&name.get_ref().as_str()) {
+            problems.push(name.span(), format!("nothing uses `{}`", name.get_ref()), "remove it");
+        }
+    }
+}
+
+/// Checks that every target column is produced by some shape, and that every source table has one.
+pub(super) fn whole(migration: &Migration, mapping: &raw::Mapping, problems: &mut Problems) {
+    let mut emits: Vec<&Emit> = migration.maps.iter().map(|map| &map.emit).collect();
+    let mut read: BTreeSet<SourceTable> = migration.maps.iter().map(|map| map.from).collect();
+    if let Some(assembly) = &migration.assembly {
+        emits.extend([&assembly.events, &assembly.modified]);
+        emits.extend(assembly.tools.as_ref().map(|tools| &tools.record));
+        read.insert(assembly.stream);
+        read.extend(assembly.tools.as_ref().map(|tools| tools.from));
+    }
+    let span = mapping.migration.span();
+    for (index, table) in migration.targets.iter().enumerate() {
+        for (at, column) in table.columns.iter().enumerate() {
+            let produced = emits.iter().any(|emit| usize::from(emit.table.0) == index && emit.terms[at].is_some());
+            if !produced {
+                let message = format!("nothing produces `{}.{}`", table.name, column.name);
+                problems.push(span.clone(), message, "add it to a map's columns, or take it out of target.sql");
+            }
+        }
+    }
+    for (index, table) in migration.sources.iter().enumerate() {
+        if !read.iter().any(|source| usize::from(source.0) == index) {
+            let message = format!("no shape reads the table `{}`", table.alias);
+            problems.push(span.clone(), message, "add a [[map]] from it, or take it out of legacy.toml");
+        }
+    }
+}
+
+/// Checks that every legacy column is read by some term or dropped with a reason, and not both.
+pub(super) fn columns_accounted(legacy: &raw::Legacy, migration: &Migration, used: &Used, problems: &mut Problems) {
+    for (table, (alias, raw)) in migration.sources.iter().zip(written(&legacy.table)) {
+        for (index, (name, _)) in written(&raw.columns).into_iter().enumerate() {
+            let read = used.contains(&(alias.get_ref().as_str().into(), index)) || index == table.unit;
+            let dropped = raw.drop.iter().find(|(dropped, _)| dropped.get_ref() == name.get_ref());
+            match (read, dropped) {
+                (false, None) => problems.push(
+                    name.span(),
+                    format!("the column `{}` of `{}` is neither mapped nor dropped", name.get_ref(), alias.get_ref()),
+                    format!("map it, or add `{} = \"WHY\"` under drop", name.get_ref()),
+                ),
+                (true, Some((dropped, _))) => problems.push(
+                    dropped.span(),
+                    format!("the column `{}` is dropped, and yet a term reads it", name.get_ref()),
+                    "take it out of drop",
+                ),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Compiles the tables of `legacy.toml`.
+
+use super::compile::written;
+use super::diagnostic::Problems;
+use super::raw;
+use super::schema::{ColumnDef, Kind, Nullable, SourceTableDef, UnitLookup};
+
+/// Compiles the source tables, in the order written.
+pub(super) fn source_tables(
+    legacy: &raw::Legacy,
+    mapping: &raw::Mapping,
+    problems: &mut Problems,
+) -> Vec<SourceTableDef> {
+    if legacy.source.get_ref() != "postgres" {
+        let message = format!("the source `{}` is not built", legacy.source.get_ref());
+        problems.push(legacy.source.span(), message, "use `postgres`");
+    }
+    let unit = |alias: &str| mapping.unit.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, column)| column);
+    let time = |alias: &str| mapping.time.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, column)| column);
+    let mut tables = Vec::new();
+    for (alias, table) in written(&legacy.table) {
+        let mut def = SourceTableDef {
+            alias: alias.get_ref().as_str().into(),
+            schema: table.schema.as_deref().unwrap_or("public").into(),
+            name: table.name.as_deref().unwrap_or(alias.get_ref()).into(),
+            columns: Vec::new(),
+            key: Vec::new(),
+            unit: 0,
+            time: 0,
+            unit_lookup: lookup(&table.unit_lookup, problems),
+            dropped: Vec::new(),
+        };
+        if table.role.get_ref() != "unit" {
+            let message = format!("the role `{}` is not built", table.role.get_ref());
+            problems.push(table.role.span(), message, "use `unit`");
+        }
+        def.columns = written(&table.columns).into_iter().map(|(name, kind)| column(name, kind, problems)).collect();
+        for name in &table.key {
+            match def.column(name.get_ref()) {
+                Some(index) => def.key.push(index),
+                None => unknown_column(name, &def, problems),
+            }
+        }
+        if table.key.is_empty() {
+            problems.push(alias.span(), format!("the table `{}` has no key", alias.get_ref()), "name its primary key");
+        }
+        for (name, reason) in written(&table.drop) {
+            match def.column(name.get_ref()) {
+                Some(_) => def.dropped.push((name.get_ref().as_str().into(), reason.get_ref().as_str().into())),
+                None => unknown_column(name, &def, problems),
+            }
+        }
+        for (what, found, slot) in [("unit", unit(alias.get_ref()), 0), ("time", time(alias.get_ref()), 1)] {
+            match found.and_then(|column| def.column(column.get_ref())) {
+                Some(index) if slot == 0 => def.unit = index,
+                Some(index) => def.time = index,
+                None => problems.push(
+                    alias.span(),
+                    format!("mapping.toml does not say which column of `{}` is its {what}", alias.get_ref()),
+                    format!("add it under [{what}]: {} = \"COLUMN\"", alias.get_ref()),
+                ),
+            }
+        }
+        if def.columns.get(def.time).is_some_and(|column| column.kind != Kind::Timestamp) {
+            problems.push(alias.span(), "the column under [time] is no timestamp", "name one that is");
+        }
+        tables.push(def);
+    }
+    tables
+}
+
+/// Notes a column that the table does not have.
+pub(super) fn unknown_column(name: &raw::Name, table: &SourceTableDef, problems: &mut Problems) {
+    let known = table.columns.iter().map(|column| &*column.name);
+    problems.unknown(name.span(), &format!("column of `{}`", table.alias), name.get_ref(), known);
+}
+
+fn column(name: &raw::Name, written: &raw::Name, problems: &mut Problems) -> ColumnDef {
+    let (type_name, nullable) = match written.get_ref().strip_suffix(" not null") {
+        Some(bare) => (bare, Nullable::No),
+        None => (written.get_ref().as_str(), Nullable::Yes),
+    };
+    let kind = Kind::of_type(type_name).unwrap_or_else(|| {
+        let known = ["boolean", "bigint", "integer", "numeric", "double precision", "text", "bytea", "timestamptz"];
+        problems.unknown(written.span(), "type", type_name, known.into_iter().chain(["uuid", "jsonb"]));
+        Kind::Text
+    });
+    ColumnDef { name: name.get_ref().as_str().into(), type_name: type_name.into(), kind, nullable }
+}
+
+fn lookup(name: &raw::Name, problems: &mut Problems) -> UnitLookup {
+    match name.get_ref().split_once(':') {
+        Some(("index", index)) if !index.is_empty() => UnitLookup::Index(index.into()),
+        None if name.get_ref() == "key" => UnitLookup::Key,
+        None if name.get_ref() == "scan" => UnitLookup::Scan,
+        _ => {
+            problems.unknown(name.span(), "unit_lookup", name.get_ref(), ["key", "index:NAME", "scan"]);
+            UnitLookup::Scan
+        }
+    }
+}

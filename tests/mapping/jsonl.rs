@@ -1,0 +1,140 @@
+//! Legacy rows as JSON lines, and what comes of them as JSON lines, for comparison with an independent implementation.
+//!
+//! A line of `TABLE.jsonl` is one legacy row: integers are numbers, documents are strings that hold the JSON text, times are
+//! ISO texts, SQL NULL is `null`, and a double that JSON cannot say is a string.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use rehome::event::{Decimal, Float, Json, Timestamp, Value};
+use rehome::mapping::schema::Kind;
+use rehome::mapping::{Accounts, MemoryRows, Migration, SourceRow, SourceTable, evaluate};
+
+/// Anything that can go wrong with the files.
+pub type Failure = Box<dyn std::error::Error>;
+
+/// Evaluates units: sorted target rows and parked units, then the account of each table, then the counts.
+pub fn lines(migration: &Migration, units: &BTreeMap<String, MemoryRows>) -> Result<Vec<String>, Failure> {
+    let mut lines = BTreeSet::new();
+    let mut accounts = Accounts::default();
+    let mut counts: BTreeMap<Box<str>, u64> = migration.counts().map(|(name, _)| (name.into(), 0)).collect();
+    for (unit, rows) in units {
+        let evaluation = evaluate(&migration, unit, rows)?;
+        for row in &evaluation.rows {
+            let table = &migration.target_tables()[usize::from(row.table.0)];
+            let columns =
+                table.columns.iter().zip(&row.values).map(|(column, value)| (column.name.to_string(), shown(value)));
+            let key = table.key.iter().map(|index| shown(&row.values[*index])).collect();
+            let line = Json::Object(vec![
+                ("table".into(), Json::String(table.name.to_string())),
+                ("key".into(), Json::Array(key)),
+                ("columns".into(), Json::Object(columns.collect())),
+            ]);
+            lines.insert(line.canonical().to_text());
+        }
+        if let Some(parked) = &evaluation.parked {
+            let inner = Json::Object(vec![
+                ("unit".into(), Json::String(unit.clone())),
+                ("reason".into(), Json::String(parked.reason.to_string())),
+            ]);
+            lines.insert(Json::Object(vec![("parked".into(), inner)]).canonical().to_text());
+        }
+        add(&mut accounts, &evaluation.accounts);
+        for (name, count) in evaluation.counts {
+            *counts.entry(name).or_default() += count;
+        }
+    }
+    let mut lines: Vec<String> = lines.into_iter().collect();
+    for (table, account) in &accounts.tables {
+        let name = &migration.source_tables()[usize::from(table.0)].name;
+        let line = Json::Object(vec![
+            ("table".into(), Json::String(name.to_string())),
+            ("mapped".into(), Json::Number(account.mapped.into())),
+            ("dropped".into(), told(&account.dropped)),
+            ("quarantined".into(), told(&account.quarantined)),
+        ]);
+        lines.push(Json::Object(vec![("account".into(), line)]).canonical().to_text());
+    }
+    lines.push(Json::Object(vec![("counts".into(), told(&counts))]).canonical().to_text());
+    Ok(lines)
+}
+
+fn told(numbers: &BTreeMap<Box<str>, u64>) -> Json {
+    Json::Object(numbers.iter().map(|(name, number)| (name.to_string(), Json::Number((*number).into()))).collect())
+}
+
+fn add(total: &mut Accounts, unit: &Accounts) {
+    for (table, account) in &unit.tables {
+        let sum = total.tables.entry(*table).or_default();
+        sum.read += account.read;
+        sum.mapped += account.mapped;
+        for (reason, rows) in &account.dropped {
+            *sum.dropped.entry(reason.clone()).or_default() += rows;
+        }
+        for (reason, rows) in &account.quarantined {
+            *sum.quarantined.entry(reason.clone()).or_default() += rows;
+        }
+    }
+}
+
+/// Reads the rows of a folder by unit.
+pub fn read(migration: &Migration, folder: &Path) -> Result<BTreeMap<String, MemoryRows>, Failure> {
+    let mut units: BTreeMap<String, MemoryRows> = BTreeMap::new();
+    for (index, table) in migration.source_tables().iter().enumerate() {
+        let source = SourceTable(u16::try_from(index)?);
+        let text = std::fs::read_to_string(folder.join(format!("{}.jsonl", table.name)))?;
+        for line in text.split('\n').filter(|line| !line.is_empty()) {
+            let row = Json::parse(line)?;
+            let values: Vec<Value> = table
+                .columns
+                .iter()
+                .map(|column| value(row.member(&column.name).unwrap_or(&Json::Null), column.kind))
+                .collect::<Result<_, _>>()?;
+            let unit = migration.unit_of(source, &values).ok_or("a row without unit")?;
+            let key = migration.key_of(source, &values);
+            units.entry(unit.into()).or_default().push(source, SourceRow { key, values });
+        }
+    }
+    Ok(units)
+}
+
+fn value(json: &Json, kind: Kind) -> Result<Value, Failure> {
+    Ok(match (kind, json) {
+        (_, Json::Null) => Value::Null,
+        (Kind::Int, Json::Number(number)) => Value::Int(number.to_i64().ok_or("no integer")?),
+        (Kind::Float, Json::Number(number)) => Value::Float(Float(number.as_str().parse()?)),
+        (Kind::Float, Json::String(text)) => Value::Float(Float(text.parse()?)),
+        (Kind::Decimal, Json::Number(number)) => Value::Decimal(number.clone()),
+        (Kind::Bool, Json::Bool(truth)) => Value::Bool(*truth),
+        (Kind::Text, Json::String(text)) => Value::text(text.as_str()),
+        (Kind::Json, Json::String(text)) => Value::Json(text.as_str().into()),
+        (Kind::Uuid, Json::String(text)) => Value::Uuid(uuid::Uuid::try_parse(text)?),
+        (Kind::Timestamp, Json::String(text)) => {
+            let time: jiff::Timestamp = text.parse()?;
+            let us = time.as_nanosecond().div_euclid(1_000);
+            Value::Timestamp(Timestamp::from_unix_us(us).ok_or("no time")?)
+        }
+        _ => return Err(format!("a value does not fit {}", kind.word()).into()),
+    })
+}
+
+fn shown(value: &Value) -> Json {
+    match value.normalised() {
+        Value::Null => Json::Null,
+        Value::Int(number) => Json::Number(number.into()),
+        Value::Bool(truth) => Json::Bool(truth),
+        Value::Text(text) | Value::Json(text) => Json::String(text.into()),
+        Value::Uuid(uuid) => Json::String(uuid.to_string()),
+        Value::Decimal(number) => Json::Number(number),
+        Value::Float(Float(number)) => {
+            Decimal::parse(&number.to_string()).map_or_else(|_| Json::String(number.to_string()), Json::Number)
+        }
+        Value::Timestamp(time) => Json::String(time.unix_us().map_or_else(|| "infinity".to_owned(), iso)),
+        _ => Json::Null,
+    }
+}
+
+fn iso(us: i128) -> String {
+    jiff::Timestamp::from_nanosecond(us * 1_000)
+        .map_or_else(|_| us.to_string(), |time| time.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string())
+}

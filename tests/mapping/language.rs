@@ -1,0 +1,205 @@
+//! What is wrong in a migration's files is told with its place and its remedy; nothing panics.
+
+use rehome::mapping::{LoadError, Migration, SourceFile, Sources};
+
+use crate::support::luthien_sources;
+
+/// luthien with one text replaced in one file.
+fn broken(file: &str, from: &str, to: &str) -> LoadError {
+    let mut sources = luthien_sources();
+    let slot = match file {
+        "legacy.toml" => &mut sources.legacy,
+        "mapping.toml" => &mut sources.mapping,
+        "target.sql" => &mut sources.target,
+        other => panic!("no file {other}"),
+    };
+    assert!(slot.text.contains(from), "`{from}` is not in {file}");
+    *slot = SourceFile::new(slot.name.clone(), slot.text.replacen(from, to, 1));
+    Migration::compile(&sources).expect_err("it is broken")
+}
+
+#[test]
+fn each_mistake_is_told_with_its_place_and_its_remedy() {
+    let mistakes = [
+        (
+            "mapping.toml",
+            "provider = \".provider\"",
+            "provider = \".providr\"",
+            "unknown column of `calls` `providr`",
+            "did you mean `provider`?",
+        ),
+        (
+            "mapping.toml",
+            "to = \"policy_events\"",
+            "to = \"policy_event\"",
+            "unknown target table `policy_event`",
+            "did you mean `policy_events`?",
+        ),
+        (
+            "mapping.toml",
+            "duplicate = \"duplicate_chunk\"",
+            "duplicate = \"duplicate_chunks\"",
+            "unknown reason of dropping",
+            "did you mean `duplicate_chunk`?",
+        ),
+        (
+            "mapping.toml",
+            "provider = \".provider\"",
+            "provider = \".created_at\"",
+            "this is timestamp, the column `provider` is TEXT",
+            "wrap it: { text = … }",
+        ),
+        (
+            "mapping.toml",
+            "created_at = \".created_at\"\ncompleted_at",
+            "created_at = \".completed_at\"\ncompleted_at",
+            "is NOT NULL",
+            "add a last resort",
+        ),
+        (
+            "mapping.toml",
+            "provider = \".provider\"\n",
+            "",
+            "nothing produces `conversation_calls_v2.provider`",
+            "add it to a map's columns",
+        ),
+        (
+            "mapping.toml",
+            "payload = \"@payload\"",
+            "payload = \"@paylod\"",
+            "unknown output here `paylod`",
+            "did you mean `payload`?",
+        ),
+        ("mapping.toml", "wire = [", "wires = [", "unknown field `wires`", "did you mean `wire`?"),
+        ("mapping.toml", "foreign = \"unit\"", "foreign = \"units\"", "unknown scope `units`", "did you mean `unit`?"),
+        (
+            "mapping.toml",
+            "not_storable = \"unit\"",
+            "",
+            "the reason `not_storable` has no scope",
+            "add it under [quarantine]",
+        ),
+        (
+            "mapping.toml",
+            "denormalised = \"says",
+            "spare = \"x\"\ndenormalised = \"says",
+            "nothing uses `spare`",
+            "remove it",
+        ),
+        (
+            "mapping.toml",
+            ", \"id\"]\n\n[assembly.class]",
+            "]\n\n[assembly.class]",
+            "this order leaves rows undecided",
+            "end it with the columns of the key",
+        ),
+        (
+            "mapping.toml",
+            "case = \"status\", of = \".status\", null",
+            "case = \"zebra\", of = \".status\", null",
+            "unknown table of cases `zebra`",
+            "known are: status",
+        ),
+        (
+            "mapping.toml",
+            "uuid5 = [\"@unit\", \"tool_call_recorded\", \".id\"]",
+            "uuid5 = [\".tool_call_id\"]",
+            "a part of an id may be null",
+            "always there",
+        ),
+        ("legacy.toml", "provider = \"text\"", "provider = \"txt\"", "unknown type `txt`", "did you mean `text`?"),
+        (
+            "legacy.toml",
+            "key = [\"call_id\"]",
+            "key = [\"callid\"]",
+            "unknown column of `calls` `callid`",
+            "did you mean `call_id`?",
+        ),
+        (
+            "legacy.toml",
+            "trace_id = \"the new schema has no traces\"\nmetadata",
+            "metadata",
+            "the column `trace_id` of `calls` is neither mapped nor dropped",
+            "map it, or add",
+        ),
+        ("legacy.toml", "role = \"unit\"", "role = \"lookup\"", "the role `lookup` is not built", "use `unit`"),
+        (
+            "target.sql",
+            "call_id TEXT PRIMARY KEY",
+            "call_id TEXT PRIMARY",
+            "cannot read the SQL",
+            "as Postgres would take it",
+        ),
+        ("target.sql", "provider TEXT,", "provider POINT,", "is not one that rehome maps to", "use one of"),
+    ];
+    for (file, from, to, message, fix) in mistakes {
+        let error = broken(file, from, to);
+        let found = error.problems.iter().find(|problem| problem.message.contains(message));
+        let Some(problem) = found else { panic!("{file}: `{from}` → `{to}` gave\n{error}") };
+        assert!(problem.fix.contains(fix), "{}: {}", problem.message, problem.fix);
+        assert!(problem.file.name.ends_with(file), "{} is not {file}", problem.file.name);
+        assert!(!problem.file.text.is_empty());
+    }
+}
+
+#[test]
+fn a_problem_stands_where_the_mistake_is() {
+    let error = broken("mapping.toml", "payload = \"@payload\"", "payload = \"@paylod\"");
+    let [problem] = error.problems.as_slice() else { panic!("{error}") };
+    let (line, column) = problem.position();
+    let text = problem.file.text.lines().nth(line - 1).expect("a line");
+    assert_eq!(&text[column - 1..], "\"@paylod\"");
+    assert!(error.to_string().contains(&format!("mapping.toml:{line}:{column}: ")), "{error}");
+}
+
+#[test]
+fn all_mistakes_of_all_files_are_told_at_once() {
+    let mut sources = luthien_sources();
+    let swap = |file: &mut SourceFile, from: &str, to: &str| {
+        *file = SourceFile::new(file.name.clone(), file.text.replace(from, to));
+    };
+    swap(&mut sources.mapping, "provider = \".provider\"", "provider = \".providr\"");
+    swap(&mut sources.mapping, "payload = \"@payload\"", "payload = \"@paylod\"");
+    swap(&mut sources.legacy, "provider = \"text\"", "provider = \"txt\"");
+    swap(&mut sources.target, "provider TEXT,", "provider POINT,");
+    let error = Migration::compile(&sources).expect_err("it is broken");
+    assert!(error.problems.len() >= 4, "{error}");
+}
+
+#[test]
+fn no_prefix_of_the_files_panics() {
+    let whole = luthien_sources();
+    let cut = |file: &SourceFile, at: usize| {
+        let at = (0..=at).rev().find(|at| file.text.is_char_boundary(*at)).unwrap_or(0);
+        SourceFile::new(file.name.clone(), &file.text[..at])
+    };
+    let mut refused = 0;
+    for step in 0..60 {
+        let part = |file: &SourceFile| cut(file, file.text.len() * step / 60);
+        for sources in [
+            Sources { legacy: part(&whole.legacy), ..whole.clone() },
+            Sources { mapping: part(&whole.mapping), ..whole.clone() },
+            Sources { target: part(&whole.target), ..whole.clone() },
+            Sources { cases: whole.cases.iter().map(part).collect(), ..whole.clone() },
+        ] {
+            refused += usize::from(Migration::compile(&sources).is_err());
+        }
+    }
+    assert!(refused > 150, "only {refused} were refused");
+}
+
+#[test]
+fn comments_and_examples_do_not_change_the_generation() {
+    let sources = luthien_sources();
+    let base = Migration::compile(&sources).expect("it compiles").generation();
+    let mut commented = sources.clone();
+    commented.mapping = SourceFile::new("mapping.toml", format!("# a note\n{}", sources.mapping.text));
+    commented.cases.clear();
+    assert_eq!(Migration::compile(&commented).expect("it compiles").generation(), base);
+    let mut changed = sources;
+    changed.mapping = SourceFile::new(
+        "mapping.toml",
+        changed.mapping.text.replace("stream_summary = \"success\"", "stream_summary = \"done\""),
+    );
+    assert_ne!(Migration::compile(&changed).expect("it compiles").generation(), base);
+}

@@ -1,0 +1,32 @@
+//! Paths and rows that several tests use.
+
+use std::path::PathBuf;
+
+use rehome::event::Timestamp;
+use rehome::mapping::{Migration, SourceTable, Sources};
+
+/// A folder under the crate's root.
+pub fn root(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The texts of luthien's files.
+pub fn luthien_sources() -> Sources {
+    Sources::read(&root("schemas/luthien")).expect("the folder is there")
+}
+
+/// luthien, compiled.
+pub fn luthien() -> Migration {
+    Migration::compile(&luthien_sources()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The source table of an alias.
+pub fn table(migration: &Migration, alias: &str) -> SourceTable {
+    let index = migration.source_tables().iter().position(|table| &*table.alias == alias).expect("a table");
+    SourceTable(u16::try_from(index).expect("few tables"))
+}
+
+/// A point in time.
+pub fn seconds(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_us(i128::from(seconds) * 1_000_000).expect("a time")
+}
