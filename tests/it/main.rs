@@ -6,6 +6,7 @@ mod capture_crash;
 mod capture_epochs;
 mod capture_run;
 mod demo_data;
+mod end_to_end;
 mod layering;
 mod postgres_preflight;
 mod postgres_stream;

@@ -1,6 +1,9 @@
-//! What integration tests share: a private server, captures that run beside a test, and a fold of their logs.
+//! What integration tests share: a private server, captures and whole runs beside a test, an oracle, and live writers.
 
 pub mod capture;
 pub mod cluster;
 pub mod fold;
 pub mod gate;
+pub mod legacy;
+pub mod rig;
+pub mod writer;
