@@ -176,19 +176,28 @@ impl Projector {
     /// Records what each unit claims; units that share a claim are parked, and called back.
     fn settle_claims(&self, session: &mut Session<'_>, prepared: &mut [Prepared]) -> Result<Vec<Notice>, Error> {
         let mut called = BTreeSet::new();
+        let mut let_go = BTreeSet::new();
         for prepared in prepared.iter_mut() {
             let previous = self.previous(&prepared.unit)?;
             prepared.was_parked =
                 previous.as_ref().is_some_and(|result| matches!(result.status, Status::Parked { .. }));
             let before = previous.as_ref().map_or_else(BTreeSet::new, claims_of);
-            if prepared.result.status == Status::Waiting {
-                // Its rows stay at the target meanwhile, and so do its claims.
-                prepared.claims.clone_from(&before);
+            if prepared.write.is_none() {
+                // It waits: its rows stay where they are, and so do its claims on them.
+                prepared.claims = before;
+                continue;
             }
+            // A row that another unit of this batch lets go of still stands at the target when this one is planned.
+            let too_early = prepared.claims.iter().any(|id| let_go.contains(id) && !before.contains(id));
             let contest = claims::replace(session, &prepared.unit, &before, &prepared.claims)?;
+            let_go.extend(before.difference(&prepared.claims).copied());
             called.extend(contest.others);
             if contest.contested {
                 park(prepared, "key_collision", "another unit maps a row to the same target key");
+            } else if too_early {
+                prepared.write = None;
+                prepared.result.status = Status::Waiting;
+                called.insert(unit_text(&prepared.unit)?.into());
             }
         }
         // A unit of this very batch is called back too: it may have been settled before its rival was.

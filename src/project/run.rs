@@ -81,6 +81,8 @@ impl Projection {
     pub async fn run(self, progress: watch::Sender<Progress>, stop: CancellationToken) -> Result<(), Error> {
         let mut applier = Applier::resume(&self.state, Arc::clone(&self.sources))?;
         let mut said = Progress::default();
+        // What a crash left half released goes first: nothing may be projected in between.
+        applier.release_accepted(&*self.log, &self.state).await?;
         while !stop.is_cancelled() {
             // Looked up before the log is read to its end, so that all of the snapshot is applied when it says yes.
             let complete = (self.snapshot_complete)(&*self.log)?;

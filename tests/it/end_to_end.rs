@@ -42,7 +42,8 @@ fn assert_accounts(compared: &Compared, status: &serde_json::Value) {
         for kind in ["dropped", "quarantined"] {
             let empty = serde_json::json!({});
             assert_eq!(ours.get(kind).unwrap_or(&empty), &account[kind], "{table}: {kind}");
-            rows += account[kind].as_object().expect("reasons").values().filter_map(serde_json::Value::as_u64).sum::<u64>();
+            rows +=
+                account[kind].as_object().expect("reasons").values().filter_map(serde_json::Value::as_u64).sum::<u64>();
         }
         rows += account["mapped"].as_u64().expect("a count");
     }
@@ -77,7 +78,11 @@ async fn every_row_of_the_shared_data_arrives_as_the_oracle_says() {
     let compared = rig.compare().await;
     compared.assert_equal();
     assert_eq!(rig.parked(), compared.parked());
-    assert_eq!(outcome.code, if compared.parked().is_empty() { 0 } else { 2 }, "parked units are not done: {outcome:?}");
+    assert_eq!(
+        outcome.code,
+        if compared.parked().is_empty() { 0 } else { 2 },
+        "parked units are not done: {outcome:?}"
+    );
     let status = rig.status();
     assert_accounts(&compared, &status);
     for name in ["synthesised_parent", "chunk_index_conflict"] {

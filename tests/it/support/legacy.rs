@@ -95,14 +95,7 @@ const TARGETS: [(&str, &[(&str, char)]); 3] = [
     ),
     (
         "conversation_events_v2",
-        &[
-            ("id", 'o'),
-            ("call_id", 'o'),
-            ("event_type", 'o'),
-            ("sequence", 'o'),
-            ("payload", 'j'),
-            ("created_at", 't'),
-        ],
+        &[("id", 'o'), ("call_id", 'o'), ("event_type", 'o'), ("sequence", 'o'), ("payload", 'j'), ("created_at", 't')],
     ),
     (
         "policy_events",
@@ -171,10 +164,8 @@ pub async fn load(legacy: &mut Database, folder: &Path) -> u64 {
     for (table, columns) in TABLES {
         let text = std::fs::read_to_string(folder.join(format!("{table}.jsonl"))).expect("a data file");
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
-        let values: Vec<String> = columns
-            .iter()
-            .map(|(name, _)| format!("(r->>'{name}')::{}", type_of(table, name)))
-            .collect();
+        let values: Vec<String> =
+            columns.iter().map(|(name, _)| format!("(r->>'{name}')::{}", type_of(table, name))).collect();
         let lines: Vec<String> = text.split('\n').filter(|line| !line.is_empty()).map(str::to_owned).collect();
         rows += lines.len() as u64;
         let statement = format!(
@@ -192,9 +183,10 @@ pub async fn load(legacy: &mut Database, folder: &Path) -> u64 {
 }
 
 fn type_of(table: &str, column: &str) -> &'static str {
-    let kind = TABLES.iter().find(|(name, _)| *name == table).and_then(|(_, columns)| {
-        columns.iter().find(|(name, _)| *name == column).map(|(_, kind)| *kind)
-    });
+    let kind = TABLES
+        .iter()
+        .find(|(name, _)| *name == table)
+        .and_then(|(_, columns)| columns.iter().find(|(name, _)| *name == column).map(|(_, kind)| *kind));
     match (kind.expect("a known column"), column) {
         ('j', _) => "jsonb",
         ('t', _) => "timestamptz",
@@ -234,7 +226,8 @@ pub async fn compare(legacy: &mut Database, target: &mut Database) -> Compared {
     }
     let mut text = String::new();
     for (table, columns) in TARGETS {
-        let sql = format!("select json_build_object('table', '{table}', 'columns', {})::text from {table}", object(columns));
+        let sql =
+            format!("select json_build_object('table', '{table}', 'columns', {})::text from {table}", object(columns));
         for row in lines(&mut target.connection, sql).await {
             text.push_str(&row);
             text.push('\n');
@@ -243,7 +236,8 @@ pub async fn compare(legacy: &mut Database, target: &mut Database) -> Compared {
     let dump = folder.path().join("target.jsonl");
     std::fs::write(&dump, text).expect("a file");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/compare.py");
-    let output = Command::new("python3").arg("-B").arg(script).arg(folder.path()).arg(dump).output().expect("python3 runs");
+    let output =
+        Command::new("python3").arg("-B").arg(script).arg(folder.path()).arg(dump).output().expect("python3 runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Compared(serde_json::from_slice(&output.stdout).expect("JSON"))
 }

@@ -243,12 +243,8 @@ pub fn bare() -> Command {
 
 /// Runs a command to its end, but not for ever.
 pub fn finish(mut command: Command) -> Outcome {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let (mut out, mut err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
     let reader = std::thread::spawn(move || {
         let mut text = String::new();

@@ -109,10 +109,16 @@ impl Writer {
             // The large values stay as they are: the stream leaves them out.
             2 => format!("update conversation_events set delta_text = '{word}' where id = {event}"),
             3 => format!("update conversation_judge_decisions set explanation = '{word}' where id = {judge}"),
-            4 => format!("update conversation_events set sequence = {} where id = {event}", self.random.random_range(0..2_000)),
+            4 => format!(
+                "update conversation_events set sequence = {} where id = {event}",
+                self.random.random_range(0..2_000)
+            ),
             // The large value changes.
-            5 => format!("update conversation_events set payload = '{{\"original_messages\": [{{\"role\": \"user\", \"content\": \"{}\"}}]}}' \
-                 where id = {event} and event_type = 'request_started'", self.big()),
+            5 => format!(
+                "update conversation_events set payload = '{{\"original_messages\": [{{\"role\": \"user\", \"content\": \"{}\"}}]}}' \
+                 where id = {event} and event_type = 'request_started'",
+                self.big()
+            ),
             6 => format!("delete from conversation_events where id = {event}"),
             7 => format!("delete from conversation_judge_decisions where id = {judge}"),
             // Rows change their unit.
@@ -123,11 +129,15 @@ impl Writer {
             11 => format!("update conversation_judge_decisions set id = '{id}', call_id = {call} where id = {judge}"),
             12 => format!("update conversation_calls set call_id = '{}{word}' where call_id = {call}", self.prefix),
             13 => format!("delete from conversation_calls where call_id = {call}"),
-            14 => format!("update conversation_calls set status = 'failure', provider = '{word}' where call_id = {call}"),
+            14 => {
+                format!("update conversation_calls set status = 'failure', provider = '{word}' where call_id = {call}")
+            }
             // A key that is taken over by another row within one transaction.
-            _ => format!("with gone as (delete from conversation_judge_decisions where id = {judge} returning *) \
+            _ => format!(
+                "with gone as (delete from conversation_judge_decisions where id = {judge} returning *) \
                  insert into conversation_tool_calls (id, call_id, tool_call_id, name, arguments) \
-                 select id, call_id, '{word}', 'g', stream_chunks from gone"),
+                 select id, call_id, '{word}', 'g', stream_chunks from gone"
+            ),
         }
     }
 
@@ -152,6 +162,8 @@ impl Writer {
     }
 
     fn hex(&mut self, length: usize) -> String {
-        (0..length).map(|_| char::from(*b"0123456789abcdef".choose(&mut self.random).expect("sixteen digits"))).collect()
+        (0..length)
+            .map(|_| char::from(*b"0123456789abcdef".choose(&mut self.random).expect("sixteen digits")))
+            .collect()
     }
 }
