@@ -60,7 +60,16 @@ impl Session {
         let decision = decide(&remembered, &server, &names, slot.as_ref());
         let opened = match decision {
             Decision::Resume { epoch, slot, from } => {
-                provision::publish(&mut connection, &publication, &tables).await?;
+                let changed = provision::publish(&mut connection, &publication, &tables).await?;
+                if names == remembered.tables && changed {
+                    // Since when, nobody knows; what it left out is not in the stream.
+                    let reason = format!("publication {publication} was changed by someone else");
+                    return Err(SourceError::Lost { reason }.into());
+                }
+                if names != remembered.tables {
+                    // Tables taken out: should one come back, it needs a new epoch.
+                    context.set([(marks::TABLES.into(), Some(names.join("\n").into_bytes()))]).await?;
+                }
                 let session = Session { epoch, slot, publication, from, tables };
                 Opened { session, new_slot: None }
             }

@@ -115,8 +115,8 @@ fn begin_tracing(global: &Global) {
         Verbosity::Info => "info",
         Verbosity::Debug => "debug",
     };
-    // Libraries may put statements or values into what they tell: they stay below rehome's own level.
-    let filter = tracing_subscriber::EnvFilter::new(format!("error,rehome={level}"));
+    // Libraries may put statements or values into what they tell, so they are not heard (I12).
+    let filter = tracing_subscriber::EnvFilter::new(format!("off,rehome={level}"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match global.log_form {
         LogForm::Text => builder.with_target(false).init(),

@@ -32,7 +32,7 @@ use crate::project::projector::{Projector, Settings as ProjectorSettings};
 use crate::project::run::{Options as ProjectionOptions, Progress, Projection};
 use crate::project::source::SourceShape;
 use crate::project::state::{Space, State};
-use crate::target::TableShape;
+use crate::target::{TableShape, Target};
 
 pub use error::Error;
 pub use folder::Folder;
@@ -303,7 +303,7 @@ impl Engine {
         let ended = CancellationToken::new();
         let live = Live { capture: capture_seen.clone(), progress: progress_seen.clone(), stop: stop.clone() };
         let session = self.session(&open, Some(live));
-        let projection = self.projection(&open, pool);
+        let projection = self.projection(&open, self.postgres_target(&open, pool));
         let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
         let config = self.capture_config()?;
 
@@ -345,11 +345,33 @@ impl Engine {
         worked.and(served)
     }
 
-    fn projection(&self, open: &Open, pool: crate::postgres::PgPool) -> Projection {
-        let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
+    /// Projects everything that the log holds into another target, without a source; for measuring and rehearsing.
+    pub async fn project_into(&self, target: Arc<dyn Target>) -> Result<Progress, Error> {
+        let owned =
+            self.folder.own(self.migration.name())?.ok_or_else(|| Error::Running(self.settings.state.clone()))?;
+        let open = self.open(owned).await?;
+        let end = open.log.end(crate::log::Partition(0)).0;
+        let (progress, mut seen) = watch::channel(Progress::default());
+        let stop = CancellationToken::new();
+        let projecting = self.projection(&open, target).run(progress, stop.clone());
+        let waiting = async {
+            let reached = seen.wait_for(|progress| progress.projected >= end).await.map(|progress| progress.clone());
+            stop.cancel();
+            reached
+        };
+        let (projected, reached) = tokio::join!(projecting, waiting);
+        projected?;
+        Ok(reached.unwrap_or_default())
+    }
+
+    fn postgres_target(&self, open: &Open, pool: crate::postgres::PgPool) -> Arc<dyn Target> {
         let foreign = shapes::foreign_scope(&self.migration);
-        let target =
-            PostgresTarget::new(pool, self.migration.name(), Arc::clone(&self.tables), &open.digest_key, foreign);
+        let (name, tables) = (self.migration.name(), Arc::clone(&self.tables));
+        Arc::new(PostgresTarget::new(pool, name, tables, &open.digest_key, foreign))
+    }
+
+    fn projection(&self, open: &Open, target: Arc<dyn Target>) -> Projection {
+        let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
         let settings = ProjectorSettings {
             log_generation: log.generation(),
             mapping_generation: open.mapping_generation,
@@ -361,7 +383,7 @@ impl Engine {
             Arc::clone(&open.state),
             Arc::clone(&self.migration),
             Arc::clone(&self.tables),
-            Arc::new(target),
+            target,
             settings,
         );
         Projection {

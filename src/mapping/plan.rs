@@ -40,14 +40,14 @@ pub struct Migration {
 }
 
 /// How the rows of one unit are read from the live store.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct UnitRead<'a> {
     /// The table.
     pub table: &'a SourceTableDef,
     /// Column that equals the unit.
     pub column: &'a str,
     /// Columns to order by: the key.
-    pub order: [&'a str; 1],
+    pub order: Vec<&'a str>,
     /// How the rows are found.
     pub lookup: &'a UnitLookup,
 }
@@ -126,14 +126,11 @@ impl Migration {
 
     /// How one unit is read from the live store, table by table.
     pub fn unit_reads(&self) -> impl Iterator<Item = UnitRead<'_>> {
-        self.sources.iter().filter_map(|table| {
-            let first = *table.key.first()?;
-            Some(UnitRead {
-                table,
-                column: &table.columns[table.unit].name,
-                order: [&table.columns[first].name],
-                lookup: &table.unit_lookup,
-            })
+        self.sources.iter().map(|table| UnitRead {
+            table,
+            column: &table.columns[table.unit].name,
+            order: table.key.iter().map(|column| &*table.columns[*column].name).collect(),
+            lookup: &table.unit_lookup,
         })
     }
 

@@ -32,6 +32,17 @@ pub(super) fn replication(action: &'static str) -> impl FnOnce(PgWireError) -> E
     }
 }
 
+/// As [`replication()`], for an error of the stream itself: a slot or a publication that is not there any more (42704), a slot
+/// that was invalidated (55000), WAL that was removed (58P01), mean that changes are lost.
+pub(super) fn stream(action: &'static str) -> impl FnOnce(PgWireError) -> Error {
+    move |error| match replication(action)(error) {
+        Error::Refused { code, message, .. } if matches!(code.as_str(), "42704" | "55000" | "58P01") => {
+            Error::Lost { reason: message }
+        }
+        other => other,
+    }
+}
+
 /// Takes `message (SQLSTATE 55006)` apart, which is how the replication driver tells a server's refusal.
 fn refusal(action: &'static str, text: &str) -> Error {
     let (message, code) = match text.rsplit_once(" (SQLSTATE ") {

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::assemble::{Assembler, Start};
 use super::catalog::{self, Shape};
 use super::connect::Server;
-use super::error::{replication, unreadable};
+use super::error::{stream, unreadable};
 use super::pgoutput::{self, Message, RelationMessage};
 use crate::event::{Lsn, Timestamp};
 use crate::source::{ChangeFeed, Delivery, Error, Receipt};
@@ -46,8 +46,8 @@ impl PgFeed {
     /// When the server refuses, also transiently while an earlier session still holds the slot.
     pub async fn open(server: &Server, slot: &str, publication: &str, start: Start) -> Result<Self, Error> {
         let config = server.replication(slot, publication, start.position);
-        let mut client = ReplicationClient::connect(config).await.map_err(replication(ACTION))?;
-        client.wait_started().await.map_err(replication(ACTION))?;
+        let mut client = ReplicationClient::connect(config).await.map_err(stream(ACTION))?;
+        client.wait_started().await.map_err(stream(ACTION))?;
         let (out, deliveries) = mpsc::channel(DELIVERIES_AHEAD_MAX);
         let (acknowledged, acknowledgements) = watch::channel(start.position.0);
         let wal_end = Arc::new(AtomicU64::new(start.position.0));
@@ -128,7 +128,7 @@ impl Reader {
                     self.client.update_applied_lsn(pgwire_replication::Lsn(position));
                 }
                 event = self.client.recv(), if !self.assembler.full() => {
-                    match event.map_err(replication(ACTION))? {
+                    match event.map_err(stream(ACTION))? {
                         Some(event) => self.take(event).await?,
                         None => {
                             return Err(Error::Unreachable { action: ACTION, reason: "the session ended".into() });

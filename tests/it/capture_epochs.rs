@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use rehome::capture::Config;
+use rehome::demo::cluster::{Cluster, Options};
 use rehome::event::{Epoch, Op};
 use rehome::log::EventLog;
 use rehome::postgres::{Server, provision};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::support::capture::{config, live, memory, patiently, public, start};
 use crate::support::cluster::Database;
@@ -85,6 +87,48 @@ async fn a_slot_that_someone_moved_is_a_gap() {
     let lose = "select pg_replication_slot_advance('{slot}', pg_current_wal_lsn())";
     let reason = reopened(&mut database, memory(), second, lose).await;
     assert!(reason.contains("was moved"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_someone_changed_opens_a_new_epoch() {
+    for lose in ["drop publication rehome_publication", "alter publication rehome_publication set table other"] {
+        let mut database = Database::new().await;
+        table(&mut database).await;
+        database.run("create table other (id int8 primary key)").await;
+        let second = config(&database.url, &["t"]);
+        let reason = reopened(&mut database, memory(), second, lose).await;
+        assert!(reason.contains("was changed by someone else"), "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_whose_wal_the_server_removed_opens_a_new_epoch() {
+    let settings = [("max_slot_wal_keep_size", "1MB"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let options = Options { settings, ..Options::temporary() };
+    let cluster =
+        tokio::task::spawn_blocking(move || Cluster::start(&options)).await.expect("no panic").expect("it starts");
+    let url = cluster.url("postgres");
+    let connection = PgConnection::connect(&url).await.expect("a session");
+    let mut database = Database { url, connection, name: "postgres".into() };
+    table(&mut database).await;
+    let second = config(&database.url, &["t"]);
+    let lose = "create table noise as select repeat(md5(n::text), 30) from generate_series(1, 80000) n; \
+                select pg_switch_wal(); checkpoint";
+    // One statement at a time: a checkpoint removes nothing that its own transaction wrote.
+    let log = memory();
+    let mut first = start(config(&database.url, &["t"]), Arc::clone(&log));
+    first.caught_up().await;
+    first.stop().await.expect("a clean end");
+    for statement in lose.split("; ") {
+        database.run(statement).await;
+    }
+    assert_eq!(database.text("select wal_status from pg_replication_slots").await, "lost");
+    let mut running = start(second, Arc::clone(&log));
+    let status =
+        running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
+    assert!(status.epoch_reason.expect("a reason").contains("removed WAL"));
+    running.stop().await.expect("a clean end");
 }
 
 #[tokio::test(flavor = "multi_thread")]

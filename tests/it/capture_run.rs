@@ -213,3 +213,48 @@ async fn a_key_changed_without_its_toast_before_the_snapshot_was_lost_gives_the_
     same(&*gate, &mut database).await;
     second.stop().await.expect("a clean end");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshot_and_stream_can_be_read_into_nothing_for_measuring() {
+    use rehome::capture::{null_copy, null_stream};
+    use rehome::event::Epoch;
+    use rehome::postgres::snapshot::{PgSnapshot, RangeTask};
+    use rehome::postgres::{Server, assemble, catalog, feed, provision};
+    use rehome::source::RangeId;
+
+    let mut database = Database::new().await;
+    wide_table(&mut database, 300).await;
+    let server = Server::parse(&database.url).expect("a URL");
+    let mut connection = server.connect().await.expect("a session");
+    provision::publish(&mut connection, "null_publication", &[public("t")]).await.expect("it may");
+    let slot_name = provision::slot_name("null", Epoch(1), 7);
+    let slot = provision::create_slot(&server, &slot_name).await.expect("it may");
+    let table = catalog::table(&mut connection, &public("t")).await.expect("it answers").expect("a table");
+    let leaf = catalog::leaves(&mut connection, table.oid).await.expect("it answers").remove(0);
+    let task = RangeTask {
+        table: public("t"),
+        leaf: leaf.name,
+        leaf_oid: leaf.oid,
+        filenode: leaf.filenode,
+        from: 0,
+        to: None,
+        written_since: None,
+    };
+    let tasks = [(RangeId(0), task)].into();
+    let snapshot = PgSnapshot::new(server.clone(), slot.snapshot.clone(), Epoch(1), tasks);
+    assert_eq!(null_copy(&snapshot, RangeId(0)).await.expect("it reads").rows, 300);
+    database.run("update t set n = 1").await;
+    let end = provision::emit(&mut connection, "end").await.expect("it may");
+    let start = assemble::Start {
+        epoch: Epoch(1),
+        position: slot.consistent,
+        position_mark: "position".into(),
+        shape_mark_prefix: "shape/".into(),
+        moved_mark: "moved".into(),
+        shapes: std::collections::HashMap::new(),
+    };
+    let mut feed = feed::PgFeed::open(&server, &slot_name, "null_publication", start).await.expect("it streams");
+    assert_eq!(null_stream(&mut feed, end).await.expect("it reads"), 300);
+    drop((feed, slot));
+    provision::drop_slot(&mut connection, &slot_name).await.expect("it may");
+}

@@ -22,8 +22,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("project", &["event", "mapping", "rules", "log", "source", "target"]),
     ("reconcile", &["event", "mapping", "rules", "log", "source", "target"]),
     ("report", &["reconcile"]),
-    // Self-contained: a private server, generated rows, writers.
-    ("demo", &[]),
+    // A private server, generated rows, writers; of the target it knows the shape of the row that it damages.
+    ("demo", &["target"]),
     ("engine", ALL),
     ("service", ALL),
     ("cli", ALL),

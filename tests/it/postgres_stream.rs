@@ -313,6 +313,36 @@ async fn a_huge_transaction_is_split_and_moves_the_position_only_at_its_end() {
 const CONFIRMED: &str =
     "select (confirmed_flush_lsn - '0/0')::text from pg_replication_slots where database = current_database()";
 
+/// Returns when the server has had so many replies.
+async fn replies(database: &mut Database, count: usize) {
+    let replied = "select reply_time::text from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid \
+                   where s.database = current_database()";
+    for _ in 0..count {
+        let last = database.text(replied).await;
+        patiently("a reply", async { while database.text(replied).await == last {} }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_is_answered_while_a_long_transaction_waits_for_the_log() {
+    let mut database = Database::new().await;
+    database.run(TOAST).await;
+    database.run(format!("alter database {} set wal_sender_timeout = '2s'", database.name)).await;
+    let gate = GateLog::new();
+    let mut running = start(config(&database.url, &["t"]), gate.clone());
+    running.caught_up().await;
+    gate.hold(Hold::Changes);
+    database.run("insert into t select id, 1, repeat('x', 200) from generate_series(1, 30000) id").await;
+    patiently("the transaction at the gate", gate.held()).await;
+    // A reply a second: longer than the server's patience.
+    replies(&mut database, 4).await;
+    gate.hold(Hold::Nothing);
+    running.settled(&mut database).await;
+    assert_eq!(running.changes(&[Op::Insert]).await.len(), 30_000, "none of it came twice");
+    assert_eq!(running.status.borrow().retries, 0);
+    running.stop().await.expect("a clean end");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_acknowledged_before_the_log_has_it() {
     let mut database = Database::new().await;
@@ -324,13 +354,7 @@ async fn nothing_is_acknowledged_before_the_log_has_it() {
     database.run("insert into t values (1, 1, 'x')").await;
     let commit: u64 = database.text("select (pg_current_wal_insert_lsn() - '0/0')::text").await.parse().expect("bytes");
     patiently("the change at the gate", gate.held()).await;
-    // Two keepalive rounds answered by the driver, while later messages of ours are in the WAL too.
-    let replies = "select reply_time::text from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid \
-                   where s.database = current_database()";
-    for _ in 0..2 {
-        let first = database.text(replies).await;
-        patiently("a reply", async { while database.text(replies).await == first {} }).await;
-    }
+    replies(&mut database, 2).await;
     let confirmed: u64 = database.text(CONFIRMED).await.parse().expect("bytes");
     assert!(confirmed < commit, "{confirmed} is acknowledged, the change at {commit} is not in the log");
     gate.hold(Hold::Nothing);

@@ -19,7 +19,7 @@ pub fn lines(migration: &Migration, units: &BTreeMap<String, MemoryRows>) -> Res
     let mut accounts = Accounts::default();
     let mut counts: BTreeMap<Box<str>, u64> = migration.counts().map(|(name, _)| (name.into(), 0)).collect();
     for (unit, rows) in units {
-        let evaluation = evaluate(&migration, unit, rows)?;
+        let evaluation = evaluate(migration, unit, rows)?;
         for row in &evaluation.rows {
             let table = &migration.target_tables()[usize::from(row.table.0)];
             let columns =

@@ -153,6 +153,17 @@ fn a_problem_stands_where_the_mistake_is() {
 }
 
 #[test]
+fn a_report_shows_the_file_the_line_and_the_remedy() {
+    let error = broken("mapping.toml", "payload = \"@payload\"", "payload = \"@paylod\"");
+    let theme = miette::GraphicalTheme::unicode_nocolor();
+    let mut shown = String::new();
+    miette::GraphicalReportHandler::new_themed(theme).render_report(&mut shown, &error).expect("a report");
+    for part in ["luthien/mapping.toml:", "payload = \"@paylod\"", "did you mean `payload`?"] {
+        assert!(shown.contains(part), "{part} is not in\n{shown}");
+    }
+}
+
+#[test]
 fn all_mistakes_of_all_files_are_told_at_once() {
     let mut sources = luthien_sources();
     let swap = |file: &mut SourceFile, from: &str, to: &str| {

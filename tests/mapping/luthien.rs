@@ -161,3 +161,21 @@ fn the_sample_gives_what_an_independent_implementation_gives() {
     }
     assert_eq!(found.len(), wanted.len());
 }
+
+#[test]
+fn a_document_that_nests_too_deep_parks_its_unit_and_names_the_row() {
+    let migration = luthien();
+    let events = table(&migration, "events");
+    let mut rows = MemoryRows::new();
+    rows.push(events, chunk(&migration, events, 1, "fine"));
+    let mut deep = chunk(&migration, events, 2, "x");
+    let payload = migration.source_tables()[usize::from(events.0)].column("payload").expect("a column");
+    deep.values[payload] = Value::Json("[".repeat(5_000).into());
+    rows.push(events, deep.clone());
+    let evaluation = evaluate(&migration, "c", &rows).expect("in memory");
+    let parked = evaluation.parked.expect("it is parked");
+    assert_eq!((&*parked.reason, parked.table, parked.key), ("unreadable_json", Some(events), Some(deep.key)));
+    assert_eq!(evaluation.rows, []);
+    assert_eq!(evaluation.accounts.tables[&events].quarantined["unreadable_json"], 2);
+    assert!(evaluation.accounts.balanced());
+}
