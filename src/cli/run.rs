@@ -36,7 +36,9 @@ pub async fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
         status::show(&status);
     }
     let quarantined = status.conservation.rows.values().any(|rows| !rows.counts.quarantined.is_empty());
-    let proven = status.balanced && !quarantined && status.conservation.parked() == 0 && status.paused.is_empty();
+    let waiting = status.conservation.rows.values().any(|rows| rows.waiting > 0);
+    let proven =
+        status.balanced && !waiting && !quarantined && status.conservation.parked() == 0 && status.paused.is_empty();
     Ok(if until == Until::Stopped || proven { Exit::Success } else { Exit::Incomplete })
 }
 
