@@ -118,6 +118,8 @@ fn begin_tracing(global: &Global) {
     // Libraries may put statements or values into what they tell, so they are not heard (I12).
     let filter = tracing_subscriber::EnvFilter::new(format!("off,rehome={level}"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colour is for people: in a file or a journal its codes are noise.
+    let builder = builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     match global.log_form {
         LogForm::Text => builder.with_target(false).init(),
         LogForm::Json => builder.json().init(),

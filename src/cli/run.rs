@@ -35,7 +35,10 @@ pub async fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     } else {
         status::show(&status);
     }
-    let proven = status.balanced && status.conservation.parked() == 0 && status.paused.is_empty();
+    let quarantined = status.conservation.rows.values().any(|rows| !rows.counts.quarantined.is_empty());
+    let waiting = status.conservation.rows.values().any(|rows| rows.waiting > 0);
+    let proven =
+        status.balanced && !waiting && !quarantined && status.conservation.parked() == 0 && status.paused.is_empty();
     Ok(if until == Until::Stopped || proven { Exit::Success } else { Exit::Incomplete })
 }
 

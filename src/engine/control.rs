@@ -70,6 +70,11 @@ async fn answer(stream: UnixStream, session: &Session) {
     let _ = writer.shutdown().await;
 }
 
+/// Whether a running process takes questions there.
+pub async fn answers(folder: &Folder) -> bool {
+    UnixStream::connect(folder.socket()).await.is_ok()
+}
+
 /// Asks the process that owns the folder; `None` when nobody answers there.
 ///
 /// # Errors

@@ -83,6 +83,7 @@ impl From<crate::capture::Error> for Error {
         match error {
             crate::capture::Error::NotReady(findings) => Error::NotReady(findings),
             crate::capture::Error::Source(error) => Error::Source(error),
+            crate::capture::Error::Log(error) => Error::Log(error),
             other => Error::Capture(other),
         }
     }
@@ -114,7 +115,8 @@ impl Error {
                 "check the disk; what was acknowledged is kept, and the next run goes on from it"
             }
             Error::Project(crate::project::Error::Breaker { .. }) => {
-                "look at `rehome quarantine list`, mend the cause, and run again; --park-percent-max 100 never halts"
+                "look at `rehome quarantine list`, mend the cause, `rehome quarantine retry` and run again; \
+                 --park-percent-max 100 never halts"
             }
             Error::Project(crate::project::Error::SweepTooLarge { .. }) => {
                 "check that --source is the right database; then run again with --sweep-max N"

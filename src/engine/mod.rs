@@ -42,6 +42,11 @@ use folder::Owned;
 use protocol::{Answer, Request};
 use session::{Live, Session};
 
+/// Attempts to take the folder or to reach its owner, who may be just starting, ending, or looking something up.
+const LOCK_ATTEMPTS: u32 = 100;
+/// Between two of them.
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// Everything a command may be told.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -162,8 +167,7 @@ impl Engine {
         let pool = self.target_server()?.pool(1);
         let target = provision(&pool, self.migration.target_sql(), &self.tables).await?;
         pool.close().await;
-        let owned =
-            self.folder.own(self.migration.name())?.ok_or_else(|| Error::Running(self.settings.state.clone()))?;
+        let owned = self.own().await?;
         owned.digest_key()?;
         Ok(Up { findings, target })
     }
@@ -179,8 +183,7 @@ impl Engine {
         if !self.folder.exists() {
             return Err(Error::NotUp(self.settings.state.clone()));
         }
-        let owned =
-            self.folder.own(self.migration.name())?.ok_or_else(|| Error::Running(self.settings.state.clone()))?;
+        let owned = self.own().await?;
         let mut connection = self.source()?.connect().await?;
         let source = crate::postgres::provision::down(&mut connection, &self.prefix()).await?;
         let pool = self.target_server()?.pool(1);
@@ -203,13 +206,30 @@ impl Engine {
         format!("rehome_{}", self.migration.name().chars().map(plain).collect::<String>())
     }
 
+    /// Takes the folder, as soon as a command that only looks into it is done.
+    ///
+    /// # Errors
+    /// [`Error::Running`] when a run has it.
+    async fn own(&self) -> Result<Owned, Error> {
+        for _ in 0..LOCK_ATTEMPTS {
+            if let Some(owned) = self.folder.own(self.migration.name())? {
+                return Ok(owned);
+            }
+            if control::answers(&self.folder).await {
+                break;
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+        Err(Error::Running(self.settings.state.clone()))
+    }
+
     /// Asks the running process, or opens log and state and answers itself.
     pub async fn ask(&self, request: Request) -> Result<Answer, Error> {
         if !self.folder.exists() {
             return Err(Error::NotUp(self.settings.state.clone()));
         }
         // A process that is just starting or ending holds the lock without answering; a few tries outlast that.
-        for _ in 0..50 {
+        for _ in 0..LOCK_ATTEMPTS {
             if let Some(answer) = control::ask(&self.folder, &request).await? {
                 return Ok(answer);
             }
@@ -218,7 +238,7 @@ impl Engine {
                 let session = self.session(&open, None);
                 return Ok(session.answer(request).await);
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(LOCK_PAUSE).await;
         }
         Err(Error::Busy(self.settings.state.clone()))
     }
@@ -292,8 +312,7 @@ impl Engine {
         stop: CancellationToken,
         watchers: impl FnOnce(watch::Receiver<CaptureStatus>, watch::Receiver<Progress>),
     ) -> Result<(), Error> {
-        let owned =
-            self.folder.own(self.migration.name())?.ok_or_else(|| Error::Running(self.settings.state.clone()))?;
+        let owned = self.own().await?;
         let pool = self.target_server()?.pool(self.settings.target_connections);
         verify(&pool, &self.tables).await?;
         let open = self.open(owned).await?;
@@ -310,7 +329,14 @@ impl Engine {
         let halt = stop.child_token();
         let capturing = capture::run(config, Arc::clone(&log), capture_status, halt.clone());
         let projecting = projection.run(progress, halt.clone());
-        let serving = control::serve(&self.folder, session, ended.clone());
+        // Without its socket no other command could reach this process: it does not go on then.
+        let serving = async {
+            let served = control::serve(&self.folder, session, ended.clone()).await;
+            if served.is_err() {
+                halt.cancel();
+            }
+            served
+        };
         let watching = wait_until(until, Arc::clone(&log), capture_seen, progress_seen, halt.clone());
         let working = async {
             // Whichever ends first stops the other, which then ends cleanly; the first error is the one told.
@@ -340,8 +366,7 @@ impl Engine {
 
     /// Projects everything that the log holds into another target, without a source; for measuring and rehearsing.
     pub async fn project_into(&self, target: Arc<dyn Target>) -> Result<Progress, Error> {
-        let owned =
-            self.folder.own(self.migration.name())?.ok_or_else(|| Error::Running(self.settings.state.clone()))?;
+        let owned = self.own().await?;
         let open = self.open(owned).await?;
         let end = open.log.end(crate::log::Partition(0)).0;
         let (progress, mut seen) = watch::channel(Progress::default());

@@ -15,7 +15,7 @@ use crate::project::names;
 use crate::project::result::{Status as UnitStatus, UnitResult};
 use crate::project::rows::StateRows;
 use crate::project::run::{Progress, dirty_units};
-use crate::project::source::{Acceptable, Binding, SourceShape, bind};
+use crate::project::source::{Acceptable, Binding, SourceShape, UNIT_BYTES_MAX, bind};
 use crate::project::state::{Space, State, UnitHeader, unit_key, unit_text};
 
 use super::protocol::{Answer, ParkedUnit, Request, Status, UnitView};
@@ -158,10 +158,9 @@ impl Session {
 
     /// One unit as of the log, evaluated now.
     pub fn unit(&self, unit: &str) -> Result<UnitView, Error> {
-        let key = unit_key(unit);
         let captured = self.live.as_ref().map(|live| live.capture.borrow().durable.to_string());
         for _ in 0..ATTEMPTS {
-            let Some(header) = self.header(&key)? else {
+            let Some(header) = self.header(unit)? else {
                 let (applied, end) = (Applier::checkpoint(&self.state)?.0, self.log.end(Partition(0)).0);
                 return Ok(UnitView {
                     known: false,
@@ -174,6 +173,7 @@ impl Session {
                     rows: Vec::new(),
                 });
             };
+            let key = unit_key(unit);
             let rows = if header.incomplete > 0 { Vec::new() } else { self.expected(unit, &key)? };
             let dirty = self.state.get(Space::Dirty, &key)?.is_some();
             let result = self.state.get(Space::Results, &key)?;
@@ -181,15 +181,18 @@ impl Session {
             let result = result.map_err(|_| crate::project::Error::Damaged("results"))?;
             let (applied, end) = (Applier::checkpoint(&self.state)?.0, self.log.end(Partition(0)).0);
             // A commit changes rows and header together: the same header before and after means the rows stood still.
-            if self.header(&key)?.as_ref() == Some(&header) {
+            if self.header(unit)?.as_ref() == Some(&header) {
                 return Ok(UnitView { known: true, offset: header.last, dirty, applied, end, captured, result, rows });
             }
         }
         Err(Error::Remote(format!("unit {unit} changes too fast to be read")))
     }
 
-    fn header(&self, key: &[u8]) -> Result<Option<UnitHeader>, Error> {
-        Ok(self.state.get(Space::Units, key)?.map(|bytes| UnitHeader::from_bytes(&bytes)).transpose()?)
+    fn header(&self, unit: &str) -> Result<Option<UnitHeader>, Error> {
+        if unit.len() > UNIT_BYTES_MAX {
+            return Ok(None);
+        }
+        Ok(self.state.get(Space::Units, &unit_key(unit))?.map(|bytes| UnitHeader::from_bytes(&bytes)).transpose()?)
     }
 
     fn expected(&self, unit: &str, key: &[u8]) -> Result<Vec<(u16, String)>, Error> {
@@ -203,7 +206,7 @@ impl Session {
             self.quarantine()?.into_iter().map(|parked| parked.unit).collect()
         } else {
             for unit in &units {
-                self.header(&unit_key(unit))?.ok_or_else(|| Error::NoUnit(unit.clone()))?;
+                self.header(unit)?.ok_or_else(|| Error::NoUnit(unit.clone()))?;
             }
             units
         };
@@ -214,7 +217,7 @@ impl Session {
     }
 
     async fn skip(&self, unit: &str, reason: &str) -> Result<Answer, Error> {
-        self.header(&unit_key(unit))?.ok_or_else(|| Error::NoUnit(unit.to_owned()))?;
+        self.header(unit)?.ok_or_else(|| Error::NoUnit(unit.to_owned()))?;
         let notice = Notice { unit: unit.into(), reason: format!("{}: {reason}", names::SKIP).into() };
         self.log.append(Batch { notices: vec![notice], ..Batch::default() }).await?;
         Ok(Answer::Noted { units: 1 })

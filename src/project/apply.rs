@@ -17,6 +17,10 @@ use super::{Error, names};
 pub const UNROUTED: &[u8] = &[0xff, 0xff];
 /// Pseudo-unit of rows that name no unit: they are quarantined as `no_unit`.
 pub const NAMELESS: &[u8] = &[0xff, 0xfe];
+/// Longest key of a source row in bytes. The state's keys have 64 KiB, and hold a unit and the key of a row of it.
+const KEY_BYTES_MAX: usize = 32 * 1024;
+/// Begins the digest that stands for a longer key.
+const LONG_KEY: u8 = 0xff;
 /// Rows of a truncated table that are removed in one commit.
 const TRUNCATE_CHUNK: usize = 10_000;
 
@@ -26,8 +30,11 @@ pub struct Applier {
     bindings: Bindings,
     /// Counts so far; stored with each commit.
     pub counters: Counters,
-    /// Tables whose changed shape was accepted and whose held events are to be released.
+    /// Tables whose changed shape was accepted and whose held events are to be released; kept in the state too.
     accepted: BTreeSet<u16>,
+    /// Tables with held events. Later events queue behind them whatever their shape: an update may leave out a large
+    /// value that only a held event tells.
+    holding: BTreeSet<u16>,
 }
 
 impl Applier {
@@ -37,7 +44,8 @@ impl Applier {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| Error::Damaged("counters"))?,
             None => Counters::default(),
         };
-        Ok(Self { sources, bindings: Bindings::default(), counters, accepted: BTreeSet::new() })
+        let (accepted, holding) = (tables(state, Space::Meta, names::RELEASE)?, tables(state, Space::Held, &[])?);
+        Ok(Self { sources, bindings: Bindings::default(), counters, accepted, holding })
     }
 
     /// The offset to read from next.
@@ -66,7 +74,7 @@ impl Applier {
                 }
                 Record::Event(event) => self.event(log, &mut session, event, *offset)?,
                 Record::Notice(notice) => match notice.reason.split_once(": ") {
-                    Some((names::ACCEPT, table)) => self.accept(table),
+                    Some((names::ACCEPT, table)) => self.accept(&mut session, table),
                     _ => apply_notice(&mut session, notice, *offset)?,
                 },
             }
@@ -74,26 +82,54 @@ impl Applier {
         self.commit(session, next)
     }
 
-    fn accept(&mut self, table: &str) {
+    fn accept(&mut self, session: &mut Session<'_>, table: &str) {
         self.bindings.clear();
         let index = self.sources.iter().position(|source| *source.relation.table == *table);
-        self.accepted.extend(index.and_then(|index| u16::try_from(index).ok()));
+        if let Some(index) = index.and_then(|index| u16::try_from(index).ok()) {
+            session.put(Space::Meta, &release_key(index), Vec::new());
+            self.accepted.insert(index);
+        }
     }
 
     /// Takes up the held events of all tables whose changed shape was accepted since; returns how many.
     pub async fn release_accepted(&mut self, log: &dyn EventLog, state: &State) -> Result<u64, Error> {
         let mut released = 0;
-        while let Some(table) = self.accepted.pop_first() {
+        while let Some(table) = self.accepted.first().copied() {
             released += self.release_held(log, state, table).await?;
+            let mut session = state.session();
+            session.remove(Space::Meta, &release_key(table));
+            session.commit()?;
+            self.accepted.remove(&table);
         }
         Ok(released)
     }
 
     fn commit(&self, mut session: Session<'_>, next: Offset) -> Result<(), Error> {
         session.put(Space::Meta, names::CHECKPOINT, next.0.to_be_bytes().to_vec());
+        self.commit_counters(session)
+    }
+
+    fn commit_counters(&self, mut session: Session<'_>) -> Result<(), Error> {
         let counters = serde_json::to_vec(&self.counters).expect("counts are plain numbers under text keys");
         session.put(Space::Meta, names::COUNTERS, counters);
         session.commit()
+    }
+
+    /// Sets an event aside until its table's shape is accepted.
+    fn hold(&mut self, session: &mut Session<'_>, table: u16, offset: Offset) {
+        let counts = self.counters.table(&self.sources[usize::from(table)].relation.table);
+        counts.captured += 1;
+        counts.held += 1;
+        session.put(Space::Held, &held_key(table, offset), Vec::new());
+        self.holding.insert(table);
+    }
+
+    /// Counts an event of a table that the migration does not mention.
+    fn unmapped(&mut self, log: &dyn EventLog, event: &Event) {
+        let name = log.relation(event.relation).map_or_else(String::new, |relation| relation.name.to_string());
+        let counts = self.counters.table(&name);
+        counts.captured += 1;
+        *counts.dropped.entry("not_mapped".to_owned()).or_default() += 1;
     }
 
     fn binding(&mut self, log: &dyn EventLog, event: &Event) -> Result<Arc<Binding>, Error> {
@@ -111,23 +147,25 @@ impl Applier {
         offset: Offset,
     ) -> Result<(), Error> {
         let binding = self.binding(log, event)?;
-        let (table, columns) = match &*binding {
-            Binding::Table { table, columns } => (*table, columns),
-            Binding::Paused { table, .. } => {
-                let counts = self.counters.table(&self.sources[usize::from(*table)].relation.table);
-                counts.captured += 1;
-                counts.held += 1;
-                session.put(Space::Held, &held_key(*table, offset), Vec::new());
-                return Ok(());
+        match &*binding {
+            Binding::Table { table, columns } if !self.holding.contains(table) => {
+                self.take(session, event, offset, *table, columns)?;
             }
-            Binding::Unmapped => {
-                let name = log.relation(event.relation).map_or_else(String::new, |relation| relation.name.to_string());
-                let counts = self.counters.table(&name);
-                counts.captured += 1;
-                *counts.dropped.entry("not_mapped".to_owned()).or_default() += 1;
-                return Ok(());
-            }
-        };
+            Binding::Table { table, .. } | Binding::Paused { table, .. } => self.hold(session, *table, offset),
+            Binding::Unmapped => self.unmapped(log, event),
+        }
+        Ok(())
+    }
+
+    /// Applies an event to the rows of its table.
+    fn take(
+        &mut self,
+        session: &mut Session<'_>,
+        event: &Event,
+        offset: Offset,
+        table: u16,
+        columns: &[usize],
+    ) -> Result<(), Error> {
         let source = &self.sources[usize::from(table)];
         let counts = self.counters.table(&source.relation.table);
         counts.captured += 1;
@@ -148,49 +186,42 @@ impl Applier {
 
     fn truncate(&mut self, log: &dyn EventLog, state: &State, event: &Event, offset: Offset) -> Result<(), Error> {
         let binding = self.binding(log, event)?;
-        let (table, held) = match &*binding {
-            Binding::Table { table, .. } => (*table, false),
-            Binding::Paused { table, .. } => (*table, true),
-            Binding::Unmapped => {
-                let name = log.relation(event.relation).map_or_else(String::new, |relation| relation.name.to_string());
-                let counts = self.counters.table(&name);
+        let mut session = state.session();
+        match &*binding {
+            Binding::Table { table, .. } if !self.holding.contains(table) => {
+                self.empty(state, event, offset, *table)?;
+                let counts = self.counters.table(&self.sources[usize::from(*table)].relation.table);
                 counts.captured += 1;
-                *counts.dropped.entry("not_mapped".to_owned()).or_default() += 1;
-                return Ok(());
+                counts.applied += 1;
             }
-        };
-        let source = Arc::clone(&self.sources);
-        let source = &source[usize::from(table)];
-        if held {
-            let mut session = state.session();
-            session.put(Space::Held, &held_key(table, offset), Vec::new());
-            let counts = self.counters.table(&source.relation.table);
-            counts.captured += 1;
-            counts.held += 1;
-            return self.commit(session, Offset(offset.0 + 1));
+            Binding::Table { table, .. } | Binding::Paused { table, .. } => self.hold(&mut session, *table, offset),
+            Binding::Unmapped => self.unmapped(log, event),
         }
-        let mut removed: i64 = 0;
+        self.commit(session, Offset(offset.0 + 1))
+    }
+
+    /// Removes the rows of a table that are older than a truncate, in several commits, each with its count.
+    fn empty(&mut self, state: &State, event: &Event, offset: Offset, table: u16) -> Result<(), Error> {
+        let sources = Arc::clone(&self.sources);
+        let source = &sources[usize::from(table)];
         loop {
             let keys = live_keys(state, table, event)?;
             if keys.is_empty() {
-                break;
+                return Ok(());
             }
             let mut session = state.session();
             let mut change = RowChange { source, table, offset, session: &mut session, rows: 0 };
             for key in keys {
                 change.gone(&key, event)?;
             }
-            removed += change.rows;
-            session.commit()?;
+            self.counters.table(&source.relation.table).rows += change.rows;
+            self.commit_counters(session)?;
         }
-        let counts = self.counters.table(&source.relation.table);
-        counts.captured += 1;
-        counts.applied += 1;
-        counts.rows += removed;
-        self.commit(state.session(), Offset(offset.0 + 1))
     }
 
-    /// Takes up one table's held events in order.
+    /// Takes up one table's held events in order, each with its removal from the queue in one commit.
+    ///
+    /// An event whose shape is still not accepted stays, and so does everything behind it.
     async fn release_held(&mut self, log: &dyn EventLog, state: &State, table: u16) -> Result<u64, Error> {
         let mut offsets = Vec::new();
         state.scan(Space::Held, &table.to_be_bytes(), |key, _| {
@@ -198,33 +229,39 @@ impl Applier {
             offsets.push(Offset(u64::from_be_bytes(bytes)));
             Ok(true)
         })?;
-        let checkpoint = Self::checkpoint(state)?;
+        self.bindings.clear();
+        // The units it touches are projected again as of the latest record, so that the target takes the write.
+        let latest = Offset(Self::checkpoint(state)?.0.saturating_sub(1));
         let name = self.sources[usize::from(table)].relation.table.clone();
-        for offset in &offsets {
-            let chunk = log.read(crate::log::Partition(0), *offset, 1).await?;
+        let mut released = 0;
+        for offset in offsets {
+            let chunk = log.read(crate::log::Partition(0), offset, 1).await?;
             let Some((found, Record::Event(event))) = chunk.records.first() else {
                 return Err(Error::Damaged("held events"));
             };
-            if found != offset {
+            if *found != offset {
                 return Err(Error::Damaged("held events"));
             }
-            let counts = self.counters.table(&name);
-            counts.captured -= 1;
-            counts.held -= 1;
-            // The units it touches are projected again as of the latest record, so that the target takes the write.
-            let latest = Offset(checkpoint.0.saturating_sub(1));
-            if event.op == Op::Truncate {
-                self.truncate(log, state, event, latest)?;
-            } else {
-                let mut session = state.session();
-                self.event(log, &mut session, event, latest)?;
-                self.commit(session, checkpoint)?;
-            }
+            let binding = self.binding(log, event)?;
+            let Binding::Table { columns, .. } = &*binding else { return Ok(released) };
             let mut session = state.session();
-            session.remove(Space::Held, &held_key(table, *offset));
-            self.commit(session, checkpoint)?;
+            session.remove(Space::Held, &held_key(table, offset));
+            if event.op == Op::Truncate {
+                self.empty(state, event, latest, table)?;
+                let counts = self.counters.table(&name);
+                counts.applied += 1;
+                counts.held -= 1;
+            } else {
+                let counts = self.counters.table(&name);
+                counts.captured -= 1;
+                counts.held -= 1;
+                self.take(&mut session, event, latest, table, columns)?;
+            }
+            self.commit_counters(session)?;
+            released += 1;
         }
-        Ok(offsets.len() as u64)
+        self.holding.remove(&table);
+        Ok(released)
     }
 }
 
@@ -338,6 +375,7 @@ impl RowChange<'_, '_> {
         origin: Option<Vec<u8>>,
     ) -> Result<(), Error> {
         let unit = match unit_of(self.source, row) {
+            Named::Unit(_) if too_long(key) => NAMELESS.to_vec(),
             Named::Unit(unit) => unit_key(&unit),
             Named::Missing => UNROUTED.to_vec(),
             Named::Nameless => NAMELESS.to_vec(),
@@ -444,8 +482,34 @@ fn live_keys(state: &State, table: u16, event: &Event) -> Result<Vec<Vec<u8>>, E
 }
 
 /// Key of a source row in the state.
+///
+/// A key that is too long to be kept goes by its digest, behind a byte that no key begins with; its row names no unit.
 pub fn head_key(table: u16, key: &Key) -> Vec<u8> {
-    [table.to_be_bytes().as_slice(), &key_bytes(key)].concat()
+    let bytes = key_bytes(key);
+    if bytes.len() > KEY_BYTES_MAX {
+        return [table.to_be_bytes().as_slice(), &[LONG_KEY], blake3::hash(&bytes).as_bytes()].concat();
+    }
+    [table.to_be_bytes().as_slice(), &bytes].concat()
+}
+
+/// Whether a row's key in the state stands for a key that is too long.
+pub fn too_long(key: &[u8]) -> bool {
+    key.get(2) == Some(&LONG_KEY)
+}
+
+/// Key under which the state remembers that a table's held events are to be released.
+fn release_key(table: u16) -> Vec<u8> {
+    [names::RELEASE, table.to_be_bytes().as_slice()].concat()
+}
+
+/// The tables that stand behind a prefix in a space.
+fn tables(state: &State, space: Space, prefix: &[u8]) -> Result<BTreeSet<u16>, Error> {
+    let mut found = BTreeSet::new();
+    state.scan(space, prefix, |key, _| {
+        found.extend(key[prefix.len()..].first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes)));
+        Ok(true)
+    })?;
+    Ok(found)
 }
 
 fn held_key(table: u16, offset: Offset) -> Vec<u8> {

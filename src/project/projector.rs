@@ -60,6 +60,8 @@ pub struct Pass {
     pub parked: BTreeMap<String, u64>,
     /// Rows written or deleted at the target.
     pub target_rows: u64,
+    /// Units that the log was told to evaluate again.
+    pub called_back: u64,
 }
 
 /// A unit picked to be projected.
@@ -143,6 +145,7 @@ impl Projector {
         let mut pass = Pass { units: prepared.len() as u64, ..Pass::default() };
         let mut session = self.state.session();
         let notices = self.settle_claims(&mut session, &mut prepared)?;
+        pass.called_back = notices.len() as u64;
         if !notices.is_empty() {
             // Before the claims are kept: after a crash in between, the calls are made again rather than forgotten.
             self.log.append(Batch { notices, ..Batch::default() }).await?;
@@ -176,23 +179,43 @@ impl Projector {
     /// Records what each unit claims; units that share a claim are parked, and called back.
     fn settle_claims(&self, session: &mut Session<'_>, prepared: &mut [Prepared]) -> Result<Vec<Notice>, Error> {
         let mut called = BTreeSet::new();
+        let mut let_go = BTreeSet::new();
         for prepared in prepared.iter_mut() {
             let previous = self.previous(&prepared.unit)?;
             prepared.was_parked =
                 previous.as_ref().is_some_and(|result| matches!(result.status, Status::Parked { .. }));
             let before = previous.as_ref().map_or_else(BTreeSet::new, claims_of);
-            if prepared.result.status == Status::Waiting {
-                // Its rows stay at the target meanwhile, and so do its claims.
-                prepared.claims.clone_from(&before);
+            if prepared.write.is_none() {
+                // It waits: its rows stay where they are, and so do its claims on them.
+                prepared.claims = before;
+                continue;
             }
+            // A row that another unit of this batch lets go of still stands at the target when this one is planned.
+            let too_early: BTreeSet<ClaimId> =
+                prepared.claims.difference(&before).filter(|id| let_go.contains(*id)).copied().collect();
             let contest = claims::replace(session, &prepared.unit, &before, &prepared.claims)?;
+            let_go.extend(before.difference(&prepared.claims).copied());
             called.extend(contest.others);
             if contest.contested {
                 park(prepared, "key_collision", "another unit maps a row to the same target key");
+            } else if !too_early.is_empty() {
+                self.defer(prepared, &too_early);
+                called.insert(unit_text(&prepared.unit)?.into());
             }
         }
         // A unit of this very batch is called back too: it may have been settled before its rival was.
         Ok(called.into_iter().map(|unit| Notice { unit, reason: "take-back: claim".into() }).collect())
+    }
+
+    /// Leaves out the rows that come too early; the others are written, so that what this unit lets go of is free too.
+    fn defer(&self, prepared: &mut Prepared, too_early: &BTreeSet<ClaimId>) {
+        prepared.result.status = Status::Waiting;
+        if let Some(write) = &mut prepared.write {
+            write.rows.retain(|row| {
+                let shape = &self.tables[usize::from(row.table.0)];
+                !too_early.contains(&claim_id(&shape.name, &shape.key_of(row)))
+            });
+        }
     }
 
     fn previous(&self, unit: &[u8]) -> Result<Option<UnitResult>, Error> {

@@ -81,14 +81,24 @@ impl Projection {
     pub async fn run(self, progress: watch::Sender<Progress>, stop: CancellationToken) -> Result<(), Error> {
         let mut applier = Applier::resume(&self.state, Arc::clone(&self.sources))?;
         let mut said = Progress::default();
+        // What a crash left half released goes first: nothing may be projected in between.
+        applier.release_accepted(&*self.log, &self.state).await?;
+        // What the log holds already is folded before anything is projected: a state that is rebuilt must not take
+        // the target back to where it was in the middle of the log.
+        let backlog = self.log.end(PARTITION);
         while !stop.is_cancelled() {
-            // Looked up before the log is read to its end, so that all of the snapshot is applied when it says yes.
             let complete = (self.snapshot_complete)(&*self.log)?;
-            let (applied, moved) = self.catch_up(&mut applier, &progress, &mut said, complete, &stop).await?;
+            // Read after the mark: the snapshot that the mark tells of lies before this offset.
+            let end = self.log.end(PARTITION);
+            let until = if complete { Some(backlog) } else { None };
+            let (applied, moved) = self.catch_up(&mut applier, &progress, &mut said, until, &stop).await?;
             if complete && !stop.is_cancelled() {
-                sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await?;
-                self.project_dirty(&progress, &mut said, &stop).await?;
-                if !stop.is_cancelled() {
+                if applied >= end {
+                    sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await?;
+                }
+                let called_back = self.project_dirty(&progress, &mut said, &stop).await?;
+                // Units that were called back are not done: their notices lie behind `applied`.
+                if called_back == 0 && !stop.is_cancelled() {
                     said.projected = applied.0;
                 }
             }
@@ -110,20 +120,21 @@ impl Projection {
         Ok(())
     }
 
-    /// Applies what the log has. Once live it stops after some chunks, so that units are written while the log grows.
+    /// Applies what the log has. Once live, which `until` tells, and beyond it, it stops after some chunks, so that units
+    /// are written while the log grows.
     async fn catch_up(
         &self,
         applier: &mut Applier,
         progress: &watch::Sender<Progress>,
         said: &mut Progress,
-        complete: bool,
+        until: Option<Offset>,
         stop: &CancellationToken,
     ) -> Result<(Offset, bool), Error> {
         let mut from = Applier::checkpoint(&self.state)?;
         let mut moved = false;
         let mut chunks = 0;
         while !stop.is_cancelled() {
-            if complete && chunks >= LIVE_CHUNKS_MAX {
+            if until.is_some_and(|until| from >= until) && chunks >= LIVE_CHUNKS_MAX {
                 break;
             }
             chunks += 1;
@@ -143,24 +154,27 @@ impl Projection {
         Ok((from, moved))
     }
 
-    /// Projects every unit that is marked.
+    /// Projects every unit that is marked; returns how many were called back, to be projected again.
     async fn project_dirty(
         &self,
         progress: &watch::Sender<Progress>,
         said: &mut Progress,
         stop: &CancellationToken,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
+        let mut called_back = 0;
         self.projector
             .project_all(stop, |pass| {
                 said.units += pass.units;
                 said.target_rows += pass.target_rows;
+                called_back += pass.called_back;
                 for (reason, count) in pass.parked {
                     *said.parked.entry(reason).or_default() += count;
                 }
                 progress.send_replace(said.clone());
                 self.check_breaker(said)
             })
-            .await
+            .await?;
+        Ok(called_back)
     }
 
     /// Halts when so many units are parked that the fault is not theirs (I6).

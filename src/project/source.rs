@@ -95,8 +95,8 @@ pub enum Named {
     Nameless,
 }
 
-/// Longest unit id in bytes.
-pub const UNIT_BYTES_MAX: usize = 32 * 1024;
+/// Longest unit id in bytes. The state's keys have 64 KiB, and hold a unit and the key of a row of it.
+pub const UNIT_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads the unit from a row in the order of its source table's columns.
 pub fn unit_of(source: &SourceShape, row: &Row) -> Named {

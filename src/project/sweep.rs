@@ -8,6 +8,7 @@ use crate::event::encoding::ordered::key_from_bytes;
 use crate::event::{Class, Epoch, Event, Flags, Op, Origin, Version};
 use crate::log::{Batch, EventLog};
 
+use super::apply::too_long;
 use super::source::SourceShape;
 use super::state::{Head, Space, State};
 use super::{Error, names};
@@ -53,7 +54,7 @@ fn unseen(state: &State, sources: &[SourceShape], floor: Version) -> Result<Vec<
     for table in 0..u16::try_from(sources.len()).unwrap_or(u16::MAX) {
         state.scan(Space::Heads, &table.to_be_bytes(), |key, head| {
             let head = Head::from_bytes(head)?;
-            if head.unit.is_some() && head.version < floor {
+            if head.unit.is_some() && head.version < floor && !too_long(key) {
                 keys.push((table, key[2..].to_vec()));
             }
             Ok(true)

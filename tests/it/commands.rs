@@ -1,0 +1,205 @@
+//! Every command alone and beside a run: exit codes, JSON, errors that say what to do, contents that stay hidden.
+
+use crate::support::cluster::cluster;
+use crate::support::rig::{Outcome, Rig, bare, finish};
+
+/// Stands in rows, and nowhere else.
+const MARKER: &str = "QuiteSecret";
+
+async fn filled() -> Rig {
+    let mut rig = Rig::up().await;
+    rig.legacy
+        .run(format!(
+            "insert into conversation_calls (call_id, status, provider) values ('a', 'success', '{MARKER}'); \
+             insert into conversation_events (call_id, event_type, sequence, payload) values ('a', 'request_started', 1, \
+               '{{\"original_messages\": [{{\"role\": \"user\", \"content\": \"{MARKER}\"}}]}}'); \
+             insert into conversation_events (call_id, event_type, sequence, payload) values ('a', 'request_completed', 2, \
+               '{{\"status\": \"success\", \"final_response\": \"{MARKER}\"}}'); \
+             insert into conversation_calls (call_id, status, provider) values ('nul', 'success', '{MARKER}'); \
+             insert into conversation_events (call_id, event_type, sequence, chunk_index, raw_chunk) values ('nul', \
+               'original_chunk', 2, 0, to_jsonb('{{\"{MARKER}\": 1, \"x\": \"\\u0000\"}}'::text))"
+        ))
+        .await;
+    rig
+}
+
+/// Commands that only look.
+const LOOKS: [&[&str]; 5] = [
+    &["status", "luthien"],
+    &["diff", "luthien", "a"],
+    &["quarantine", "list", "luthien"],
+    &["quarantine", "show", "luthien", "nul"],
+    &["log", "show", "luthien", "--limit", "1000"],
+];
+
+fn assert_hidden(outcome: &Outcome) {
+    for text in [&outcome.out, &outcome.err] {
+        assert!(!text.contains(MARKER), "contents are shown: {outcome:?}");
+    }
+}
+
+fn assert_json_lines(text: &str) {
+    let values = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
+    let values: Result<Vec<_>, _> = values.collect();
+    assert!(!values.unwrap_or_else(|error| panic!("{error}: {text}")).is_empty());
+}
+
+/// Every command that only looks answers, as JSON too, and shows no contents.
+fn assert_looks(rig: &Rig, beside: bool) {
+    assert_eq!(rig.status()["running"], beside);
+    for look in LOOKS {
+        let plain = rig.rehome(look);
+        let json = rig.rehome(&[look, &["--json"]].concat());
+        assert_ne!(plain.code, 3, "{look:?}: {plain:?}");
+        assert_eq!(plain.code, json.code, "{look:?}");
+        assert!(!plain.out.is_empty());
+        assert_json_lines(&json.out);
+        assert_hidden(&plain);
+        assert_hidden(&json);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_cleanly_by_signal_and_goes_on_after_a_kill() {
+    let mut rig = filled().await;
+    for signal in ["TERM", "INT", "KILL"] {
+        let mut run = rig.start(&[]);
+        rig.settled(&mut run).await;
+        rig.legacy.run(format!("update conversation_calls set provider = '{signal}'")).await;
+        run.signal(signal);
+        let ended = run.ended();
+        assert_eq!(ended.code, if signal == "KILL" { -1 } else { 0 }, "{ended:?}");
+    }
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.target.texts("select provider from conversation_calls_v2").await, ["KILL"]);
+    rig.compare().await.assert_equal();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_answers_beside_a_run_and_alone_as_json_too_and_hides_contents() {
+    let mut rig = filled().await;
+    let mut run = rig.start(&["--log-level", "debug"]);
+    rig.settled(&mut run).await;
+    assert_looks(&rig, true);
+    assert_eq!(rig.rehome(&["diff", "luthien", "a"]).code, 0);
+    for owner in [&["run", "luthien"][..], &["up", "luthien"], &["down", "luthien", "--yes"]] {
+        let refused = rig.rehome(owner).expect(3);
+        assert!(
+            refused.err.contains("in use by a running rehome") && refused.err.contains("rehome stop"),
+            "{refused:?}"
+        );
+    }
+    assert!(rig.rehome(&["stop", "luthien"]).expect(0).out.contains("stopping"));
+    let ended = run.ended();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_hidden(&ended);
+    assert_looks(&rig, false);
+    assert!(rig.rehome(&["stop", "luthien"]).expect(0).out.contains("nothing is running"));
+    let revealed = rig.rehome(&["log", "show", "luthien", "--reveal"]).expect(0);
+    assert!(revealed.out.contains(MARKER), "--reveal shows contents, else this test proves nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_target_row_is_found_and_hidden_and_a_change_under_way_is_unproven() {
+    let mut rig = filled().await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.diff("a"), (0, "MATCH".to_owned()), "equal is equal, stopped or not");
+
+    rig.target.run(format!("update conversation_calls_v2 set provider = 'Changed{MARKER}'")).await;
+    let found = rig.rehome(&["diff", "luthien", "a"]).expect(1);
+    assert!(found.out.contains("MISMATCH") && found.out.contains("provider"), "{found:?}");
+    assert_hidden(&found);
+    assert_hidden(&rig.rehome(&["diff", "luthien", "a", "--json"]).expect(1));
+    assert!(rig.rehome(&["diff", "luthien", "a", "--reveal"]).expect(1).out.contains(&format!("Changed{MARKER}")));
+    rig.target.run("delete from conversation_events_v2").await;
+    assert!(rig.rehome(&["diff", "luthien", "a"]).expect(1).out.contains("missing"));
+
+    rig.target.run(format!("update conversation_calls_v2 set provider = '{MARKER}'")).await;
+    rig.rehome(&["quarantine", "retry", "luthien", "a"]).expect(0);
+    rig.legacy.run("update conversation_calls set provider = 'new'").await;
+    assert_eq!(rig.diff("a"), (2, "INCOMPLETE".to_owned()), "the log does not know of the change yet");
+    assert_eq!(rig.rehome(&["diff", "luthien", "nobody"]).code, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_and_addresses_that_are_wrong_exit_with_3_and_say_what_to_do() {
+    let rig = Rig::new().await;
+    let state = rig.state();
+    let state = state.to_str().expect("text");
+    let run = |arguments: &[&str]| {
+        let mut command = bare();
+        command.args(arguments).args(["--state", state]);
+        finish(command)
+    };
+    for usage in
+        [&["nonsense"][..], &["run"], &["run", "luthien", "--copy-workers", "0"], &["status", "luthien", "--no"]]
+    {
+        run(usage).expect(3);
+    }
+    run(&["--help"]).expect(0);
+    run(&["--version"]).expect(0);
+    let told = |outcome: Outcome, words: &[&str]| {
+        let outcome = outcome.expect(3);
+        for word in words {
+            assert!(outcome.err.contains(word), "{word}: {outcome:?}");
+        }
+    };
+    told(run(&["up", "luthien"]), &["source", "--source", "REHOME_SOURCE"]);
+    told(run(&["status", "nothing"]), &["nothing", "luthien"]);
+    for command in [
+        &["status", "luthien"][..],
+        &["quarantine", "list", "luthien"],
+        &["log", "show", "luthien"],
+        &["down", "luthien", "--yes"],
+    ] {
+        told(run(command), &["rehome up"]);
+    }
+    let nobody = "postgres://u:Secret-word@127.0.0.1:1/x";
+    let unreachable = run(&["up", "luthien", "--source", nobody, "--target", &rig.target.url]);
+    assert!(!unreachable.err.contains("Secret-word"), "{unreachable:?}");
+    told(unreachable, &["source's address"]);
+    told(run(&["up", "luthien", "--source", &rig.legacy.url, "--target", nobody]), &["target's address"]);
+    told(run(&["up", "luthien", "--source", "not an address", "--target", nobody]), &["address"]);
+    let missing = cluster().url("no_such_database");
+    told(run(&["up", "luthien", "--source", &missing, "--target", &rig.target.url]), &["no_such_database"]);
+    let failed = run(&["up", "luthien", "--json"]).expect(3);
+    assert!(failed.json()["error"].is_string() && failed.json()["hint"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_source_or_the_target_lacks_is_named_with_its_fix() {
+    let mut rig = Rig::new().await;
+    rig.legacy.run("alter table conversation_events drop column role; drop table conversation_tool_calls").await;
+    let refused = rig.rehome(&["up", "luthien"]).expect(3);
+    for word in ["conversation_events", "role", "conversation_tool_calls", "fix:"] {
+        assert!(refused.err.contains(word), "{word}: {refused:?}");
+    }
+    rig.rehome(&["check", "luthien"]).expect(1);
+
+    let mut rig = Rig::new().await;
+    rig.target.run("create table conversation_calls_v2 (call_id text primary key)").await;
+    let refused = rig.rehome(&["up", "luthien"]).expect(3);
+    assert!(refused.err.contains("policy_events") && refused.err.contains("target.sql"), "{refused:?}");
+
+    let mut rig = Rig::up().await;
+    rig.target.run("alter table policy_events alter column event_type type varchar(9)").await;
+    let refused = rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(3);
+    assert!(refused.err.contains("event_type"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn down_removes_what_was_made_and_leaves_the_rows() {
+    let mut rig = filled().await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    let asked = rig.rehome(&["down", "luthien"]).expect(3);
+    assert!(asked.err.contains("--yes"), "{asked:?}");
+    let told = rig.rehome(&["down", "luthien", "--yes", "--json"]).expect(0).json();
+    assert!(told["removed"].as_array().is_some_and(|removed| removed.len() >= 4), "{told}");
+    assert!(!rig.state().exists());
+    let slots =
+        rig.legacy.text("select count(*)::text from pg_replication_slots where database = current_database()").await;
+    let publications = rig.legacy.text("select count(*)::text from pg_publication").await;
+    assert_eq!((slots.as_str(), publications.as_str()), ("0", "0"));
+    assert_eq!(rig.target.text("select count(*)::text from pg_namespace where nspname = 'rehome'").await, "0");
+    assert_eq!(rig.target.text("select count(*)::text from conversation_calls_v2").await, "1", "target rows stay");
+}
