@@ -88,6 +88,17 @@ pub struct UnitWrite {
     pub version: WriteVersion,
     /// The unit's rows, all of them; none when the unit has gone or is parked.
     pub rows: Vec<TargetRow>,
+    /// What may be taken for being at the target already.
+    pub trust: Trust,
+}
+
+/// What a write may take for being at the target already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Rows that the target's record says were written as they should be.
+    Record,
+    /// Nothing: every row is written again, because someone found that the record is not what is there.
+    Nothing,
 }
 
 /// What became of a [`UnitWrite`].
@@ -106,8 +117,13 @@ pub enum UnitOutcome {
         /// Rows of someone else that equal ours; left alone.
         matched_foreign: u64,
     },
-    /// The target already had this version or a newer one.
-    Superseded,
+    /// The target already has this version: the write happened before, and its answer was lost.
+    Repeated,
+    /// The target has a newer version.
+    Superseded {
+        /// That version.
+        by: WriteVersion,
+    },
     /// Nothing was written for a reason that the unit's rows or the target's explain.
     Parked {
         /// Reason, in the manner of quarantine reasons: `foreign`, `foreign_children`, `not_storable`, `constraint`, …
@@ -120,7 +136,7 @@ pub enum UnitOutcome {
 /// Where expected rows are written.
 ///
 /// **Exactly once.** `apply` makes a unit's rows and its version visible together; a repeated call with the same version
-/// answers `Superseded` and changes nothing.
+/// answers `Repeated` and changes nothing, one with an older version answers `Superseded`.
 /// **Ownership.** Rows not written by rehome are never changed or deleted.
 /// **Isolation.** One unit that cannot be written does not keep the others of its batch from being written.
 /// **Cancellation.** A dropped call may or may not have written; the version makes repeating it safe.

@@ -171,9 +171,13 @@ pub struct RunArgs {
     /// Halt when more than this share of the units evaluated were parked; 100 never halts.
     #[arg(long, default_value_t = 20, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(0..=100))]
     pub park_percent_max: u64,
-    /// After a new snapshot, delete at most this many rows that it did not find; more halt the run.
+    /// After a new snapshot, delete at most this many rows that it did not find; more halt the run, and so does a table of
+    /// which it found no row at all. 18446744073709551615 deletes whatever is missing.
     #[arg(long, default_value_t = 1_000, value_name = "ROWS")]
     pub sweep_max: u64,
+    /// Take the source for the right one although it is another server or database than before, such as a restored one.
+    #[arg(long)]
+    pub accept_source: bool,
     /// Give the replication slot up, and begin a new epoch, when it holds back this many bytes of the source's WAL.
     #[arg(long, value_name = "BYTES")]
     pub abandon_slot_at: Option<u64>,

@@ -103,6 +103,7 @@ fn engine_with(global: &Global, migration: &str, run: Option<&RunArgs>) -> Resul
         settings.park_percent_max = run.park_percent_max;
         settings.sweep_max = run.sweep_max;
         settings.abandon_slot_at = run.abandon_slot_at;
+        settings.accept_source = run.accept_source;
     }
     Ok(Engine::new(migration.into(), settings))
 }

@@ -93,15 +93,20 @@ pub fn judge(
     covered: bool,
 ) -> Verdict {
     let same = |a: &[TargetRow], b: &[TargetRow]| compare(tables, a, b).is_empty();
-    if same(live, held) {
-        return Verdict::Match;
-    }
     let settled = !view.dirty && view.applied == view.end;
     let logged_differs = !same(logged, held);
     let parked = view
         .result
         .as_ref()
         .is_some_and(|result| matches!(result.status, crate::project::result::Status::Parked { .. }));
+    if parked && live.is_empty() && held.is_empty() {
+        // Nothing to compare: the mapping cannot say what the target should hold.
+        return Verdict::Incomplete;
+    }
+    if same(live, held) && !parked {
+        // Equal at the moment of reading, and nothing of the unit known to be on its way.
+        return if view.dirty { Verdict::Incomplete } else { Verdict::Match };
+    }
     if settled && (logged_differs || parked) {
         return Verdict::Mismatch;
     }

@@ -32,6 +32,12 @@ pub enum Error {
         /// Whose it should be.
         wanted: String,
     },
+    /// The source is not the one that the log was begun with.
+    #[error("the source is another server or database than the one this migration was begun with")]
+    OtherSource,
+    /// A unit that is not in quarantine was to be left out.
+    #[error("unit {0} is not in quarantine: leaving it out would remove its rows from the target")]
+    NotParked(String),
     /// Nothing was set up yet.
     #[error("{} holds no migration yet", .0.display())]
     NotUp(PathBuf),
@@ -97,6 +103,21 @@ impl Error {
             Error::Busy(_) => "look for a stopped or hung rehome process; when there is none, try again",
             Error::Running(_) => "send SIGTERM to it, or run `rehome stop`",
             Error::OtherMigration { .. } => "name another folder with --state",
+            Error::OtherSource => "check --source; if it is right, as after a restore, run again with --accept-source",
+            Error::NotParked(_) => "look at `rehome quarantine list`",
+            Error::Project(crate::project::Error::OtherWriter) => {
+                "stop the other rehome that writes this migration; a state folder that was made anew needs `rehome down` first"
+            }
+            Error::Project(crate::project::Error::Emptied { .. }) => {
+                "check that --source is the right database; if the table was emptied on purpose, pass --sweep-max 18446744073709551615"
+            }
+            Error::Target(crate::target::Error::Refused { .. })
+            | Error::Project(crate::project::Error::Target(crate::target::Error::Refused { .. })) => {
+                "mend what the target's server says, and run again: nothing was lost; `rehome up` creates missing tables"
+            }
+            Error::Source(crate::source::Error::Refused { .. }) => {
+                "`rehome check --source URL` names what is missing, and its fix"
+            }
             Error::NotUp(_) => "run `rehome up MIGRATION --source URL --target URL` first",
             Error::NoAddress { side: "source" } => "pass --source URL or set REHOME_SOURCE",
             Error::NoAddress { .. } => "pass --target URL or set REHOME_TARGET",

@@ -26,7 +26,9 @@ use crate::mapping::Migration;
 use crate::postgres::Server;
 use crate::postgres::live::LiveTable;
 use crate::postgres::preflight::{Finding, Severity, preflight};
-use crate::postgres::target::{PostgresTarget, Provisioned, Removed as TargetRemoved, provision, unprovision, verify};
+use crate::postgres::target::{
+    PostgresTarget, Provisioned, Removed as TargetRemoved, highest_version, provision, unprovision, verify,
+};
 use crate::project::names;
 use crate::project::projector::{Projector, Settings as ProjectorSettings};
 use crate::project::run::{Options as ProjectionOptions, Progress, Projection};
@@ -68,6 +70,8 @@ pub struct Settings {
     pub sweep_max: u64,
     /// Give the slot up when it holds back this many bytes of the source's WAL.
     pub abandon_slot_at: Option<u64>,
+    /// Take the source for the right one although it is another than before.
+    pub accept_source: bool,
 }
 
 /// When a run is to end by itself.
@@ -316,6 +320,8 @@ impl Engine {
         let pool = self.target_server()?.pool(self.settings.target_connections);
         verify(&pool, &self.tables).await?;
         let open = self.open(owned).await?;
+        self.know_source(&open).await?;
+        self.know_target(&open, &pool).await?;
         let (capture_status, capture_seen) = watch::channel(CaptureStatus::default());
         let (progress, progress_seen) = watch::channel(Progress::default());
         watchers(capture_seen.clone(), progress_seen.clone());
@@ -362,6 +368,35 @@ impl Engine {
         };
         let (worked, served) = tokio::join!(working, serving);
         worked.and(served)
+    }
+
+    /// Refuses to go on with another source than the log was begun with, unless a person says that it is the right one:
+    /// a new snapshot of the wrong database would delete what it does not find.
+    async fn know_source(&self, open: &Open) -> Result<(), Error> {
+        let server = self.source()?;
+        let found = format!("{} {}", crate::postgres::provision::identify(&server).await?.system, server.database());
+        let known = open.log.mark(names::SOURCE)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        if known.as_ref() == Some(&found) {
+            return Ok(());
+        }
+        if known.is_some() && !self.settings.accept_source {
+            return Err(Error::OtherSource);
+        }
+        let marks = [(names::SOURCE.to_owned(), Some(found.into_bytes()))].into_iter().collect();
+        Ok(open.log.append(Batch { marks, ..Batch::default() }).await?)
+    }
+
+    /// Has every unit written again when the target holds less than was written: another, emptied or restored one.
+    async fn know_target(&self, open: &Open, pool: &crate::postgres::PgPool) -> Result<(), Error> {
+        let highest = highest_version(pool, self.migration.name()).await?;
+        let written = open.state.get(Space::Meta, names::WRITTEN)?;
+        let written = written.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
+        let held = highest.filter(|highest| highest.log == open.log.generation()).map(|highest| highest.offset);
+        if written.is_some() && held < written {
+            tracing::warn!("the target holds less than was written to it: every unit is written again");
+            open.state.mark_all_dirty(names::WRITTEN, &0u64.to_be_bytes())?;
+        }
+        Ok(())
     }
 
     /// Projects everything that the log holds into another target, without a source; for measuring and rehearsing.
@@ -446,6 +481,7 @@ impl Settings {
             park_percent_max: 20,
             sweep_max: 1_000,
             abandon_slot_at: None,
+            accept_source: false,
         }
     }
 }
@@ -471,6 +507,12 @@ async fn wait_until(
         // An error ends the sender; the run then ends by itself.
         if capture.wait_for(|status| status.caught_up.is_some()).await.is_err() {
             return;
+        }
+        // What the snapshot did not find is deleted by records that the projection has yet to append.
+        while log.marks(names::SWEEP).is_ok_and(|marks| !marks.is_empty()) {
+            if progress.changed().await.is_err() {
+                return;
+            }
         }
         let end = log.end(crate::log::Partition(0)).0;
         let _ = progress.wait_for(|progress| progress.projected >= end).await;

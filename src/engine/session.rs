@@ -218,6 +218,9 @@ impl Session {
 
     async fn skip(&self, unit: &str, reason: &str) -> Result<Answer, Error> {
         self.header(unit)?.ok_or_else(|| Error::NoUnit(unit.to_owned()))?;
+        if !self.quarantine()?.iter().any(|parked| parked.unit == unit) {
+            return Err(Error::NotParked(unit.to_owned()));
+        }
         let notice = Notice { unit: unit.into(), reason: format!("{}: {reason}", names::SKIP).into() };
         self.log.append(Batch { notices: vec![notice], ..Batch::default() }).await?;
         Ok(Answer::Noted { units: 1 })

@@ -140,9 +140,11 @@ impl Comparer<'_> {
             let reading = self.read(unit).await?;
             let verdict = self.verdict(unit, &reading).await?;
             let running = reading.view.captured.is_some();
-            last = Some(self.describe(unit, verdict, &reading));
+            let described = self.describe(unit, verdict, &reading);
+            let parked = described.parked.is_some();
+            last = Some(described);
             // Without a running capture nothing is on its way, so waiting proves no more.
-            if verdict != Verdict::Incomplete || !running {
+            if verdict != Verdict::Incomplete || !running || parked {
                 break;
             }
         }
@@ -220,8 +222,10 @@ impl Comparer<'_> {
         let differences = compare(&self.engine.tables, &reading.expected, &reading.held);
         let reason = match (verdict, &parked) {
             (Verdict::Match, _) => "the target holds what the mapping makes of the source's rows".to_owned(),
-            (Verdict::Mismatch, Some(reason)) => format!("the unit is parked: {reason}"),
-            (Verdict::Mismatch, None) => "proven: nothing was on its way while both sides were read".to_owned(),
+            (Verdict::Mismatch | Verdict::Incomplete, Some(reason)) => format!("the unit is in quarantine: {reason}"),
+            (Verdict::Mismatch, None) => "proven: nothing was on its way while both sides were read; \
+                `rehome quarantine retry` writes all of the unit again"
+                .to_owned(),
             (Verdict::Incomplete, _) if !reading.view.known => {
                 "unproven: the log does not tell of this unit yet".to_owned()
             }

@@ -63,6 +63,9 @@ impl Server {
     /// # Errors
     /// [`Error::Address`] when the text is not such an address.
     pub fn parse(url: &str) -> Result<Self, Error> {
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(Error::Address { reason: "it does not begin with postgres://".into() });
+        }
         let options = PgConnectOptions::from_str(url).map_err(error::sql("read the address"))?;
         let options =
             options.extra_float_digits(None).application_name("rehome").options(PINNED).disable_statement_logging();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::event::encoding::ordered::key_bytes;
-use crate::event::{Canonical, Class, Event, Key, Op, Row};
+use crate::event::{Canonical, Class, Event, Key, Op, Row, Version};
 use crate::log::{EventLog, Notice, Offset, Record};
 
 use super::counters::Counters;
@@ -204,6 +204,10 @@ impl Applier {
     fn empty(&mut self, state: &State, event: &Event, offset: Offset, table: u16) -> Result<(), Error> {
         let sources = Arc::clone(&self.sources);
         let source = &sources[usize::from(table)];
+        // Rows that the epoch's snapshot read before the truncate may come after it in the log.
+        let mut session = state.session();
+        session.put(Space::Meta, &names::truncated(table), event.version.to_bytes().to_vec());
+        self.commit_counters(session)?;
         loop {
             let keys = live_keys(state, table, event)?;
             if keys.is_empty() {
@@ -293,6 +297,9 @@ impl RowChange<'_, '_> {
         if let Some(head) = head.as_ref().filter(|head| head.version >= event.version) {
             return self.beaten(&key, head, event, &after);
         }
+        if event.version.class == Class::Floor && self.truncated_since(event)? {
+            return Ok(Applied::Superseded);
+        }
         let source_key = moved_from.as_ref().unwrap_or(&key);
         let source_head = if moved_from.is_some() { self.head(source_key)? } else { head.clone() };
         let known = self.known(source_key, source_head.as_ref(), after.complete())?;
@@ -313,6 +320,13 @@ impl RowChange<'_, '_> {
         }
         self.place(&key, head.as_ref(), &row, event.version, origin)?;
         Ok(Applied::Yes)
+    }
+
+    /// Whether the table was truncated in the epoch of a snapshot row: what was inserted since is told by the stream.
+    fn truncated_since(&self, event: &Event) -> Result<bool, Error> {
+        let found = self.session.get(Space::Meta, &names::truncated(self.table))?;
+        let version = found.map(|bytes| Version::from_bytes(&bytes).ok_or(Error::Damaged("truncates"))).transpose()?;
+        Ok(version.is_some_and(|version| version.epoch == event.version.epoch))
     }
 
     /// An event older than what is known: a floor row may still fill a row that waits for it, here or where it moved to.
@@ -463,7 +477,11 @@ fn apply_notice(session: &mut Session<'_>, notice: &Notice, offset: Offset) -> R
     let unit = unit_key(&notice.unit);
     match notice.reason.split_once(": ") {
         Some((names::SKIP, reason)) => session.put(Space::Meta, &names::skipped(&unit), reason.as_bytes().to_vec()),
-        _ => session.remove(Space::Meta, &names::skipped(&unit)),
+        Some((names::RETRY, _)) => {
+            session.remove(Space::Meta, &names::skipped(&unit));
+            session.put(Space::Meta, &names::rewrite(&unit), Vec::new());
+        }
+        _ => {}
     }
     touch(session, &unit, offset, |_| {})
 }

@@ -32,6 +32,17 @@ pub enum Error {
         /// Rows that may be.
         limit: u64,
     },
+    /// Something else writes the migration's units.
+    #[error("the target holds newer versions of units than this log can have given")]
+    OtherWriter,
+    /// A new snapshot found none of the rows of a table.
+    #[error("the new snapshot found no row at all of {table}, where {count} were known")]
+    Emptied {
+        /// Source table.
+        table: String,
+        /// Rows that were known.
+        count: u64,
+    },
     /// Too many units were parked: something is wrong with all of them, not with each.
     #[error("{parked} of {evaluated} units were parked, most often for {reason}; the limit is {limit}")]
     Breaker {

@@ -10,6 +10,10 @@ pub const CHECKPOINT: &[u8] = b"checkpoint";
 pub const COUNTERS: &[u8] = b"counters";
 /// Digest of the source tables' shapes that the state was built with.
 pub const SHAPES: &[u8] = b"shapes";
+/// Highest offset of a unit that was written to the target.
+pub const WRITTEN: &[u8] = b"written";
+/// The log's mark that says which source it was begun with.
+pub const SOURCE: &str = "engine/source";
 /// Generation of the mapping and its digest.
 pub const MAPPING: &[u8] = b"mapping";
 /// Marks of the log that count the mappings it was projected with: followed by the number; the value is the digest.
@@ -26,12 +30,20 @@ pub const RELEASE: &[u8] = b"release/";
 pub const SWEEP: &str = "pg/sweep/";
 /// Marks of the log that say a sweep was done: followed by the epoch; the value is the number of rows.
 pub const SWEPT: &str = "project/swept/";
-/// The log's mark by which an operator allows a larger sweep; the value is the number of rows.
-pub const SWEEP_ALLOWED: &str = "project/sweep-allowed";
 
 /// Under which the operator's reason for skipping a unit is kept.
 pub fn skipped(unit: &[u8]) -> Vec<u8> {
     [b"skip/".as_slice(), unit].concat()
+}
+
+/// Under which is kept that every row of a unit is to be written again.
+pub fn rewrite(unit: &[u8]) -> Vec<u8> {
+    [b"rewrite/".as_slice(), unit].concat()
+}
+
+/// Under which the version of a table's last truncate is kept.
+pub fn truncated(table: u16) -> Vec<u8> {
+    [b"truncated/".as_slice(), &table.to_be_bytes()].concat()
 }
 
 /// The log's mark that says a person accepted a changed shape.

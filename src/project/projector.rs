@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Value, from_hex, to_hex};
-use crate::log::{Batch, EventLog, Notice};
+use crate::log::{Batch, EventLog, Notice, Partition};
 use crate::mapping::{Evaluation, Migration, evaluate};
-use crate::target::{TableShape, Target, UnitOutcome, UnitWrite, WriteVersion};
+use crate::target::{TableShape, Target, Trust, UnitOutcome, UnitWrite, WriteVersion};
 
 use super::claims::{self, ClaimId, claim_id};
 use super::result::{QuarantinedRow, RowCounts, Status, TargetCounts, UnitResult};
@@ -248,6 +248,18 @@ impl Projector {
         Ok(outcomes)
     }
 
+    /// A newer version that this log cannot have given means that something else writes this migration.
+    fn refuse_other_writer(&self, outcome: &UnitOutcome) -> Result<(), Error> {
+        match outcome {
+            UnitOutcome::Superseded { by }
+                if by.log != self.settings.log_generation || by.offset >= self.log.end(Partition(0)).0 =>
+            {
+                Err(Error::OtherWriter)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Keeps what became of each unit, and takes it off the list of units to be projected.
     fn keep(
         &self,
@@ -258,8 +270,14 @@ impl Projector {
         pass: &mut Pass,
     ) -> Result<(), Error> {
         let mut outcomes: BTreeMap<&str, UnitOutcome> = writes.iter().map(|write| &*write.unit).zip(outcomes).collect();
+        let known = self.state.get(Space::Meta, names::WRITTEN)?;
+        let mut highest = known.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?))).unwrap_or(0);
         for mut prepared in prepared {
             if let Some(outcome) = outcomes.remove(unit_text(&prepared.unit)?) {
+                self.refuse_other_writer(&outcome)?;
+                if matches!(outcome, UnitOutcome::Written { .. } | UnitOutcome::Repeated) {
+                    highest = highest.max(prepared.result.offset);
+                }
                 settle(&mut prepared.result, outcome, pass);
             }
             if let (Status::Parked { reason, .. }, false) = (&prepared.result.status, prepared.was_parked) {
@@ -269,7 +287,9 @@ impl Projector {
             let bytes = serde_json::to_vec(&prepared.result).expect("results are plain data under text keys");
             session.put(Space::Results, &prepared.unit, bytes);
             session.remove(Space::Dirty, &prepared.unit);
+            session.remove(Space::Meta, &names::rewrite(&prepared.unit));
         }
+        session.put(Space::Meta, names::WRITTEN, highest.to_be_bytes().to_vec());
         session.commit()
     }
 }
@@ -312,7 +332,9 @@ fn prepare(
         offset: header.last,
     };
     let name: Arc<str> = unit_text(&prepared.unit)?.into();
-    prepared.write = Some(UnitWrite { unit: Arc::clone(&name), version, rows: Vec::new() });
+    let rewrite = state.get(Space::Meta, &names::rewrite(&prepared.unit))?.is_some();
+    let trust = if rewrite { Trust::Nothing } else { Trust::Record };
+    prepared.write = Some(UnitWrite { unit: Arc::clone(&name), version, rows: Vec::new(), trust });
     let skipped = state.get(Space::Meta, &names::skipped(&prepared.unit))?;
     let too_large = header.bytes > settings.unit_bytes_max;
     if skipped.is_some() || too_large {
@@ -369,9 +391,15 @@ fn park(prepared: &mut Prepared, reason: &str, detail: &str) {
     if let Some(write) = &mut prepared.write {
         write.rows.clear();
     }
-    prepared.result.target.parked = prepared.result.target.expected;
-    prepared.result.status = Status::Parked { reason: reason.to_owned(), detail: detail.to_owned() };
-    for counts in prepared.result.rows.values_mut() {
+    park_result(&mut prepared.result, reason, detail);
+}
+
+/// Enters into a unit's result that all of it is parked.
+fn park_result(result: &mut UnitResult, reason: &str, detail: &str) {
+    result.target.parked = result.target.expected;
+    result.status = Status::Parked { reason: reason.to_owned(), detail: detail.to_owned() };
+    result.quarantined_rows.clear();
+    for counts in result.rows.values_mut() {
         let total = counts.total();
         *counts = RowCounts::default();
         if total > 0 {
@@ -396,15 +424,12 @@ fn settle(result: &mut UnitResult, outcome: UnitOutcome, pass: &mut Pass) {
             result.target.foreign = foreign + matched_foreign;
         }
         // The target has this version already: the write happened, its answer was lost.
-        UnitOutcome::Superseded => {
+        UnitOutcome::Repeated | UnitOutcome::Superseded { .. } => {
             if result.status == Status::Done {
                 result.target.written = result.target.expected;
             }
         }
-        UnitOutcome::Parked { reason, detail } => {
-            result.target.parked = result.target.expected;
-            result.status = Status::Parked { reason: reason.into(), detail: detail.into() };
-        }
+        UnitOutcome::Parked { reason, detail } => park_result(result, &reason, &detail),
     }
 }
 

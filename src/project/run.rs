@@ -93,12 +93,13 @@ impl Projection {
             let until = if complete { Some(backlog) } else { None };
             let (applied, moved) = self.catch_up(&mut applier, &progress, &mut said, until, &stop).await?;
             if complete && !stop.is_cancelled() {
+                let mut swept = 0;
                 if applied >= end {
-                    sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await?;
+                    swept = sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await?;
                 }
                 let called_back = self.project_dirty(&progress, &mut said, &stop).await?;
                 // Units that were called back are not done: their notices lie behind `applied`.
-                if called_back == 0 && !stop.is_cancelled() {
+                if called_back == 0 && swept == 0 && !stop.is_cancelled() {
                     said.projected = applied.0;
                 }
             }
@@ -112,8 +113,8 @@ impl Projection {
                     // Both are cancel-safe: nothing is taken from the log by waiting.
                     () = waiting => {}
                     () = stop.cancelled() => {}
-                    // The snapshot can become complete by a mark alone, without a record.
-                    () = tokio::time::sleep(MARK_POLL), if !complete || moved => {}
+                    // The snapshot can become complete, and a sweep be asked for, by a mark alone, without a record.
+                    () = tokio::time::sleep(if complete && !moved { IDLE_POLL } else { MARK_POLL }) => {}
                 }
             }
         }
@@ -190,6 +191,8 @@ impl Projection {
     }
 }
 
+/// How often an idle loop looks for a mark.
+const IDLE_POLL: std::time::Duration = std::time::Duration::from_millis(500);
 /// How often the loop looks for a mark that no record announces.
 const MARK_POLL: std::time::Duration = std::time::Duration::from_millis(50);
 

@@ -13,6 +13,8 @@ use super::source::SourceShape;
 use super::state::{Head, Space, State};
 use super::{Error, names};
 
+/// A table that loses fewer rows than this may lose all of them.
+const EMPTIED_MIN: u64 = 3;
 /// Deletes appended at once.
 const BATCH: usize = 10_000;
 
@@ -23,12 +25,11 @@ const BATCH: usize = 10_000;
 pub async fn run(log: &dyn EventLog, state: &State, sources: &[SourceShape], sweep_max: u64) -> Result<u64, Error> {
     let Some((mark, epoch)) = asked(log)? else { return Ok(0) };
     let floor = Version::floor(epoch);
-    let unseen = unseen(state, sources, floor)?;
-    let count = unseen.len() as u64;
-    let allowed = log.mark(names::SWEEP_ALLOWED)?.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok());
-    if count > allowed.unwrap_or(sweep_max) {
-        return Err(Error::SweepTooLarge { count, limit: allowed.unwrap_or(sweep_max) });
+    let count = count_unseen(state, sources, floor, sweep_max)?;
+    if count > sweep_max {
+        return Err(Error::SweepTooLarge { count, limit: sweep_max });
     }
+    let unseen = unseen(state, sources, floor)?;
     tracing::info!(rows = count, epoch = epoch.0, "sweeping rows that the new snapshot did not find");
     for chunk in unseen.chunks(BATCH) {
         let events = chunk.iter().map(|(table, key)| delete(log, &sources[usize::from(*table)], key, floor));
@@ -46,6 +47,28 @@ fn asked(log: &dyn EventLog) -> Result<Option<(String, Epoch)>, Error> {
         let epoch = mark.strip_prefix(names::SWEEP)?.parse().ok()?;
         Some((mark, Epoch(epoch)))
     }))
+}
+
+/// Counts live rows of older epochs.
+///
+/// # Errors
+/// [`Error::Emptied`] when a table would lose all of its rows, unless `sweep_max` says that anything may go.
+fn count_unseen(state: &State, sources: &[SourceShape], floor: Version, sweep_max: u64) -> Result<u64, Error> {
+    let mut total = 0;
+    for (table, source) in (0u16..).zip(sources) {
+        let (mut old, mut new) = (0, 0);
+        state.scan(Space::Heads, &table.to_be_bytes(), |_, head| {
+            let head = Head::from_bytes(head)?;
+            let count = if head.version < floor { &mut old } else { &mut new };
+            *count += u64::from(head.unit.is_some());
+            Ok(true)
+        })?;
+        if old >= EMPTIED_MIN && new == 0 && sweep_max != u64::MAX {
+            return Err(Error::Emptied { table: source.relation.table.to_string(), count: old });
+        }
+        total += old;
+    }
+    Ok(total)
 }
 
 /// Live rows of older epochs.

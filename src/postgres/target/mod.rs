@@ -24,7 +24,7 @@ use crate::target::{
     Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, TargetTable, UnitOutcome, UnitWrite,
 };
 
-pub use provision::{Provisioned, Removed, provision, unprovision, verify};
+pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
 
 /// Rows of one unit record: unit, version, packed ownership.
 type UnitRecord = (String, Vec<u8>, Vec<u8>);
@@ -119,9 +119,10 @@ fn classify(action: &'static str, error: sqlx::Error) -> Error {
     match error {
         sqlx::Error::Database(server) => {
             let code = server.code().map(|code| code.into_owned()).unwrap_or_default();
-            // Connection exceptions, resources short, operator intervention, serialization and deadlock: worth repeating.
-            let passing =
-                ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "40001" || code == "40P01";
+            // Connection exceptions, resources short, operator intervention, serialization, deadlock, a lock that someone
+            // holds, a server that is read-only for now: worth repeating.
+            let passing = ["08", "53", "57"].iter().any(|class| code.starts_with(class))
+                || matches!(&*code, "40001" | "40P01" | "55P03" | "25006");
             // Messages about a value quote it.
             let quotes = code.starts_with("22");
             let message = if quotes { "a value was refused".to_owned() } else { server.message().to_owned() };
@@ -131,6 +132,14 @@ fn classify(action: &'static str, error: sqlx::Error) -> Error {
                 Error::Refused { action, code, message }
             }
         }
-        other => Error::Unreachable { action, source: Box::new(other) },
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+            Error::Unreachable { action, source: Box::new(error) }
+        }
+        // What the driver cannot read or write today it cannot tomorrow; its words may quote a value.
+        _ => Error::Refused {
+            action,
+            code: "driver".to_owned(),
+            message: "the driver refused a value or an answer".to_owned(),
+        },
     }
 }

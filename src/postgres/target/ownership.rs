@@ -87,6 +87,19 @@ pub fn version_bytes(version: WriteVersion) -> Vec<u8> {
     bytes
 }
 
+/// Reads [`version_bytes`]; `None` when the bytes are not a version.
+pub fn version_from(bytes: &[u8]) -> Option<WriteVersion> {
+    let (log, rest) = bytes.split_first_chunk::<8>()?;
+    let (mapping, rest) = rest.split_first_chunk::<4>()?;
+    let (partition, rest) = rest.split_first_chunk::<2>()?;
+    Some(WriteVersion {
+        log: u64::from_be_bytes(*log),
+        mapping: u32::from_be_bytes(*mapping),
+        partition: u16::from_be_bytes(*partition),
+        offset: u64::from_be_bytes(rest.try_into().ok()?),
+    })
+}
+
 fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     let length = u32::try_from(part.len()).expect("a table's name or key is shorter than 4 GiB");
     bytes.extend_from_slice(&length.to_be_bytes());
@@ -146,6 +159,7 @@ mod tests {
         let old = WriteVersion { log: 1, mapping: 2, partition: 3, offset: 400 };
         for newer in [WriteVersion { offset: 401, ..old }, WriteVersion { mapping: 3, offset: 0, ..old }] {
             assert!(old < newer && version_bytes(old) < version_bytes(newer));
+            assert_eq!(version_from(&version_bytes(newer)), Some(newer));
         }
     }
 }

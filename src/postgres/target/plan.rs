@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::{DigestKey, Digester};
-use crate::target::{TableShape, TargetKey, TargetRow, UnitWrite};
+use crate::target::{TableShape, TargetKey, TargetRow, Trust, UnitWrite};
 
 use super::ownership::{Owned, RowDigest};
 
@@ -39,7 +39,7 @@ pub fn plan<'a>(
         let row_key = shape.key_of(row);
         match owned.rows.get(&row_key) {
             None => plan.inserts.push(row),
-            Some(written) if *written == digest => plan.unchanged += 1,
+            Some(written) if *written == digest && write.trust == Trust::Record => plan.unchanged += 1,
             Some(_) => plan.updates.push(row),
         }
         if plan.owned.insert(row_key, digest).is_some() {

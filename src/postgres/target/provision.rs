@@ -2,8 +2,9 @@
 
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::target::{Error, TableShape};
+use crate::target::{Error, TableShape, WriteVersion};
 
+use super::ownership::version_from;
 use super::{classify, sql};
 
 /// What [`provision`] found and made.
@@ -90,6 +91,15 @@ pub async fn verify(pool: &PgPool, tables: &[TableShape]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The highest version that the target holds of a migration's units.
+pub async fn highest_version(pool: &PgPool, migration: &str) -> Result<Option<WriteVersion>, Error> {
+    const ACTION: &str = "read unit versions";
+    let query = "SELECT version FROM rehome.units WHERE migration = $1 ORDER BY version DESC LIMIT 1";
+    let found: Option<(Vec<u8>,)> =
+        sqlx::query_as(query).bind(migration).fetch_optional(pool).await.map_err(|source| classify(ACTION, source))?;
+    Ok(found.and_then(|(bytes,)| version_from(&bytes)))
 }
 
 /// Column names and type names of a live table; empty when there is no such table.

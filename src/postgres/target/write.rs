@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use crate::event::Value;
 use crate::target::{Error, ForeignScope, TableShape, TargetKey, TargetRow, TargetTable, UnitOutcome, UnitWrite};
 
-use super::ownership::{Owned, version_bytes};
+use super::ownership::{Owned, version_bytes, version_from};
 use super::plan::{Plan, plan};
 use super::sql::Reference;
 use super::{PostgresTarget, UnitRecord, classify, damaged, read, sql};
@@ -47,9 +47,13 @@ pub async fn apply(target: &PostgresTarget, batch: &[UnitWrite]) -> Result<Vec<U
     let mut candidates = Vec::new();
     for (place, write) in batch.iter().enumerate() {
         let record = records.get(&*write.unit);
-        if record.is_some_and(|(version, _)| *version >= version_bytes(write.version)) {
-            outcomes[place] = Some(UnitOutcome::Superseded);
-            continue;
+        if let Some((version, _)) = record {
+            let by = version_from(version).ok_or_else(damaged)?;
+            if by >= write.version {
+                let repeated = by == write.version;
+                outcomes[place] = Some(if repeated { UnitOutcome::Repeated } else { UnitOutcome::Superseded { by } });
+                continue;
+            }
         }
         let owned = match record {
             Some((_, packed)) => Owned::unpack(packed, &target.tables).ok_or_else(damaged)?,
@@ -333,6 +337,8 @@ fn refuse(action: &'static str, error: sqlx::Error) -> Refusal {
         "23502" | "23514" | "23P01" | "44000" => "constraint",
         "22P05" | "22021" => "not_storable",
         "22003" | "22008" | "22015" => "out_of_range",
+        // A key longer than an index takes, a row longer than a page, a value beyond a gigabyte.
+        "54000" => "too_long",
         code if code.starts_with("22") => "not_storable",
         _ => return Refusal::Target(classify(action, error)),
     };
