@@ -1,4 +1,20 @@
 //! rehome moves data to a new key or a new shape without stopping, and proves that nothing was lost.
+//!
+//! A migration is a pure function from a unit of legacy rows to a set of target rows; everything else is moving bytes to it
+//! and proving that it held.
+//!
+//! ```text
+//!  source ──copy──┐
+//!         ─stream─┴─> capture ──> log ──> project ──> evaluate ──> target
+//!                                 (I1)    state by unit   │           │
+//!                                                         └── diff <──┘
+//! ```
+//!
+//! Read in this order: [`event`] is what every stage speaks, [`mapping`] the pure function, [`source`], [`log`] and
+//! [`target`] the seams, [`postgres`] the edge to the databases, [`capture`] brings a source into the log, [`project`] the
+//! log into a target, [`engine`] wires one migration, [`cli`] is what a person types, [`demo`] makes something to look at.
+//!
+//! The invariants I1 to I12, cited throughout, stand in `ARCHITECTURE.md`.
 
 pub mod capture;
 pub mod cli;

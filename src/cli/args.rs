@@ -135,9 +135,8 @@ pub enum Command {
 /// Options of `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
-    /// The migration.
-    #[arg(default_value = "luthien")]
-    pub migration: String,
+    /// The migration [default: the first built-in one that has generated data].
+    pub migration: Option<String>,
     /// Units to generate.
     #[arg(long, default_value_t = 400, value_name = "N")]
     pub units: u64,

@@ -57,7 +57,13 @@ pub async fn run(global: &Global, args: DemoArgs) -> Result<Exit, Failure> {
 
 async fn show(global: &Global, args: &DemoArgs) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let place = locate::find(global, &args.migration)?;
+    let name = match &args.migration {
+        Some(name) => name.clone(),
+        None => {
+            locate::first_with("demo").ok_or_else(|| Failure::from("no built-in migration has a demo".to_owned()))?
+        }
+    };
+    let place = locate::find(global, &name)?;
     let folder = place.path().join("demo");
     let generator = Generator::load(&folder, args.seed).map_err(words)?;
     step("starting a private Postgres server");
@@ -69,7 +75,7 @@ async fn show(global: &Global, args: &DemoArgs) -> Result<Exit, Failure> {
     step(&format!("loaded {} legacy rows of {} units, with the hazards that are known", written.rows, args.units));
 
     let state = tempfile::Builder::new().prefix("rehome-demo-").tempdir().map_err(words)?;
-    let migration = locate::load(global, &args.migration)?;
+    let migration = locate::load(global, &name)?;
     let mut settings = Settings::new(state.path().to_owned(), Some(source.clone()), Some(target.clone()));
     // Hazards are dense in generated data; in a real migration so many parked units would be worth a halt.
     settings.park_percent_max = 100;
@@ -89,7 +95,7 @@ async fn show(global: &Global, args: &DemoArgs) -> Result<Exit, Failure> {
     let found = damage_and_find(global, &engine, &target).await?;
     let clean = sums.different.is_empty() && sums.unproven.is_empty() && others == 0;
     let report = Report {
-        migration: args.migration.clone(),
+        migration: name,
         units: sums.units,
         legacy_rows: sums.legacy_rows,
         target_rows: sums.target_rows,
@@ -230,7 +236,7 @@ async fn finish(global: &Global, args: &DemoArgs, report: &Report, urls: [&str; 
             "the servers run until Ctrl-C; try:\n  export REHOME_SOURCE={source} REHOME_TARGET={target} REHOME_STATE={}\n  \
              rehome status {m}\n  rehome quarantine list {m}\n  rehome log show {m}",
             state.display(),
-            m = args.migration
+            m = report.migration
         ));
         std::future::pending::<()>().await;
     }

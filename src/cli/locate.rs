@@ -31,6 +31,17 @@ impl Place {
     }
 }
 
+/// The first built-in migration, by name, that has a folder of this name.
+pub fn first_with(folder: &str) -> Option<String> {
+    let mut names: Vec<&str> = BUILT_IN
+        .dirs()
+        .filter(|dir| dir.dirs().any(|inner| inner.path().file_name().is_some_and(|name| name == folder)))
+        .filter_map(|dir| dir.path().to_str())
+        .collect();
+    names.sort_unstable();
+    names.first().map(|name| (*name).to_owned())
+}
+
 /// Finds a migration by name.
 pub fn find(global: &Global, name: &str) -> Result<Place, Failure> {
     if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {

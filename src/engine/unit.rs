@@ -200,6 +200,13 @@ impl Comparer<'_> {
     async fn held(&self, unit: &str, expected: &[TargetRow], logged: &[TargetRow]) -> Result<Vec<TargetRow>, Error> {
         let key_of = |row: &TargetRow| self.engine.tables[usize::from(row.table.0)].key_of(row);
         let mut keys: BTreeSet<TargetKey> = self.target.owned(unit).await?.into_iter().collect();
+        // Rows that someone else wrote for the unit are part of what a reader of the target sees of it.
+        for index in 0..self.engine.tables.len() {
+            let table = TargetTable(u16::try_from(index).unwrap_or(u16::MAX));
+            if let Some(column) = self.engine.migration.target_unit_column(table) {
+                keys.extend(self.target.naming(table, column, unit).await?);
+            }
+        }
         keys.extend(expected.iter().chain(logged).map(key_of));
         let keys: Vec<TargetKey> = keys.into_iter().collect();
         Ok(self.target.read(&keys).await?.into_iter().flatten().collect())

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::case::Case;
 use super::schema::{SourceTable, SourceTableDef, TargetTableDef, UnitLookup};
-use super::term::{Term, text_of};
+use super::term::{Output, Term, text_of};
 use crate::event::{Key, Value};
 use crate::target::TargetTable;
 
@@ -91,6 +91,26 @@ impl Migration {
     /// Reasons for which rows are dropped, each with what it means.
     pub fn drop_reasons(&self) -> impl Iterator<Item = (&str, &str)> {
         self.drop.iter().map(|(name, meaning)| (&**name, &**meaning))
+    }
+
+    /// The column of a target table that names the unit in every row that the mapping yields; `None` when there is none.
+    pub fn target_unit_column(&self, table: TargetTable) -> Option<usize> {
+        let maps = self.maps.iter().map(|map| (Some(map.from), &map.emit));
+        let assembled = self.assembly.iter().flat_map(|assembly| {
+            let tools = assembly.tools.iter().map(|tools| (Some(tools.from), &tools.record));
+            [(None, &assembly.events), (None, &assembly.modified)].into_iter().chain(tools)
+        });
+        let emits: Vec<_> = maps.chain(assembled).filter(|(_, emit)| emit.table == table).collect();
+        let names_unit = |from: Option<SourceTable>, term: Option<&Term>| match term {
+            Some(Term::Output(Output::Unit, path)) => path.is_empty(),
+            Some(Term::Column(column)) => from.is_some_and(|from| self.sources[usize::from(from.0)].unit == *column),
+            _ => false,
+        };
+        let width = self.targets.get(usize::from(table.0))?.columns.len();
+        (0..width).find(|&column| {
+            !emits.is_empty()
+                && emits.iter().all(|(from, emit)| names_unit(*from, emit.terms.get(column).and_then(Option::as_ref)))
+        })
     }
 
     /// Things counted, each with what it means.

@@ -21,12 +21,12 @@ use super::state::{Session, Space, State, UnitHeader, unit_text};
 use super::{Error, names};
 
 /// Units written in one transaction: large enough to spread its cost, small enough that one refusal costs little.
-const UNITS_PER_BATCH: usize = 256;
+const UNITS_PER_BATCH: usize = 4_096;
 /// Source bytes of the units of one batch; bounds memory where units are large.
 const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A connection is not given fewer units than this: each transaction costs a sync at the target.
-const UNITS_PER_WRITER_MIN: usize = 64;
+const UNITS_PER_WRITER_MIN: usize = 256;
 
 /// What a projector is told once.
 #[derive(Debug, Clone)]

@@ -20,7 +20,9 @@ use async_trait::async_trait;
 use sqlx::postgres::PgPool;
 
 use crate::event::{DigestKey, Digester};
-use crate::target::{Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite};
+use crate::target::{
+    Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, TargetTable, UnitOutcome, UnitWrite,
+};
 
 pub use provision::{Provisioned, Removed, provision, unprovision, verify};
 
@@ -54,6 +56,15 @@ impl PostgresTarget {
 }
 
 impl PostgresTarget {
+    /// Keys of the rows of a table that name a unit in a column, whoever wrote them.
+    pub async fn naming(&self, table: TargetTable, column: usize, unit: &str) -> Result<Vec<TargetKey>, Error> {
+        const ACTION: &str = "look for the rows of a unit";
+        let shape = &self.tables[usize::from(table.0)];
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql::naming(shape, column))).bind(unit);
+        let rows = query.fetch_all(&self.pool).await.map_err(|source| classify(ACTION, source))?;
+        rows.iter().map(|row| read::key_at(row, 0, shape, table)).collect()
+    }
+
     /// All rows of the target tables, whoever wrote them.
     pub async fn count_rows(&self) -> Result<u64, Error> {
         let mut rows = 0;

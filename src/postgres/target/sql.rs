@@ -63,6 +63,13 @@ pub fn select(shape: &TableShape) -> String {
     format!("SELECT x.ord, {columns} FROM {} AS t JOIN {source} ON {}", table_name(shape), join_on_key(shape))
 }
 
+/// Reads the keys of the rows that have a text in a column; argument: the text.
+pub fn naming(shape: &TableShape, column: usize) -> String {
+    let key = list(shape.key.iter().map(|&index| format!("{}::text", quote(&shape.columns[index].name))));
+    let (name, type_name) = (quote(&shape.columns[column].name), quote(&shape.columns[column].type_name));
+    format!("SELECT {key} FROM {} WHERE {name} = $1::{type_name}", table_name(shape))
+}
+
 /// A foreign key of the live database that refers to a target table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
