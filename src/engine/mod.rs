@@ -136,6 +136,11 @@ impl Engine {
         &self.migration
     }
 
+    /// Its source tables.
+    pub fn sources(&self) -> &Arc<[SourceShape]> {
+        &self.sources
+    }
+
     /// Its target tables.
     pub fn tables(&self) -> &Arc<[TableShape]> {
         &self.tables
@@ -335,14 +340,7 @@ impl Engine {
         let halt = stop.child_token();
         let capturing = capture::run(config, Arc::clone(&log), capture_status, halt.clone());
         let projecting = projection.run(progress, halt.clone());
-        // Without its socket no other command could reach this process: it does not go on then.
-        let serving = async {
-            let served = control::serve(&self.folder, session, ended.clone()).await;
-            if served.is_err() {
-                halt.cancel();
-            }
-            served
-        };
+        let serving = control::serve(&self.folder, session, ended.clone());
         let watching = wait_until(until, Arc::clone(&log), capture_seen, progress_seen, halt.clone());
         let working = async {
             // Whichever ends first stops the other, which then ends cleanly; the first error is the one told.

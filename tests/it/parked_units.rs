@@ -154,9 +154,10 @@ async fn a_row_that_moves_between_two_units_arrives_in_either_order_of_their_nam
     rig.catch_up();
     // a to b, and at once back from c to a: a key that one unit lets go of is another's in the same batch.
     rig.legacy
-        .run(format!(
-            "update conversation_judge_decisions set call_id = case call_id when 'a' then 'b' when 'b' then 'c' else 'a' end"
-        ))
+        .run(
+            "update conversation_judge_decisions \
+             set call_id = case call_id when 'a' then 'b' when 'b' then 'c' else 'a' end",
+        )
         .await;
     rig.catch_up();
     assert!(rig.parked().is_empty(), "{:?}", rig.parked());

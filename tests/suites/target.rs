@@ -1,0 +1,173 @@
+//! What every target promises, whatever store is behind it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rehome::event::Value;
+use rehome::target::{
+    ColumnShape, ForeignScope, TableShape, Target, TargetKey, TargetRow, TargetTable, UnitOutcome, UnitWrite,
+    WriteVersion,
+};
+
+/// Makes targets with the suite's tables.
+#[async_trait]
+pub trait Bench: Send + Sync {
+    /// A new, empty target.
+    async fn target(&self, scope: ForeignScope) -> Arc<dyn Target>;
+
+    /// Puts a row there as someone else would.
+    async fn put(&self, row: TargetRow);
+}
+
+/// The suite's tables: parents and their children.
+pub fn tables() -> Arc<[TableShape]> {
+    let column = |name: &str| ColumnShape { name: name.into(), type_name: "text".into() };
+    let table = |name: &str| TableShape {
+        schema: "public".into(),
+        name: name.into(),
+        columns: vec![column("id"), column("value")],
+        key: vec![0],
+    };
+    [table("parents"), table("children")].into()
+}
+
+fn row(table: u16, id: &str, value: &str) -> TargetRow {
+    TargetRow { table: TargetTable(table), values: vec![Value::text(id), Value::text(value)] }
+}
+
+fn key(table: u16, id: &str) -> TargetKey {
+    TargetKey { table: TargetTable(table), values: vec![Value::text(id)] }
+}
+
+fn write(unit: &str, offset: u64, rows: Vec<TargetRow>) -> UnitWrite {
+    let version = WriteVersion { log: 7, mapping: 1, partition: 0, offset };
+    UnitWrite { unit: unit.into(), version, rows }
+}
+
+fn written(upserted: u64, unchanged: u64, deleted: u64) -> UnitOutcome {
+    UnitOutcome::Written { upserted, unchanged, deleted, foreign: 0, matched_foreign: 0 }
+}
+
+async fn one(target: &dyn Target, write: UnitWrite) -> UnitOutcome {
+    let mut outcomes = target.apply(&[write]).await.expect("it writes");
+    assert_eq!(outcomes.len(), 1);
+    outcomes.remove(0)
+}
+
+/// Runs the suite.
+pub async fn run(bench: &dyn Bench) {
+    a_write_replaces_all_rows_of_its_unit(bench).await;
+    a_repeated_or_older_write_changes_nothing(bench).await;
+    versions_order_by_log_then_mapping_then_offset(bench).await;
+    rows_of_someone_else_are_left_alone(bench).await;
+    one_refused_unit_does_not_hold_up_its_batch(bench).await;
+    a_key_passes_from_one_unit_to_another(bench).await;
+}
+
+async fn a_write_replaces_all_rows_of_its_unit(bench: &dyn Bench) {
+    let target = bench.target(ForeignScope::Unit).await;
+    let first = write("u", 1, vec![row(0, "p", "1"), row(1, "a", "1"), row(1, "b", "1")]);
+    assert_eq!(one(&*target, first).await, written(3, 0, 0));
+    let second = write("u", 2, vec![row(0, "p", "1"), row(1, "b", "2"), row(1, "c", "1")]);
+    assert_eq!(one(&*target, second).await, written(2, 1, 1));
+    let keys = [key(1, "c"), key(1, "a"), key(0, "p"), key(1, "b"), key(0, "none")];
+    let there = target.read(&keys).await.expect("it reads");
+    let wanted = [Some(row(1, "c", "1")), None, Some(row(0, "p", "1")), Some(row(1, "b", "2")), None];
+    assert_eq!(there, wanted, "in the order of the keys");
+    let mut owned = target.owned("u").await.expect("it reads");
+    owned.sort();
+    assert_eq!(owned, [key(0, "p"), key(1, "b"), key(1, "c")]);
+    assert_eq!(one(&*target, write("u", 3, Vec::new())).await, written(0, 0, 3));
+    assert!(target.owned("u").await.expect("it reads").is_empty());
+    assert_eq!(target.read(&[key(0, "p")]).await.expect("it reads"), [None]);
+    assert_eq!(one(&*target, write("nobody", 1, Vec::new())).await, written(0, 0, 0));
+    assert!(target.apply(&[]).await.expect("nothing to write").is_empty());
+}
+
+async fn a_repeated_or_older_write_changes_nothing(bench: &dyn Bench) {
+    let target = bench.target(ForeignScope::Unit).await;
+    one(&*target, write("u", 5, vec![row(0, "p", "5")])).await;
+    for offset in [5, 4, 0] {
+        let outcome = one(&*target, write("u", offset, vec![row(0, "p", "other"), row(0, "q", "other")])).await;
+        assert_eq!(outcome, UnitOutcome::Superseded, "{offset}");
+    }
+    let there = target.read(&[key(0, "p"), key(0, "q")]).await.expect("it reads");
+    assert_eq!(there, [Some(row(0, "p", "5")), None]);
+    // A unit that has gone does not come back by an old write either.
+    one(&*target, write("u", 6, Vec::new())).await;
+    assert_eq!(one(&*target, write("u", 5, vec![row(0, "p", "5")])).await, UnitOutcome::Superseded);
+    assert_eq!(target.read(&[key(0, "p")]).await.expect("it reads"), [None]);
+}
+
+async fn versions_order_by_log_then_mapping_then_offset(bench: &dyn Bench) {
+    let target = bench.target(ForeignScope::Unit).await;
+    let versions = [(1, 1, 900), (1, 2, 300), (1, 2, 301), (2, 1, 0)];
+    for (step, (log, mapping, offset)) in versions.into_iter().enumerate() {
+        let mut next = write("u", offset, vec![row(0, "p", &step.to_string())]);
+        next.version.log = log;
+        next.version.mapping = mapping;
+        assert_eq!(one(&*target, next).await, written(1, 0, 0), "{step}");
+    }
+}
+
+async fn rows_of_someone_else_are_left_alone(bench: &dyn Bench) {
+    for (scope, theirs) in [
+        (ForeignScope::Unit, "theirs"),
+        (ForeignScope::Unit, "ours"),
+        (ForeignScope::Row, "theirs"),
+        (ForeignScope::Row, "ours"),
+    ] {
+        let target = bench.target(scope).await;
+        bench.put(row(0, "p", theirs)).await;
+        let outcome = one(&*target, write("u", 1, vec![row(0, "p", "ours"), row(1, "a", "1")])).await;
+        let there = target.read(&[key(0, "p"), key(1, "a")]).await.expect("it reads");
+        assert_eq!(there[0], Some(row(0, "p", theirs)), "{scope:?}");
+        match scope {
+            ForeignScope::Unit => {
+                assert!(
+                    matches!(outcome, UnitOutcome::Parked { ref reason, .. } if &**reason == "foreign"),
+                    "{outcome:?}"
+                );
+                assert_eq!(there[1], None, "the unit is left whole");
+            }
+            ForeignScope::Row => {
+                let (foreign, matched_foreign) = if theirs == "ours" { (0, 1) } else { (1, 0) };
+                let wanted = UnitOutcome::Written { upserted: 1, unchanged: 0, deleted: 0, foreign, matched_foreign };
+                assert_eq!(outcome, wanted);
+                assert_eq!(target.owned("u").await.expect("it reads"), [key(1, "a")]);
+            }
+        }
+        one(&*target, write("u", 2, Vec::new())).await;
+        assert_eq!(target.read(&[key(0, "p")]).await.expect("it reads"), [Some(row(0, "p", theirs))]);
+    }
+    let target = bench.target(ForeignScope::Unit).await;
+    bench.put(row(0, "p", "ours")).await;
+    let outcome = one(&*target, write("u", 1, vec![row(0, "p", "ours")])).await;
+    assert!(matches!(outcome, UnitOutcome::Parked { ref reason, .. } if &**reason == "matched_foreign"), "{outcome:?}");
+}
+
+async fn one_refused_unit_does_not_hold_up_its_batch(bench: &dyn Bench) {
+    let target = bench.target(ForeignScope::Unit).await;
+    bench.put(row(0, "taken", "theirs")).await;
+    let batch = [
+        write("a", 1, vec![row(0, "a", "1")]),
+        write("b", 1, vec![row(0, "taken", "1"), row(1, "b", "1")]),
+        write("c", 1, vec![row(0, "c", "1")]),
+    ];
+    let outcomes = target.apply(&batch).await.expect("it writes");
+    assert_eq!((&outcomes[0], &outcomes[2]), (&written(1, 0, 0), &written(1, 0, 0)));
+    assert!(matches!(&outcomes[1], UnitOutcome::Parked { .. }));
+    let again = target.apply(&batch).await.expect("it writes");
+    assert_eq!((&again[0], &again[2]), (&UnitOutcome::Superseded, &UnitOutcome::Superseded));
+    assert!(matches!(&again[1], UnitOutcome::Parked { .. }), "what was not written is not superseded: {again:?}");
+}
+
+async fn a_key_passes_from_one_unit_to_another(bench: &dyn Bench) {
+    let target = bench.target(ForeignScope::Unit).await;
+    one(&*target, write("a", 1, vec![row(0, "k", "a")])).await;
+    let early = one(&*target, write("b", 2, vec![row(0, "k", "b")])).await;
+    assert!(matches!(early, UnitOutcome::Parked { .. }), "it is still another unit's: {early:?}");
+    one(&*target, write("a", 3, Vec::new())).await;
+    assert_eq!(one(&*target, write("b", 4, vec![row(0, "k", "b")])).await, written(1, 0, 0));
+    assert_eq!(target.read(&[key(0, "k")]).await.expect("it reads"), [Some(row(0, "k", "b"))]);
+}
