@@ -5,6 +5,7 @@
 //! target that discards, and the time from a commit in the source to the row at the target under 1,000 writes a second.
 //! Measures that are compared take turns; the median of the runs counts.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -65,8 +66,8 @@ fn main() -> Outcome<()> {
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let cluster = Cluster::start(&Options { settings, ..Options::temporary() })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    println!("| measure | median | rate | against |");
-    println!("|---|---|---|---|");
+    out("| measure | median | rate | against |");
+    out("|---|---|---|---|");
     runtime.block_on(async {
         identity(&cluster, &sizes).await?;
         luthien(&cluster, &sizes).await?;
@@ -175,11 +176,11 @@ async fn live(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
     };
     stop.cancel();
     run.await??;
-    println!(
+    out(format!(
         "| live, {count} writes at 1,000/s: commit to target | p50 {:.0} ms | p99 {:.0} ms | |",
         p50 * 1e3,
         p99 * 1e3
-    );
+    ));
     Ok(())
 }
 
@@ -240,11 +241,16 @@ fn median(times: &mut [Duration]) -> Duration {
 fn report(name: &str, time: Duration, count: u64, unit: &str, against: f64) {
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = count as f64 / time.as_secs_f64();
-    println!("| {name} | {:.2} s | {rate:.0} {unit} | {against:.2} |", time.as_secs_f64());
+    out(format!("| {name} | {:.2} s | {rate:.0} {unit} | {against:.2} |", time.as_secs_f64()));
 }
 
 fn report_against(name: &str, time: Duration, count: u64, unit: &str, base: Duration) {
     report(name, time, count, unit, base.as_secs_f64() / time.as_secs_f64());
+}
+
+/// Writes a line of the table.
+fn out(line: impl AsRef<str>) {
+    let _ = writeln!(std::io::stdout(), "{}", line.as_ref());
 }
 
 /// A target that discards.

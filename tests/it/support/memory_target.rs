@@ -45,8 +45,10 @@ impl MemoryTarget {
             Some((version, owned)) => (Some(*version), owned.clone()),
             None => (None, BTreeSet::new()),
         };
-        if version.is_some_and(|version| version >= write.version) {
-            return UnitOutcome::Superseded;
+        match version {
+            Some(version) if version == write.version => return UnitOutcome::Repeated,
+            Some(by) if by > write.version => return UnitOutcome::Superseded { by },
+            _ => {}
         }
         let key_of = |row: &TargetRow| self.tables[usize::from(row.table.0)].key_of(row);
         let wanted: BTreeMap<TargetKey, &TargetRow> = write.rows.iter().map(|row| (key_of(row), row)).collect();
