@@ -132,7 +132,10 @@ impl Error {
             Error::Target(crate::target::Error::Unreachable { .. }) => {
                 "check the target's address, and that the server runs"
             }
-            Error::Log(_) | Error::Project(crate::project::Error::State { .. }) => {
+            Error::Capture(_)
+            | Error::Log(_)
+            | Error::Project(crate::project::Error::Log(_))
+            | Error::Project(crate::project::Error::State { .. }) => {
                 "check the disk; what was acknowledged is kept, and the next run goes on from it"
             }
             Error::Project(crate::project::Error::Breaker { .. }) => {

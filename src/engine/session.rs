@@ -85,10 +85,11 @@ impl Session {
 
     /// Where everything stands.
     pub fn status(&self) -> Result<Status, Error> {
-        let conservation = Conservation::count(&self.state, &self.sources)?;
+        let frozen = self.state.freeze();
+        let conservation = Conservation::count(&frozen, &self.sources)?;
         let progress = self.live.as_ref().map(|live| live.progress.borrow().clone());
         let capture = self.live.as_ref().map(|live| live.capture.borrow().clone());
-        let applied = Applier::checkpoint(&self.state)?.0;
+        let applied = Applier::checkpoint_at(&frozen)?.0;
         Ok(Status {
             migration: self.migration.name().to_owned(),
             running: self.live.is_some(),
@@ -97,7 +98,7 @@ impl Session {
             progress,
             log_end: self.log.end(Partition(0)).0,
             applied,
-            dirty: dirty_units(&self.state)?,
+            dirty: dirty_units(&frozen)?,
             paused: self.paused()?.into_iter().map(|(name, (difference, _))| (name, difference)).collect(),
             balanced: conservation.balanced(),
             conservation,

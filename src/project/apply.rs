@@ -10,7 +10,7 @@ use crate::log::{EventLog, Notice, Offset, Record};
 use super::counters::Counters;
 use super::fold::{Decision, Known, Life, Told, fold_gone, fold_row};
 use super::source::{Binding, Bindings, Named, SourceShape, arrange, bind, unit_of};
-use super::state::{Head, Session, Space, State, UnitHeader, unit_key};
+use super::state::{Frozen, Head, Session, Space, State, UnitHeader, unit_key};
 use super::{Error, names};
 
 /// Pseudo-unit of rows whose unit column is not known yet; no unit's key is like it, because its length is not there.
@@ -50,6 +50,11 @@ impl Applier {
 
     /// The offset to read from next.
     pub fn checkpoint(state: &State) -> Result<Offset, Error> {
+        Self::checkpoint_at(&state.freeze())
+    }
+
+    /// The offset to read from next, as of a moment.
+    pub fn checkpoint_at(state: &Frozen<'_>) -> Result<Offset, Error> {
         let bytes = state.get(Space::Meta, names::CHECKPOINT)?.unwrap_or_else(|| vec![0; 8]);
         let bytes: [u8; 8] = bytes.try_into().map_err(|_| Error::Damaged("checkpoint"))?;
         Ok(Offset(u64::from_be_bytes(bytes)))

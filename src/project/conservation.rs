@@ -11,7 +11,7 @@ use super::apply::{Applier, NAMELESS, UNROUTED};
 use super::counters::EventCounts;
 use super::result::{RowCounts, Status, TargetCounts, UnitResult};
 use super::source::SourceShape;
-use super::state::{Space, State, UnitHeader};
+use super::state::{Frozen, Space, UnitHeader};
 use super::{Error, names};
 
 /// Rows of one source table.
@@ -62,25 +62,24 @@ impl Conservation {
         self.units.iter().filter(|(status, _)| status.starts_with("parked:")).map(|(_, count)| count).sum()
     }
 
-    /// Counts everything in the state, unit by unit.
-    pub fn count(state: &State, sources: &[SourceShape]) -> Result<Self, Error> {
+    /// Counts everything in the state, unit by unit, as of one moment: a commit in between would unbalance the sums.
+    pub fn count(state: &Frozen<'_>, sources: &[SourceShape]) -> Result<Self, Error> {
         let counters = Applier::counters(state)?;
         let mut sums = Self { events: counters.tables, ..Self::default() };
         for source in sources {
             let read = sums.events.entry(source.relation.table.to_string()).or_default().rows;
             sums.rows.insert(source.relation.table.to_string(), RowBalance { read, ..RowBalance::default() });
         }
-        state.scan(Space::Units, &[], |unit, header| {
+        state.each(Space::Units, |unit, header| {
             let header = UnitHeader::from_bytes(header)?;
-            sums.add_unit(state, sources, unit, &header)?;
-            Ok(true)
+            sums.add_unit(state, sources, unit, &header)
         })?;
         Ok(sums)
     }
 
     fn add_unit(
         &mut self,
-        state: &State,
+        state: &Frozen<'_>,
         sources: &[SourceShape],
         unit: &[u8],
         header: &UnitHeader,
@@ -134,7 +133,7 @@ impl Conservation {
 
 impl Applier {
     /// The counts as last committed.
-    pub fn counters(state: &State) -> Result<super::counters::Counters, Error> {
+    pub fn counters(state: &Frozen<'_>) -> Result<super::counters::Counters, Error> {
         match state.get(Space::Meta, names::COUNTERS)? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| Error::Damaged("counters")),
             None => Ok(super::counters::Counters::default()),

@@ -16,7 +16,7 @@ use crate::log::{EventLog, Offset, Partition};
 use super::apply::Applier;
 use super::projector::Projector;
 use super::source::SourceShape;
-use super::state::{Space, State};
+use super::state::{Frozen, Space, State};
 use super::{Error, sweep};
 
 /// Bytes of the log applied in one commit.
@@ -197,11 +197,11 @@ const IDLE_POLL: std::time::Duration = std::time::Duration::from_millis(500);
 const MARK_POLL: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Units that wait to be projected.
-pub fn dirty_units(state: &State) -> Result<u64, Error> {
+pub fn dirty_units(state: &Frozen<'_>) -> Result<u64, Error> {
     let mut count = 0;
-    state.scan(Space::Dirty, &[], |_, _| {
+    state.each(Space::Dirty, |_, _| {
         count += 1;
-        Ok(true)
+        Ok(())
     })?;
     Ok(count)
 }

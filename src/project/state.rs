@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::Path;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable as _, Snapshot};
 
 use crate::event::Version;
 
@@ -161,9 +161,37 @@ impl State {
         }
     }
 
+    /// The state as it is now, to be counted while it changes.
+    pub fn freeze(&self) -> Frozen<'_> {
+        Frozen { state: self, snapshot: self.database.snapshot() }
+    }
+
     /// Begins a set of changes that become visible together.
     pub fn session(&self) -> Session<'_> {
         Session { state: self, changes: HashMap::new() }
+    }
+}
+
+/// The state as of one moment, however it changes meanwhile.
+pub struct Frozen<'a> {
+    state: &'a State,
+    snapshot: Snapshot,
+}
+
+impl Frozen<'_> {
+    /// A value as of then.
+    pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let value = self.snapshot.get(self.state.space(space), key).map_err(|source| Error::state("read", source))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    /// Visits all keys and values of a space as of then, in order.
+    pub fn each(&self, space: Space, mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        for guard in self.snapshot.iter(self.state.space(space)) {
+            let (key, value) = guard.into_inner().map_err(|source| Error::state("read", source))?;
+            visit(&key, &value)?;
+        }
+        Ok(())
     }
 }
 

@@ -90,7 +90,7 @@ impl Way {
                 self.projector(&state).project_all(&CancellationToken::new(), |_| Ok(())).await.expect("it projects");
             }
             if ended && self.end_reached(&state) {
-                return Conservation::count(&state, self.engine.sources()).expect("it counts");
+                return Conservation::count(&state.freeze(), self.engine.sources()).expect("it counts");
             }
         }
     }

@@ -200,11 +200,18 @@ async fn text_that_cannot_be_stored_parks_its_unit_and_an_unknown_kind_of_row_al
     // The same beside a run: skipped by hand, taken back in, mended at the source.
     let mut run = rig.start(&[]);
     rig.settled(&mut run).await;
-    rig.rehome(&["quarantine", "skip", "luthien", "good", "--reason", "for a test"]).expect(0);
+    // Skipping what is not parked would remove rows that are well.
+    rig.rehome(&["quarantine", "skip", "luthien", "good", "--reason", "a slip"]).expect(3);
+    rig.rehome(&["quarantine", "skip", "luthien", "nul", "--reason", "for a test"]).expect(0);
     rig.settled(&mut run).await;
-    assert!(rig.parked().contains(&("good".to_owned(), "skipped".to_owned())), "{:?}", rig.parked());
-    assert_eq!(rig.target.text("select count(*)::text from conversation_calls_v2 where call_id = 'good'").await, "0");
+    assert!(rig.parked().contains(&("nul".to_owned(), "skipped".to_owned())), "{:?}", rig.parked());
+    rig.rehome(&["quarantine", "retry", "luthien", "nul"]).expect(0);
+    // A retry writes rows again that the target's record says are there.
+    rig.target.run("delete from conversation_calls_v2 where call_id = 'good'").await;
+    assert_eq!(rig.diff("good").0, 1);
     rig.rehome(&["quarantine", "retry", "luthien", "good"]).expect(0);
+    rig.settled(&mut run).await;
+    assert_eq!(rig.diff("good"), (0, "MATCH".to_owned()));
     rig.legacy.run("delete from conversation_events where event_type in ('party', 'original_chunk')").await;
     let status = rig.settled(&mut run).await;
     assert_eq!(status["balanced"], true);

@@ -24,7 +24,7 @@ pub struct Database {
 /// The server.
 pub fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(|| {
-        let settings = [("max_replication_slots", "60"), ("max_wal_senders", "60"), ("max_connections", "200")]
+        let settings = [("max_replication_slots", "300"), ("max_wal_senders", "60"), ("max_connections", "200")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let options = Options { settings: settings.into(), ..Options::temporary() };
         Cluster::start(&options).expect("Postgres is installed where tests run")
