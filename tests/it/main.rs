@@ -10,6 +10,7 @@ mod demo_data;
 mod determinism;
 mod end_to_end;
 mod faults;
+mod identity;
 mod layering;
 mod parked_units;
 mod postgres_preflight;
