@@ -99,7 +99,7 @@ impl Session {
             log_end: self.log.end(Partition(0)).0,
             applied,
             dirty: dirty_units(&frozen)?,
-            paused: self.paused()?.into_iter().map(|(name, (difference, _))| (name, difference)).collect(),
+            paused: self.paused()?.into_iter().map(|(name, paused)| (name, paused_text(paused))).collect(),
             balanced: conservation.balanced(),
             conservation,
         })
@@ -279,6 +279,14 @@ impl Session {
             }
         }
         Ok(Answer::Log { records, next: next.0 })
+    }
+}
+
+/// What changed of a paused table, and whether accepting it is enough.
+fn paused_text((difference, acceptable): (String, Acceptable)) -> String {
+    match acceptable {
+        Acceptable::Yes => difference,
+        Acceptable::No => format!("{difference} (cannot be accepted: the mapping needs what is gone)"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! From the log to the target: the state of every unit, what the mapping makes of it, and writing that, once.
 //!
 //! Read in this order: [`source`] binds events to source tables, [`fold`] decides what an event does to a row (I3),
-//! [`apply`] does it in the [`state`], `crate::mapping::evaluate` makes target rows of a unit, [`claims`] sees two units that want one
-//! target key, [`projector`] writes them, [`run`] is the loop.
+//! [`apply`] does it in the [`state`], `crate::mapping::evaluate` makes target rows of a unit, [`claims`] sees two units
+//! that want one target key, [`projector`] writes them, [`run`] is the loop.
 
 pub mod apply;
 pub mod claims;
