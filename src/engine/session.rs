@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{Canonical, Key, RelationName, to_hex};
 use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, notice_to_json, to_json};
-use crate::mapping::{Migration, evaluate};
+use crate::mapping::{Migration, NoLook, Part, evaluate};
 use crate::project::apply::{Applier, NAMELESS, UNROUTED};
 use crate::project::conservation::Conservation;
 use crate::project::names;
@@ -198,7 +198,7 @@ impl Session {
 
     fn expected(&self, unit: &str, key: &[u8]) -> Result<Vec<(u16, String)>, Error> {
         let rows = StateRows::new(&self.state, key);
-        let evaluation = evaluate(&self.migration, unit, &rows)?;
+        let evaluation = evaluate(&self.migration, unit, &Part::Whole, &rows, &NoLook, &[])?;
         Ok(evaluation.rows.into_iter().map(|row| (row.table.0, to_hex(&Key(row.values).encode()))).collect())
     }
 

@@ -12,7 +12,7 @@ pub fn sources(migration: &Migration) -> Vec<SourceShape> {
     let source = |table: &SourceTableDef| SourceShape {
         relation: RelationName { schema: table.schema.clone(), table: table.name.clone() },
         columns: table.columns.iter().map(|column| (column.name.clone(), catalog_name(&column.type_name))).collect(),
-        unit: table.unit,
+        unit: table.unit.unwrap_or_default(),
     };
     migration.source_tables().iter().map(source).collect()
 }

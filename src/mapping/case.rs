@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::compile::{Sources, parse, written};
 use super::diagnostic::{Problem, Problems, SourceFile};
 use super::evaluate::{Evaluation, evaluate};
+use super::place::{NoLook, Part};
 use super::plan::Migration;
 use super::raw;
 use super::rows::{MemoryRows, SourceRow};
@@ -55,7 +56,7 @@ impl Case {
     }
 
     fn run(&self, migration: &Migration) -> Vec<String> {
-        match evaluate(migration, &self.unit, &self.given) {
+        match evaluate(migration, &self.unit, &Part::Whole, &self.given, &NoLook, &[]) {
             Ok(evaluation) => self.judge(migration, &evaluation),
             Err(error) => vec![format!("{error}")],
         }

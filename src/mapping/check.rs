@@ -52,7 +52,7 @@ pub(super) fn whole(migration: &Migration, mapping: &raw::Mapping, problems: &mu
 pub(super) fn columns_accounted(legacy: &raw::Legacy, migration: &Migration, used: &Used, problems: &mut Problems) {
     for (table, (alias, raw)) in migration.sources.iter().zip(written(&legacy.table)) {
         for (index, (name, _)) in written(&raw.columns).into_iter().enumerate() {
-            let read = used.contains(&(alias.get_ref().as_str().into(), index)) || index == table.unit;
+            let read = used.contains(&(alias.get_ref().as_str().into(), index)) || Some(index) == table.unit;
             let dropped = raw.drop.iter().find(|(dropped, _)| dropped.get_ref() == name.get_ref());
             match (read, dropped) {
                 (false, None) => problems.push(

@@ -25,7 +25,7 @@ pub(super) fn source_tables(
             name: table.name.as_deref().unwrap_or(alias.get_ref()).into(),
             columns: Vec::new(),
             key: Vec::new(),
-            unit: 0,
+            unit: None,
             time: 0,
             unit_lookup: lookup(&table.unit_lookup, problems),
             dropped: Vec::new(),
@@ -52,7 +52,7 @@ pub(super) fn source_tables(
         }
         for (what, found, slot) in [("unit", unit(alias.get_ref()), 0), ("time", time(alias.get_ref()), 1)] {
             match found.and_then(|column| def.column(column.get_ref())) {
-                Some(index) if slot == 0 => def.unit = index,
+                Some(index) if slot == 0 => def.unit = Some(index),
                 Some(index) => def.time = index,
                 None => problems.push(
                     alias.span(),

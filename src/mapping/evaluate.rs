@@ -10,6 +10,7 @@ use super::accounts::{Accounts, QuarantinedRow};
 use super::compile::reason;
 use super::error::ReadError;
 use super::order;
+use super::place::{Look, Part};
 use super::plan::{Assembly, Emit, Migration, OrderPart, RowClass, RowMap, Scope};
 use super::rows::{RowRef, SourceRow, UnitRows};
 use super::schema::SourceTable;
@@ -22,16 +23,18 @@ use crate::target::TargetRow;
 /// Rows fetched at once by the second pass: enough to hide a store's latency, a few megabytes of chunks.
 const PAGE_ROWS: usize = 1_000;
 
-/// What a unit's rows come to.
+/// What a part's rows come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evaluation {
-    /// The unit's target rows, parents first; none when it is parked.
+    /// The part's target rows, parents first; none when it is parked.
     pub rows: Vec<TargetRow>,
     /// What became of every source row.
     pub accounts: Accounts,
     /// What the mapping counts, without zeros.
     pub counts: BTreeMap<Box<str>, u64>,
-    /// Why the whole unit is quarantined, if it is.
+    /// What this part adds to each of its unit's sums; empty when nothing.
+    pub totals: Vec<i128>,
+    /// Why the whole part is quarantined, if it is.
     pub parked: Option<Parked>,
 }
 
@@ -46,24 +49,47 @@ pub struct Parked {
     pub key: Option<Key>,
 }
 
-/// Evaluates one unit.
+/// Evaluates one part of a unit.
+///
+/// `rows` are those of the part; `totals` the unit's sums over all of its other parts' [`Evaluation::totals`], which only
+/// [`Part::Whole`] reads.
 ///
 /// Deterministic: the same rows give the same evaluation, in whatever order they are visited.
 ///
 /// # Errors
 /// [`ReadError`] when the rows cannot be read; what is wrong with a row is part of the evaluation.
-pub fn evaluate(migration: &Migration, unit: &str, rows: &dyn UnitRows) -> Result<Evaluation, ReadError> {
+pub fn evaluate(
+    migration: &Migration,
+    unit: &str,
+    part: &Part,
+    rows: &dyn UnitRows,
+    _look: &dyn Look,
+    _totals: &[i128],
+) -> Result<Evaluation, ReadError> {
+    debug_assert_eq!(*part, Part::Whole, "no table declares parts yet");
     let mut run = Run::new(migration, unit, rows);
     match run.whole() {
         Ok(()) => {
             run.rows.sort_by_key(|row| row.table);
             run.counts.retain(|_, count| *count > 0);
-            Ok(Evaluation { rows: run.rows, accounts: run.accounts, counts: run.counts, parked: None })
+            Ok(Evaluation {
+                rows: run.rows,
+                accounts: run.accounts,
+                counts: run.counts,
+                totals: Vec::new(),
+                parked: None,
+            })
         }
         Err(Stop::Read(error)) => Err(error),
         Err(Stop::Park(parked)) => {
             run.accounts.park(&parked.reason);
-            Ok(Evaluation { rows: Vec::new(), accounts: run.accounts, counts: BTreeMap::new(), parked: Some(parked) })
+            Ok(Evaluation {
+                rows: Vec::new(),
+                accounts: run.accounts,
+                counts: BTreeMap::new(),
+                totals: Vec::new(),
+                parked: Some(parked),
+            })
         }
     }
 }

@@ -13,6 +13,8 @@ mod raw;
 
 mod plan;
 
+mod place;
+
 mod term;
 
 mod check;
@@ -44,6 +46,7 @@ pub use compile::Sources;
 pub use diagnostic::{LoadError, Problem, SourceFile};
 pub use error::ReadError;
 pub use evaluate::{Evaluation, Parked, evaluate};
-pub use plan::{Migration, Scope, UnitRead};
+pub use place::{Look, NO_UNIT, NoLook, Part, Place, ReferenceId, Routed, UNIT_BYTES_MAX};
+pub use plan::{Condition, Migration, Scope, UnitRead};
 pub use rows::{MemoryRows, RowRef, SourceRow, UnitRows};
 pub use schema::SourceTable;

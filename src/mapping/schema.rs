@@ -125,8 +125,8 @@ pub struct SourceTableDef {
     pub columns: Vec<ColumnDef>,
     /// Indexes into `columns` of the key, in its order.
     pub key: Vec<usize>,
-    /// Index into `columns` of the one that names the unit.
-    pub unit: usize,
+    /// Index into `columns` of the one that names the unit by itself; `None` where a longer route does.
+    pub unit: Option<usize>,
     /// Index into `columns` of the one that says when the row was written.
     pub time: usize,
     /// How one unit's rows are read.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{Value, from_hex, to_hex};
 use crate::log::{Batch, EventLog, Notice, Partition};
-use crate::mapping::{Evaluation, Migration, evaluate};
+use crate::mapping::{Evaluation, Migration, NoLook, Part, evaluate};
 use crate::target::{TableShape, Target, Trust, UnitOutcome, UnitWrite, WriteVersion};
 
 use super::claims::{self, ClaimId, claim_id};
@@ -348,7 +348,8 @@ fn prepare(
         return Ok(prepared);
     }
     let rows = StateRows::new(state, &prepared.unit);
-    let evaluation = evaluate(migration, &name, &rows).map_err(|error| Error::Unit(error.to_string()))?;
+    let evaluation = evaluate(migration, &name, &Part::Whole, &rows, &NoLook, &[])
+        .map_err(|error| Error::Unit(error.to_string()))?;
     drop(rows);
     take_evaluation(&mut prepared, migration, tables, evaluation);
     Ok(prepared)
