@@ -20,7 +20,8 @@ mod hex;
 
 pub use decimal::{Decimal, NotADecimal, Scientific};
 pub use digest::{Digest, DigestKey, Digester, KeyTag, event_id};
-pub use encoding::{Canonical, DecodeError};
+pub use encoding::{Canonical, DecodeError, Reader};
+pub(crate) use encoding::{put_bytes, put_text, put_varint};
 pub use envelope::{Event, Flags, Op, Origin, Transaction};
 pub use hex::{from_hex, to_hex};
 pub use json::{DEPTH_MAX, Json, JsonError};
