@@ -29,4 +29,4 @@ pub use relation::{Column, Relation, RelationName, SchemaHash};
 pub use row::{Cell, Key, Row};
 pub use timestamp::{NotATimestamp, Timestamp};
 pub use value::{Float, Value};
-pub use version::{Class, Epoch, Lsn, Version};
+pub use version::{Class, Epoch, Lsn, NotASequenceNumber, SequenceNumber, Version};
