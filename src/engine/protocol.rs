@@ -39,6 +39,8 @@ pub enum Request {
     AcceptSchema {
         /// The table.
         table: String,
+        /// Whether to give up the events held back, and to read the source again instead.
+        read_again: bool,
     },
     /// Records of the log.
     Log {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::encoding::ordered::key_from_bytes;
-use crate::event::{Canonical, Key, RelationName, to_hex};
+use crate::event::{Canonical, Key, RelationName, SchemaHash, to_hex};
 use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, notice_to_json, to_json};
 use crate::mapping::{Migration, Part, evaluate};
 use crate::project::apply::Applier;
@@ -26,7 +26,7 @@ use crate::project::state::{Space, State};
 
 use super::protocol::{Answer, ParkedUnit, Request, Status, UnitView};
 use super::{CaptureStatus, Error};
-use crate::capture::Phase;
+use crate::capture::{Phase, marks};
 
 /// Bytes of the log read at once when records are shown.
 const SHOW_BYTES: usize = 1024 * 1024;
@@ -80,7 +80,8 @@ impl Session {
             Request::Units => Answer::Units { units: self.units()? },
             Request::Retry { units } => self.retry(units).await?,
             Request::Skip { unit, reason } => self.skip(&unit, &reason).await?,
-            Request::AcceptSchema { table } => self.accept_schema(&table).await?,
+            Request::AcceptSchema { table, read_again: false } => self.accept_schema(&table).await?,
+            Request::AcceptSchema { table, read_again: true } => self.read_again(&table).await?,
             Request::Log { from, limit, reveal, table } => {
                 self.log_records(from, limit, reveal, table.as_deref()).await?
             }
@@ -318,6 +319,38 @@ impl Session {
             batch.marks.insert(name, Some(difference.clone().into_bytes()));
         }
         batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {table}", names::ACCEPT).into() });
+        self.log.append(batch).await?;
+        Ok(Answer::Accepted { difference })
+    }
+
+    /// Gives up what is held back of a table, and has the next run read the source again in a new epoch.
+    async fn read_again(&self, table: &str) -> Result<Answer, Error> {
+        let not = |reason: &str| Error::NotAcceptable { table: table.to_owned(), reason: reason.to_owned() };
+        if self.live.is_some() {
+            return Err(not("stop the run first: the next one reads the source again"));
+        }
+        let source = self.sources.iter().find(|source| &*source.label == table);
+        let source = source.ok_or_else(|| not("the migration has no such table"))?;
+        let latest = self.log.mark(&format!("{}{}", marks::SHAPE, source.relation))?;
+        let latest = latest.and_then(|hash| self.log.relation(SchemaHash(hash.try_into().ok()?)));
+        let latest = latest.ok_or_else(|| not("the log knows no shape of it"))?;
+        let mut batch = Batch::default();
+        let difference = match bind(&self.sources, &latest, true) {
+            Binding::Paused { difference, .. } => {
+                return Err(not(&format!("{difference}; the mapping needs what is gone")));
+            }
+            _ => match bind(&self.sources, &latest, false) {
+                Binding::Paused { difference, .. } => {
+                    let name = names::accepted(&latest.name, latest.schema_hash());
+                    batch.marks.insert(name, Some(difference.as_bytes().to_vec()));
+                    difference.into()
+                }
+                _ => "the shape is as the mapping says".to_owned(),
+            },
+        };
+        batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {table}", names::READ_AGAIN).into() });
+        let reason = format!("table {table} is read again, because a person asked for it");
+        batch.marks.insert(marks::LOST.to_owned(), Some(reason.into_bytes()));
         self.log.append(batch).await?;
         Ok(Answer::Accepted { difference })
     }

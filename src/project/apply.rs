@@ -110,6 +110,12 @@ impl Applier {
                 Record::Event(event) => self.event(log, &mut session, event, *offset)?,
                 Record::Notice(notice) => match notice.reason.split_once(": ") {
                     Some((names::ACCEPT, table)) => self.accept(&mut session, table),
+                    Some((names::READ_AGAIN, table)) => {
+                        // What is held must be visible to be given up.
+                        self.commit(session, *offset)?;
+                        self.give_up_held(state, table)?;
+                        session = state.session();
+                    }
                     _ => apply_notice(&mut session, state, notice, *offset, self.marking)?,
                 },
             }

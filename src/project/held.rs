@@ -36,6 +36,26 @@ impl Applier {
         self.holding.insert(table);
     }
 
+    /// Gives up what is held of a table whose rows are read again; each event is counted as dropped.
+    pub(super) fn give_up_held(&mut self, state: &State, name: &str) -> Result<(), Error> {
+        self.bindings.clear();
+        let found = self.sources.iter().position(|source| *source.label == *name);
+        let Some(table) = found.and_then(|index| u16::try_from(index).ok()) else { return Ok(()) };
+        let mut session = state.session();
+        let mut given_up = 0;
+        state.scan(Space::Held, &table.to_be_bytes(), |key, _| {
+            session.remove(Space::Held, key);
+            given_up += 1;
+            Ok(true)
+        })?;
+        let counts = self.counters.table(name);
+        counts.held -= given_up;
+        *counts.dropped.entry("read_again".to_owned()).or_default() += given_up;
+        self.commit_counters(session)?;
+        self.holding.remove(&table);
+        Ok(())
+    }
+
     /// Takes up one table's held events in order, each with its removal from the queue in one commit.
     ///
     /// An event whose shape is still not accepted stays, and so does everything behind it.

@@ -26,6 +26,8 @@ pub const SKIP: &str = "skip";
 pub const RETRY: &str = "retry";
 /// First word of a notice that a changed shape was accepted; `accept-schema: table`.
 pub const ACCEPT: &str = "accept-schema";
+/// First word of a notice that gives up what a changed shape held back, because the table is read again; `read-again: table`.
+pub const READ_AGAIN: &str = "read-again";
 /// First word of a notice that evaluates one part again because of another's claims; `take-back: part`.
 pub const TAKE_BACK: &str = "take-back";
 /// Present when parts to be projected are marked one by one; else the next projection looks at every part.
