@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::case::Case;
+use super::plan_place::{Group, Reference, TablePlan};
 use super::schema::{SourceTable, SourceTableDef, TargetTableDef, UnitLookup};
 use super::term::{Output, Term};
 use crate::event::{Key, Value};
@@ -34,7 +35,13 @@ pub struct Migration {
     pub(super) drop: BTreeMap<Box<str>, Box<str>>,
     pub(super) count: BTreeMap<Box<str>, Box<str>>,
     pub(super) dropped_parts: Vec<(Box<str>, Box<str>)>,
+    /// How rows are placed, by source table.
+    pub(super) tables: Vec<TablePlan>,
+    pub(super) references: Vec<Reference>,
+    /// Sums of a unit.
+    pub(super) totals: Vec<Box<str>>,
     pub(super) maps: Vec<RowMap>,
+    pub(super) groups: Vec<Group>,
     pub(super) assembly: Option<Assembly>,
     pub(super) cases: Vec<Case>,
 }
@@ -124,7 +131,8 @@ impl Migration {
             let tools = assembly.tools.iter().map(|tools| (Some(tools.from), &tools.record));
             [(None, &assembly.events), (None, &assembly.modified)].into_iter().chain(tools)
         });
-        let emits: Vec<_> = maps.chain(assembled).filter(|(_, emit)| emit.table == table).collect();
+        let groups = self.groups.iter().map(|group| (Some(group.from), &group.emit));
+        let emits: Vec<_> = maps.chain(assembled).chain(groups).filter(|(_, emit)| emit.table == table).collect();
         let names_unit = |from: Option<SourceTable>, term: Option<&Term>| match term {
             Some(Term::Output(Output::Unit, path)) => path.is_empty(),
             Some(Term::Column(column)) => {
