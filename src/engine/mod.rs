@@ -21,9 +21,7 @@ pub use crate::capture::CaptureStatus;
 use crate::event::DigestKey;
 use crate::log::{Batch, EmbeddedLog, EventLog, Options as LogOptions};
 use crate::mapping::Migration;
-use crate::mapping::schema::SourceTableDef;
 use crate::postgres::Server;
-use crate::postgres::live::LiveTable;
 use crate::project::names;
 use crate::project::source::SourceShape;
 use crate::project::state::{Space, State};
@@ -123,16 +121,6 @@ impl Engine {
         Ok(Server::parse(url)?)
     }
 
-    /// The tables that a unit's rows are read from.
-    pub fn live_tables(&self) -> Vec<LiveTable> {
-        let table = |(source, definition): (&SourceShape, &SourceTableDef)| LiveTable {
-            relation: source.relation.clone(),
-            columns: source.columns.clone(),
-            unit: definition.unit.unwrap_or_default(),
-        };
-        self.sources.iter().zip(self.migration.source_tables()).map(table).collect()
-    }
-
     /// Begins the names of what is made in the source.
     fn prefix(&self) -> String {
         let plain =
@@ -187,11 +175,11 @@ impl Engine {
 
     /// Opens the state, and begins it anew when it was built for other source tables.
     fn open_state(&self) -> Result<State, Error> {
-        let shapes = shapes::digest(&self.sources);
+        let shapes = shapes::digest(&self.sources, &self.migration);
         let state = State::open(&self.folder.state())?;
         match state.get(Space::Meta, names::SHAPES)? {
             Some(found) if found == shapes => return Ok(state),
-            Some(_) => tracing::info!("legacy.toml has changed: the state is rebuilt from the log"),
+            Some(_) => tracing::info!("what says where rows belong has changed: the state is rebuilt from the log"),
             None => {
                 let mut session = state.session();
                 session.put(Space::Meta, names::SHAPES, shapes);

@@ -53,22 +53,22 @@ pub fn foreign_scope(migration: &Migration) -> ForeignScope {
     }
 }
 
-/// Digest of the source tables' shapes: rows in the state are laid out by them.
-pub fn digest(sources: &[SourceShape]) -> Vec<u8> {
+/// Digest of the source tables' shapes and of what places rows: rows in the state are laid out by them.
+pub fn digest(sources: &[SourceShape], migration: &Migration) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new_derive_key("rehome source shapes v1");
-    let mut put = |text: &str| {
+    let mut texts: Vec<String> = Vec::new();
+    for source in sources {
+        texts.extend([source.relation.schema.to_string(), source.relation.table.to_string()]);
+        texts.push(source.columns.len().to_string());
+        texts.extend(source.columns.iter().flat_map(|(name, type_name)| [name.to_string(), type_name.to_string()]));
+    }
+    let unit = |table: &SourceTableDef| table.unit.map_or_else(String::new, |column| column.to_string());
+    texts.extend(migration.source_tables().iter().map(unit));
+    for text in texts {
         hasher.update(&(text.len() as u64).to_be_bytes());
         hasher.update(text.as_bytes());
-    };
-    for source in sources {
-        put(&source.relation.schema);
-        put(&source.relation.table);
-        put(&source.columns.len().to_string());
-        for (name, type_name) in &source.columns {
-            put(name);
-            put(type_name);
-        }
     }
+    hasher.update(&migration.placing().unwrap_or_default());
     hasher.finalize().as_bytes().to_vec()
 }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::event::{Canonical, Key, Lsn, from_hex};
-use crate::mapping::{MemoryRows, NoLook, Part, SourceRow, SourceTable, evaluate};
+use crate::mapping::schema::Role;
+use crate::mapping::{Condition, Corpus, SourceRow, SourceTable, UnitRead};
 use crate::postgres::PgPool;
-use crate::postgres::live::{self, LiveUnit};
+use crate::postgres::live::{self, LiveTable, LiveUnit, Wanted};
 use crate::postgres::target::PostgresTarget;
 use crate::target::{Target, TargetKey, TargetRow, TargetTable};
 
@@ -75,6 +76,7 @@ pub struct Comparer<'a> {
 /// One reading of everything about a unit.
 struct Reading {
     live: LiveUnit,
+    legacy_rows: u64,
     expected: Vec<TargetRow>,
     logged: Vec<TargetRow>,
     held: Vec<TargetRow>,
@@ -101,13 +103,12 @@ impl Comparer<'_> {
 
     /// Everything that the source holds now was written before this position.
     pub async fn source_position(&self) -> Result<Lsn, Error> {
-        Ok(live::read_unit(&self.source, &[], "").await?.position)
+        Ok(live::read_unit(&self.source, &[]).await?.position)
     }
 
     /// Compares every unit that the source or the log names.
     pub async fn all(&self) -> Result<Sums, Error> {
-        let live = live::list_units(&self.source, &self.engine.live_tables()).await?;
-        let mut units: BTreeSet<String> = live.into_iter().collect();
+        let mut units = self.live_units().await?;
         match self.engine.ask(Request::Units).await? {
             Answer::Units { units: logged } => units.extend(logged),
             other => return Err(unexpected(other)),
@@ -152,12 +153,12 @@ impl Comparer<'_> {
     }
 
     async fn read(&self, unit: &str) -> Result<Reading, Error> {
-        let live = live::read_unit(&self.source, &self.engine.live_tables(), unit).await?;
-        let expected = self.expected(unit, &live)?;
+        let live = self.read_live(unit).await?;
+        let (expected, legacy_rows) = self.expected(unit, &live)?;
         let view = self.view(unit).await?;
         let logged = decode_rows(&view)?;
         let held = self.held(unit, &expected, &logged).await?;
-        Ok(Reading { live, expected, logged, held, view })
+        Ok(Reading { live, legacy_rows, expected, logged, held, view })
     }
 
     /// Judges a reading; a difference stands only if nothing moved while it was read.
@@ -171,7 +172,7 @@ impl Comparer<'_> {
         }
         let again = self.view(unit).await?;
         let held = self.held(unit, &reading.expected, &reading.logged).await?;
-        let live = live::read_unit(&self.source, &self.engine.live_tables(), unit).await?;
+        let live = self.read_live(unit).await?;
         let still = again.offset == reading.view.offset
             && !again.dirty
             && held == reading.held
@@ -179,16 +180,76 @@ impl Comparer<'_> {
         Ok(if still { Verdict::Mismatch } else { Verdict::Incomplete })
     }
 
-    fn expected(&self, unit: &str, live: &LiveUnit) -> Result<Vec<TargetRow>, Error> {
-        let mut rows = MemoryRows::new();
+    /// The unit's rows in the source, with those of lookup tables; maybe more, which placing tells apart.
+    async fn read_live(&self, unit: &str) -> Result<LiveUnit, Error> {
+        let migration = &self.engine.migration;
+        let tables = migration.source_tables();
+        let column = |table: SourceTable, name: &str| tables[usize::from(table.0)].column(name).unwrap_or_default();
+        // Tables are read in their own order, and those found through a parent after it.
+        let mut reads = migration.unit_reads(unit);
+        reads.sort_by_key(|read| read.conditions.iter().any(|one| matches!(one, Condition::OfParent { .. })));
+        let places: Vec<usize> = reads.iter().map(|read| usize::from(read.table.0)).collect();
+        let wanted = |read: &UnitRead<'_>| -> Vec<Wanted> {
+            let wanted = read.conditions.iter().map(|condition| match condition {
+                Condition::Is { column: name, values } => Wanted::Is {
+                    column: column(read.table, name),
+                    values: values.iter().map(|value| value.as_deref().map(str::to_owned)).collect(),
+                },
+                Condition::OfParent { column: name, parent, parent_column } => Wanted::OfRows {
+                    column: column(read.table, name),
+                    table: places.iter().position(|place| *place == usize::from(parent.0)).unwrap_or_default(),
+                    of_column: column(*parent, parent_column),
+                },
+            });
+            wanted.collect()
+        };
+        let asked: Vec<_> = reads.iter().map(|read| (self.live_table(read.table), wanted(read))).collect();
+        let read = live::read_unit(&self.source, &asked).await?;
+        let mut rows = vec![Vec::new(); tables.len()];
+        for (place, found) in places.into_iter().zip(read.rows) {
+            rows[place] = found;
+        }
+        Ok(LiveUnit { position: read.position, rows })
+    }
+
+    fn live_table(&self, table: SourceTable) -> LiveTable {
+        let source = &self.engine.sources[usize::from(table.0)];
+        LiveTable { relation: source.relation.clone(), columns: source.columns.clone() }
+    }
+
+    /// The units that the source's rows name.
+    async fn live_units(&self) -> Result<BTreeSet<String>, Error> {
+        let tables = || self.engine.migration.source_tables().iter().zip(&*self.engine.sources);
+        let named = tables().filter_map(|(table, source)| Some((&source.relation, &*table.columns[table.unit?].name)));
+        let mut units: BTreeSet<String> =
+            live::list_units(&self.source, &named.collect::<Vec<_>>()).await?.into_iter().collect();
+        // Where a unit's name is made of several columns, the rows themselves have to be read to know it.
+        if tables().any(|(table, _)| table.unit.is_none() && table.role == Role::Unit) {
+            let asked: Vec<_> = (0..).take(self.engine.sources.len()).map(SourceTable).collect();
+            let asked: Vec<_> = asked.into_iter().map(|table| (self.live_table(table), Vec::new())).collect();
+            let corpus = self.corpus(&live::read_unit(&self.source, &asked).await?)?;
+            units.extend(corpus.units().map(str::to_owned));
+        }
+        Ok(units)
+    }
+
+    fn corpus(&self, live: &LiveUnit) -> Result<Corpus, Error> {
+        let mut rows = Vec::new();
         for (index, (table, definition)) in live.rows.iter().zip(self.engine.migration.source_tables()).enumerate() {
             let source = SourceTable(u16::try_from(index).unwrap_or(u16::MAX));
             for values in table {
                 let key = Key(definition.key.iter().map(|&column| values[column].clone()).collect());
-                rows.push(source, SourceRow { key, values: values.clone() });
+                rows.push((source, SourceRow { key, values: values.clone() }));
             }
         }
-        Ok(evaluate(&self.engine.migration, unit, &Part::Whole, &rows, &NoLook, &[])?.rows)
+        Ok(Corpus::place(&self.engine.migration, rows)?)
+    }
+
+    /// What the mapping makes of the unit's rows among those read, and how many these are.
+    fn expected(&self, unit: &str, live: &LiveUnit) -> Result<(Vec<TargetRow>, u64), Error> {
+        let evaluation = self.corpus(live)?.evaluate(&self.engine.migration, unit)?;
+        let read = evaluation.accounts.tables.values().map(|account| account.read).sum();
+        Ok((evaluation.rows, read))
     }
 
     async fn view(&self, unit: &str) -> Result<UnitView, Error> {
@@ -240,7 +301,7 @@ impl Comparer<'_> {
             verdict,
             reason,
             position: reading.live.position,
-            legacy_rows: reading.live.rows.iter().map(|rows| rows.len() as u64).sum(),
+            legacy_rows: reading.legacy_rows,
             expected_rows: reading.expected.len() as u64,
             actual_rows: reading.held.len() as u64,
             differences,

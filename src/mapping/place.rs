@@ -186,6 +186,19 @@ impl Migration {
         Ok(None)
     }
 
+    /// What rows are placed by beside the columns that name their units: kept places are good as long as it is the same.
+    ///
+    /// `None` where the columns are all there is; else a digest that changes at least with every way of placing.
+    pub fn placing(&self) -> Option<[u8; 32]> {
+        let plain = self.references.is_empty()
+            && self
+                .sources
+                .iter()
+                .zip(&self.tables)
+                .all(|(source, plan)| source.unit.is_some() && matches!(plan.part, PartRule::Whole));
+        (!plain).then_some(self.generation)
+    }
+
     /// How many sums each unit has; see [`Evaluation::totals`](super::Evaluation::totals).
     pub fn totals(&self) -> usize {
         self.totals.len()

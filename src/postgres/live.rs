@@ -1,10 +1,14 @@
-//! Reads the rows of one unit from the live source, with the position they are true at.
+//! Reads rows of one unit from the live source, with the position they are true at.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 
 use super::codec::decode_text;
 use super::connect::{quote, quote_name};
 use super::error::{sql, unreadable};
+use super::target::input_text;
 use crate::event::{Lsn, RelationName, Value};
 use crate::source::Error;
 
@@ -15,8 +19,27 @@ pub struct LiveTable {
     pub relation: RelationName,
     /// Columns and their catalog type names, in the order of the rows to be returned.
     pub columns: Vec<(Box<str>, Box<str>)>,
-    /// Index of the column that names the unit.
-    pub unit: usize,
+}
+
+/// Which rows of a table are read; all of them where nothing is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those with one of these values, as text, in a column; `None` stands for NULL.
+    Is {
+        /// Index of the column.
+        column: usize,
+        /// Values.
+        values: Vec<Option<String>>,
+    },
+    /// Those that have in a column what a row of a table before has in one of its.
+    OfRows {
+        /// Index of the column.
+        column: usize,
+        /// Index of the table before.
+        table: usize,
+        /// Index of its column.
+        of_column: usize,
+    },
 }
 
 /// One unit as the live source holds it.
@@ -30,19 +53,20 @@ pub struct LiveUnit {
 
 const ACTION: &str = "read a unit from the source";
 
-/// Reads the rows of one unit in one snapshot.
+/// Reads rows of each table in one snapshot, in the order of the tables.
 ///
 /// The position is read after the rows were: every transaction that the snapshot sees has its commit record before it.
 ///
 /// # Errors
 /// When the server cannot be asked, or a value does not read as its type says.
-pub async fn read_unit(pool: &PgPool, tables: &[LiveTable], unit: &str) -> Result<LiveUnit, Error> {
+pub async fn read_unit(pool: &PgPool, tables: &[(LiveTable, Vec<Wanted>)]) -> Result<LiveUnit, Error> {
     let mut connection = pool.acquire().await.map_err(sql(ACTION))?;
     let begin = "begin isolation level repeatable read read only";
     let mut connection = connection.begin_with(begin).await.map_err(sql(ACTION))?;
-    let mut rows = Vec::with_capacity(tables.len());
-    for table in tables {
-        rows.push(read_table(&mut connection, table, unit).await?);
+    let mut rows: Vec<Vec<Vec<Value>>> = Vec::with_capacity(tables.len());
+    for (table, wanted) in tables {
+        let wanted: Vec<(usize, Vec<Option<String>>)> = wanted.iter().map(|wanted| values_of(wanted, &rows)).collect();
+        rows.push(read_table(&mut connection, table, &wanted).await?);
     }
     let position: String = sqlx::query_scalar("select pg_current_wal_insert_lsn()::text")
         .fetch_one(&mut *connection)
@@ -53,17 +77,38 @@ pub async fn read_unit(pool: &PgPool, tables: &[LiveTable], unit: &str) -> Resul
     Ok(LiveUnit { position, rows })
 }
 
-async fn read_table(connection: &mut PgConnection, table: &LiveTable, unit: &str) -> Result<Vec<Vec<Value>>, Error> {
+/// A column and the values wanted in it.
+fn values_of(wanted: &Wanted, before: &[Vec<Vec<Value>>]) -> (usize, Vec<Option<String>>) {
+    match wanted {
+        Wanted::Is { column, values } => (*column, values.clone()),
+        Wanted::OfRows { column, table, of_column } => {
+            let cells = before.get(*table).into_iter().flatten().filter_map(|row| row.get(*of_column));
+            let texts: BTreeSet<String> = cells.filter_map(|value| input_text(value).ok().flatten()).collect();
+            (*column, texts.into_iter().map(Some).collect())
+        }
+    }
+}
+
+async fn read_table(
+    connection: &mut PgConnection,
+    table: &LiveTable,
+    wanted: &[(usize, Vec<Option<String>>)],
+) -> Result<Vec<Vec<Value>>, Error> {
     let columns: Vec<String> = table.columns.iter().map(|(name, _)| format!("{}::text", quote(name))).collect();
-    let (unit_column, unit_type) = &table.columns[table.unit];
-    let statement = format!(
-        "select {} from {} where {} = $1::{}",
-        columns.join(", "),
-        quote_name(&table.relation),
-        quote(unit_column),
-        quote(unit_type)
-    );
-    let found = sqlx::query(AssertSqlSafe(statement)).bind(unit).fetch_all(connection).await.map_err(sql(ACTION))?;
+    let mut statement = format!("select {} from {}", columns.join(", "), quote_name(&table.relation));
+    for (place, (column, values)) in wanted.iter().enumerate() {
+        let (name, type_name) = &table.columns[*column];
+        let word = if place == 0 { "where" } else { "and" };
+        let (name, type_name, argument) = (quote(name), quote(type_name), place + 1);
+        let null = if values.contains(&None) { format!(" or {name} is null") } else { String::new() };
+        write!(statement, " {word} ({name} = any(${argument}::text[]::{type_name}[]){null})")
+            .expect("writing to a string does not fail");
+    }
+    let mut query = sqlx::query(AssertSqlSafe(statement));
+    for (_, values) in wanted {
+        query = query.bind(values.iter().flatten().cloned().collect::<Vec<String>>());
+    }
+    let found = query.fetch_all(connection).await.map_err(sql(ACTION))?;
     let mut rows = Vec::with_capacity(found.len());
     for row in found {
         let mut values = Vec::with_capacity(table.columns.len());
@@ -80,16 +125,17 @@ async fn read_table(connection: &mut PgConnection, table: &LiveTable, unit: &str
     Ok(rows)
 }
 
-/// The units that the live tables name, in order.
+/// The distinct texts of a column of each table, NULL left out, in order.
 ///
 /// # Errors
 /// When the server cannot be asked.
-pub async fn list_units(pool: &PgPool, tables: &[LiveTable]) -> Result<Vec<String>, Error> {
-    let parts: Vec<String> = tables
+pub async fn list_units(pool: &PgPool, columns: &[(&RelationName, &str)]) -> Result<Vec<String>, Error> {
+    if columns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let parts: Vec<String> = columns
         .iter()
-        .map(|table| {
-            format!("select {}::text as unit from {}", quote(&table.columns[table.unit].0), quote_name(&table.relation))
-        })
+        .map(|(table, column)| format!("select {}::text as unit from {}", quote(column), quote_name(table)))
         .collect();
     let statement =
         format!("select distinct unit from ({}) as x where unit is not null order by unit", parts.join(" union all "));

@@ -17,4 +17,5 @@ mod postgres_preflight;
 mod postgres_stream;
 mod postgres_values;
 mod schema_change;
+mod semantik;
 mod targets;

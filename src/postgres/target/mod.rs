@@ -25,6 +25,8 @@ use crate::target::{
     Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, TargetTable, UnitOutcome, UnitWrite,
 };
 
+pub(super) use text::input_text;
+
 pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
 
 /// A record of a part: unit, part, version, packed ownership.

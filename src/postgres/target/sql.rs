@@ -20,7 +20,58 @@ fn rows_argument(count: usize) -> String {
 }
 
 fn typed(shape: &TableShape, column: usize, argument: usize) -> String {
-    format!("x.c{argument}::{}", quote(&shape.columns[column].type_name))
+    format!("x.c{argument}::{}", type_reference(shape, &shape.columns[column].type_name))
+}
+
+/// The server's own types; every other type (an enum, a domain) is in the schema of its table.
+const OWN_TYPES: &[&str] = &[
+    "bool",
+    "int2",
+    "int4",
+    "int8",
+    "numeric",
+    "float4",
+    "float8",
+    "text",
+    "varchar",
+    "bpchar",
+    "char",
+    "name",
+    "bytea",
+    "timestamp",
+    "timestamptz",
+    "date",
+    "time",
+    "timetz",
+    "interval",
+    "uuid",
+    "json",
+    "jsonb",
+    "xml",
+    "inet",
+    "cidr",
+    "macaddr",
+    "money",
+    "bit",
+    "varbit",
+    "oid",
+    "point",
+    "int4range",
+    "int8range",
+    "numrange",
+    "tsrange",
+    "tstzrange",
+    "daterange",
+    "tsvector",
+];
+
+/// A type's name as it reads where no schema is searched but the server's own.
+fn type_reference(shape: &TableShape, type_name: &str) -> String {
+    let element = type_name.strip_prefix('_').unwrap_or(type_name);
+    if OWN_TYPES.contains(&element) {
+        return quote(type_name);
+    }
+    format!("{}.{}", quote(&shape.schema), quote(type_name))
 }
 
 /// Inserts rows that must not exist yet; arguments: one text array for each column.

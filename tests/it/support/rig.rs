@@ -22,8 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The built binary, held open: a build beside the tests may put another one in its place.
 static BINARY: OnceLock<File> = OnceLock::new();
 
-/// A migration of luthien under test.
+/// A migration under test.
 pub struct Rig {
+    /// Its name.
+    pub migration: &'static str,
     /// The legacy database.
     pub legacy: Database,
     /// The target database.
@@ -67,7 +69,12 @@ impl Rig {
     /// Two databases, the legacy one with empty tables.
     pub async fn new() -> Self {
         let legacy = legacy::database().await;
-        Self { legacy, target: Database::new().await, folder: tempfile::tempdir().expect("a folder") }
+        Self::of("luthien", legacy, Database::new().await)
+    }
+
+    /// A migration between two databases.
+    pub fn of(migration: &'static str, legacy: Database, target: Database) -> Self {
+        Self { migration, legacy, target, folder: tempfile::tempdir().expect("a folder") }
     }
 
     /// As [`Rig::new`], and prepared by `up`.
@@ -97,12 +104,12 @@ impl Rig {
 
     /// Runs until caught up; all must be well.
     pub fn catch_up(&self) -> Outcome {
-        self.rehome(&["run", "luthien", "--until", "caught-up"]).expect(0)
+        self.rehome(&["run", self.migration, "--until", "caught-up"]).expect(0)
     }
 
     /// Starts a run that goes on.
     pub fn start(&self, arguments: &[&str]) -> Run {
-        let mut command = self.command(&[&["run", "luthien"], arguments].concat());
+        let mut command = self.command(&[&["run", self.migration], arguments].concat());
         let log = self.folder.path().join(format!("run-{}.log", uuid::Uuid::new_v4()));
         let file = std::fs::File::create(&log).expect("a file");
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);
@@ -111,7 +118,7 @@ impl Rig {
 
     /// `status --json`.
     pub fn status(&self) -> Value {
-        self.rehome(&["status", "luthien", "--json"]).json()
+        self.rehome(&["status", self.migration, "--json"]).json()
     }
 
     /// Polls until a condition holds.
@@ -119,7 +126,7 @@ impl Rig {
         let deadline = Instant::now() + PATIENCE;
         loop {
             run.assert_alive(what);
-            let outcome = self.rehome(&["status", "luthien", "--json"]);
+            let outcome = self.rehome(&["status", self.migration, "--json"]);
             // While it starts there is nothing to ask yet.
             if let Ok(status) = serde_json::from_str::<Value>(&outcome.out)
                 && status["running"] == true
@@ -153,7 +160,7 @@ impl Rig {
 
     /// Units in quarantine: unit, reason.
     pub fn parked(&self) -> Vec<(String, String)> {
-        let listed = self.rehome(&["quarantine", "list", "luthien", "--json"]).json();
+        let listed = self.rehome(&["quarantine", "list", self.migration, "--json"]).json();
         let units = listed.as_array().expect("a list").iter();
         units
             .filter(|unit| unit["result"]["status"] == "parked")
@@ -163,7 +170,7 @@ impl Rig {
 
     /// The exit code and verdict of a comparison.
     pub fn diff(&self, unit: &str) -> (i32, String) {
-        let outcome = self.rehome(&["diff", "luthien", unit, "--json"]);
+        let outcome = self.rehome(&["diff", self.migration, unit, "--json"]);
         (outcome.code, text(&outcome.json()["verdict"]))
     }
 }

@@ -1,0 +1,118 @@
+//! Jobs become collections, live: documents are found through their jobs, sums are kept, groups take rows back.
+
+use crate::support::cluster::Database;
+use crate::support::rig::{Rig, Run};
+
+/// The legacy tables, as their owners had them.
+const LEGACY: &str = "create table users (id integer primary key, username text not null); \
+    create table jobs (id text primary key, name text not null, description text, status text not null, \
+      created_at text not null, updated_at text not null, directory_path text not null, model_name text, \
+      chunk_size integer, chunk_overlap integer, batch_size integer, vector_dim integer, quantization text, \
+      instruction text, error text, user_id integer, parent_job_id text, job_type text, start_time text); \
+    create table documents (id bigint primary key, job_id text not null, path text not null, size bigint not null, \
+      modified text not null, extension text not null, content_hash text, doc_id text, status text not null, error text, \
+      chunks_created integer not null, created_at text not null); \
+    create index ix_documents_job on documents (job_id); \
+    insert into users values (1, 'one'), (2, 'two')";
+
+const JOB: &str =
+    "insert into jobs (id, name, status, created_at, updated_at, directory_path, user_id, model_name, job_type) values";
+const DOCUMENT: &str = "insert into documents (id, job_id, path, size, modified, extension, content_hash, status, chunks_created, created_at) values";
+
+fn job(id: &str, path: &str, owner: i64) -> String {
+    format!(
+        "{JOB} ('{id}', 'n', 'completed', '2025-07-01T10:00:00+00:00', '2025-07-01T11:00:00', '{path}', {owner}, 'm', 'index');"
+    )
+}
+
+fn document(id: i64, job: &str, hash: &str, size: i64) -> String {
+    format!(
+        "{DOCUMENT} ({id}, '{job}', '/d/{id}.txt', {size}, '2025-07-01', '.txt', '{hash}', 'completed', 2, \
+         '2025-07-02T00:00:{:02}');",
+        id % 60
+    )
+}
+
+async fn rig() -> Rig {
+    let mut legacy = Database::new().await;
+    legacy.run(LEGACY).await;
+    let mut target = Database::new().await;
+    target.run("create table users (id integer primary key); insert into users values (1), (2)").await;
+    let rig = Rig::of("semantik", legacy, target);
+    rig.rehome(&["up", "semantik"]).expect(0);
+    rig
+}
+
+/// Owner, documents and bytes of each collection.
+const COLLECTIONS: &str = "select owner_id || ' ' || document_count || ' ' || total_size_bytes || ' ' || vector_count from collections order by owner_id";
+/// Owner of the collection, path and source of each document.
+const DOCUMENTS: &str = "select c.owner_id || ' ' || d.file_name || ' ' || s.source_path from documents_v2 d \
+    join collections c on c.id = d.collection_id left join collection_sources s on s.id = d.source_id order by d.file_name";
+
+async fn settled(rig: &mut Rig, run: &mut Run) {
+    let status = rig.settled(run).await;
+    assert_eq!(status["balanced"], true, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_follow_their_jobs_and_sums_follow_the_documents() {
+    let mut rig = rig().await;
+    // Documents come before their jobs, in the snapshot and live.
+    rig.legacy.run(document(1, "a", "h1", 10) + &document(2, "a", "h2", 20) + &document(3, "a", "h1", 10)).await;
+    rig.legacy.run(document(4, "late", "h1", 5)).await;
+    rig.legacy.run(job("a", "/p", 1)).await;
+    let mut run = rig.start(&[]);
+    settled(&mut rig, &mut run).await;
+    assert_eq!(rig.target.texts(COLLECTIONS).await, ["1 2 30 4"], "the same content twice counts once");
+    assert_eq!(rig.target.texts(DOCUMENTS).await, ["1 1.txt /p", "1 2.txt /p"]);
+    let listed = rig.rehome(&["quarantine", "list", "semantik", "--json"]).expect(2).json();
+    assert_eq!(listed[0]["result"]["reason"], "orphan_document", "{listed}");
+    assert_eq!((&listed[0]["rows"][0]["table"], &listed[0]["rows"][0]["key"]), (&"documents".into(), &"4".into()));
+
+    // The job of the orphan appears: it is released into a collection of another owner.
+    rig.legacy.run(job("late", "/q", 2)).await;
+    settled(&mut rig, &mut run).await;
+    assert_eq!(rig.target.texts(COLLECTIONS).await, ["1 2 30 4", "2 1 5 2"]);
+    rig.rehome(&["quarantine", "list", "semantik"]).expect(0);
+
+    // The earliest of two equal documents goes: the other one takes its place.
+    rig.legacy.run("delete from documents where id = 1").await;
+    settled(&mut rig, &mut run).await;
+    assert_eq!(rig.target.texts(DOCUMENTS).await, ["1 2.txt /p", "1 3.txt /p", "2 4.txt /q"]);
+    assert_eq!(rig.target.texts(COLLECTIONS).await, ["1 2 30 4", "2 1 5 2"]);
+
+    // A job goes to another owner, and its documents with it; equal content there is dropped.
+    rig.legacy.run("update jobs set user_id = 1 where id = 'late'").await;
+    settled(&mut rig, &mut run).await;
+    assert_eq!(rig.target.texts(COLLECTIONS).await, ["1 2 30 4"], "owner 2 has no collection left");
+    rig.legacy.run("update documents set content_hash = 'h9' where id = 4; update jobs set directory_path = '/r' where id = 'late'").await;
+    settled(&mut rig, &mut run).await;
+    assert_eq!(rig.target.texts(DOCUMENTS).await, ["1 2.txt /p", "1 3.txt /p", "1 4.txt /r"]);
+    assert_eq!(rig.target.texts(COLLECTIONS).await, ["1 3 35 6"]);
+
+    // A job that cannot be mapped takes its documents out, and brings them back.
+    rig.legacy.run("update jobs set status = 'lost' where id = 'a'").await;
+    settled(&mut rig, &mut run).await;
+    assert_eq!(rig.target.texts(COLLECTIONS).await, ["1 1 5 2"]);
+    rig.legacy.run("update jobs set status = 'failed' where id = 'a'").await;
+    settled(&mut rig, &mut run).await;
+    assert_eq!(rig.target.texts(COLLECTIONS).await, ["1 3 35 6"]);
+    let (code, verdict) = rig.diff("1:m");
+    assert_eq!((code, verdict.as_str()), (0, "match"));
+
+    // Corruption is found; a retry of the unit mends it.
+    rig.target.run("update documents_v2 set file_size = 1 where file_name = '3.txt'").await;
+    assert_eq!(rig.diff("1:m"), (1, "mismatch".to_owned()));
+    rig.rehome(&["quarantine", "retry", "semantik", "1:m"]).expect(0);
+    settled(&mut rig, &mut run).await;
+    assert_eq!(rig.diff("1:m"), (0, "match".to_owned()));
+
+    // After a crash and with a state built anew from the log all is as it was.
+    run.kill();
+    std::fs::remove_dir_all(rig.state().join("state")).expect("a state");
+    rig.legacy.run("delete from jobs; insert into documents select 100 + i, 'a', '/z', 1, '', '', 'z' || i, 'pending', 0, '2025-01-01' from generate_series(1, 3) i").await;
+    rig.rehome(&["run", "semantik", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.target.texts(COLLECTIONS).await, Vec::<String>::new());
+    assert_eq!(rig.target.texts(DOCUMENTS).await, Vec::<String>::new());
+    assert_eq!(rig.status()["balanced"], true);
+}
