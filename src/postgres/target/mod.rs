@@ -10,6 +10,7 @@ mod ownership;
 mod plan;
 mod provision;
 mod read;
+mod record;
 mod sql;
 mod text;
 mod write;
@@ -25,6 +26,7 @@ use crate::target::{
 };
 
 pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
+pub use record::{strangers, units_after};
 
 /// Rows of one unit record: unit, version, packed ownership.
 type UnitRecord = (String, Vec<u8>, Vec<u8>);
