@@ -21,6 +21,7 @@ pub use crate::capture::CaptureStatus;
 use crate::event::DigestKey;
 use crate::log::{Batch, EmbeddedLog, EventLog, Options as LogOptions};
 use crate::mapping::Migration;
+use crate::mapping::schema::SourceTableDef;
 use crate::postgres::Server;
 use crate::postgres::live::LiveTable;
 use crate::project::names;
@@ -124,12 +125,12 @@ impl Engine {
 
     /// The tables that a unit's rows are read from.
     pub fn live_tables(&self) -> Vec<LiveTable> {
-        let table = |source: &SourceShape| LiveTable {
+        let table = |(source, definition): (&SourceShape, &SourceTableDef)| LiveTable {
             relation: source.relation.clone(),
             columns: source.columns.clone(),
-            unit: source.unit,
+            unit: definition.unit.unwrap_or_default(),
         };
-        self.sources.iter().map(table).collect()
+        self.sources.iter().zip(self.migration.source_tables()).map(table).collect()
     }
 
     /// Begins the names of what is made in the source.
@@ -226,7 +227,10 @@ impl Engine {
         };
         let stored = state.get(Space::Meta, names::MAPPING)?;
         if stored.as_deref() != Some(&generation.to_be_bytes()) {
-            state.mark_all_dirty(names::MAPPING, &generation.to_be_bytes())?;
+            let mut session = state.session();
+            session.put(Space::Meta, names::MAPPING, generation.to_be_bytes().to_vec());
+            session.remove(Space::Meta, names::MARKED);
+            session.commit()?;
         }
         Ok(generation)
     }
@@ -237,6 +241,7 @@ impl Engine {
             sources: Arc::clone(&self.sources),
             log: Arc::clone(&open.log) as Arc<dyn EventLog>,
             state: Arc::clone(&open.state),
+            mapping_generation: open.mapping_generation,
             live,
         }
     }

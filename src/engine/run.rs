@@ -9,7 +9,8 @@ use crate::capture::{self, CaptureStatus};
 use crate::log::{Batch, EventLog};
 use crate::postgres::target::{PostgresTarget, highest_version, verify};
 use crate::project::names;
-use crate::project::projector::{Projector, Settings as ProjectorSettings};
+use crate::project::prepare::Settings as ProjectorSettings;
+use crate::project::projector::Projector;
 use crate::project::run::{Options as ProjectionOptions, Progress, Projection};
 use crate::project::state::Space;
 use crate::target::Target;
@@ -109,7 +110,11 @@ impl Engine {
         let held = highest.filter(|highest| highest.log == open.log.generation()).map(|highest| highest.offset);
         if written.is_some() && held < written {
             tracing::warn!("the target holds less than was written to it: every unit is written again");
-            open.state.mark_all_dirty(names::WRITTEN, &0u64.to_be_bytes())?;
+            let mut session = open.state.session();
+            session.put(Space::Meta, names::WRITTEN, 0u64.to_be_bytes().to_vec());
+            session.put(Space::Meta, names::FORCED, Vec::new());
+            session.remove(Space::Meta, names::MARKED);
+            session.commit()?;
         }
         Ok(())
     }
@@ -150,6 +155,7 @@ impl Engine {
             Arc::clone(&log),
             Arc::clone(&open.state),
             Arc::clone(&self.migration),
+            Arc::clone(&self.sources),
             Arc::clone(&self.tables),
             target,
             settings,
@@ -158,6 +164,7 @@ impl Engine {
             log,
             state: Arc::clone(&open.state),
             sources: Arc::clone(&self.sources),
+            migration: Arc::clone(&self.migration),
             projector,
             options: ProjectionOptions {
                 park_percent_max: self.settings.park_percent_max,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::event::{Canonical, Key, Lsn, from_hex};
-use crate::mapping::{MemoryRows, SourceRow, SourceTable, evaluate};
+use crate::mapping::{MemoryRows, NoLook, Part, SourceRow, SourceTable, evaluate};
 use crate::postgres::PgPool;
 use crate::postgres::live::{self, LiveUnit};
 use crate::postgres::target::PostgresTarget;
@@ -188,7 +188,7 @@ impl Comparer<'_> {
                 rows.push(source, SourceRow { key, values: values.clone() });
             }
         }
-        Ok(evaluate(&self.engine.migration, unit, &rows)?.rows)
+        Ok(evaluate(&self.engine.migration, unit, &Part::Whole, &rows, &NoLook, &[])?.rows)
     }
 
     async fn view(&self, unit: &str) -> Result<UnitView, Error> {

@@ -39,7 +39,7 @@ pub struct QuarantinedRow {
 /// What became of every row of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Accounts {
-    /// By table; every source table is listed.
+    /// By table; every table that has rows in the part by its kind is listed.
     pub tables: BTreeMap<SourceTable, TableAccount>,
     /// Rows quarantined by themselves; a parked unit's rows are counted, not listed.
     pub quarantined_rows: Vec<QuarantinedRow>,
@@ -63,6 +63,22 @@ impl Accounts {
     pub(super) fn quarantined(&mut self, row: QuarantinedRow) {
         *self.tables.entry(row.table).or_default().quarantined.entry(row.reason.clone()).or_default() += 1;
         self.quarantined_rows.push(row);
+    }
+
+    /// Adds what became of other rows.
+    pub fn add(&mut self, other: Accounts) {
+        for (table, account) in other.tables {
+            let sum = self.tables.entry(table).or_default();
+            sum.read += account.read;
+            sum.mapped += account.mapped;
+            for (reason, rows) in account.dropped {
+                *sum.dropped.entry(reason).or_default() += rows;
+            }
+            for (reason, rows) in account.quarantined {
+                *sum.quarantined.entry(reason).or_default() += rows;
+            }
+        }
+        self.quarantined_rows.extend(other.quarantined_rows);
     }
 
     /// Accounts every row as quarantined for one reason.

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::compile::{Sources, parse, written};
+use super::corpus::Corpus;
 use super::diagnostic::{Problem, Problems, SourceFile};
-use super::evaluate::{Evaluation, evaluate};
+use super::error::ReadError;
+use super::evaluate::Evaluation;
 use super::plan::Migration;
 use super::raw;
-use super::rows::{MemoryRows, SourceRow};
+use super::rows::SourceRow;
 use super::schema::{ColumnDef, Kind, SourceTable};
 use crate::event::{Float, Json, Timestamp, Value};
 use crate::target::TargetTable;
@@ -17,7 +19,7 @@ use crate::target::TargetTable;
 pub struct Case {
     name: Box<str>,
     unit: Box<str>,
-    given: MemoryRows,
+    given: Vec<(SourceTable, SourceRow)>,
     expect: Expect,
 }
 
@@ -31,6 +33,10 @@ struct Expect {
     dropped: BTreeMap<SourceTable, BTreeMap<Box<str>, u64>>,
     quarantined: BTreeMap<SourceTable, BTreeMap<Box<str>, u64>>,
     counts: BTreeMap<Box<str>, u64>,
+    unplaced: BTreeMap<SourceTable, BTreeMap<Box<str>, u64>>,
+    elsewhere: BTreeMap<SourceTable, u64>,
+    waiting: BTreeMap<SourceTable, u64>,
+    lookup: BTreeMap<SourceTable, u64>,
     parked: Option<Box<str>>,
 }
 
@@ -55,14 +61,48 @@ impl Case {
     }
 
     fn run(&self, migration: &Migration) -> Vec<String> {
-        match evaluate(migration, &self.unit, &self.given) {
-            Ok(evaluation) => self.judge(migration, &evaluation),
-            Err(error) => vec![format!("{error}")],
-        }
+        let mut failures = Vec::new();
+        let judged = Corpus::place(migration, self.given.clone()).and_then(|corpus| {
+            let evaluation = corpus.evaluate(migration, &self.unit)?;
+            self.judge(migration, &evaluation, &mut failures);
+            self.judge_placing(migration, &corpus, &mut failures)
+        });
+        failures.extend(judged.err().map(|error| error.to_string()));
+        failures
     }
 
-    fn judge(&self, migration: &Migration, evaluation: &Evaluation) -> Vec<String> {
-        let mut failures = Vec::new();
+    /// Compares what became of rows that do not belong to the unit.
+    fn judge_placing(
+        &self,
+        migration: &Migration,
+        corpus: &Corpus,
+        failures: &mut Vec<String>,
+    ) -> Result<(), ReadError> {
+        let mut elsewhere = BTreeMap::new();
+        for unit in corpus.units().filter(|unit| **unit != *self.unit) {
+            for (table, account) in corpus.evaluate(migration, unit)?.accounts.tables {
+                *elsewhere.entry(table).or_default() += account.read;
+            }
+        }
+        elsewhere.retain(|_, rows| *rows > 0);
+        let quarantined = corpus.quarantined().clone();
+        let expected = &self.expect;
+        for (what, wanted, got) in [
+            ("elsewhere", &expected.elsewhere, &elsewhere),
+            ("waiting", &expected.waiting, corpus.waiting()),
+            ("lookup", &expected.lookup, corpus.lookup()),
+        ] {
+            if wanted != got {
+                failures.push(format!("expected {what} {wanted:?}, got {got:?}"));
+            }
+        }
+        if expected.unplaced != quarantined {
+            failures.push(format!("expected unplaced {:?}, got {quarantined:?}", expected.unplaced));
+        }
+        Ok(())
+    }
+
+    fn judge(&self, migration: &Migration, evaluation: &Evaluation, failures: &mut Vec<String>) {
         let parked = evaluation.parked.as_ref().map(|parked| &parked.reason);
         if parked != self.expect.parked.as_ref() {
             failures.push(format!("expected parked {:?}, got {parked:?}", self.expect.parked));
@@ -91,9 +131,8 @@ impl Case {
         for index in 0..migration.targets.len() {
             let table = TargetTable(u16::try_from(index).unwrap_or(u16::MAX));
             let wanted = self.expect.rows.get(&table).map_or(&[][..], Vec::as_slice);
-            compare(migration, table, wanted, evaluation, &mut failures);
+            compare(migration, table, wanted, evaluation, failures);
         }
-        failures
     }
 }
 
@@ -166,12 +205,12 @@ struct CaseReader<'a> {
 
 impl CaseReader<'_> {
     fn case(&mut self, raw: &raw::Case) -> Option<Case> {
-        let mut given = MemoryRows::new();
+        let mut given = Vec::new();
         for (alias, rows) in written(&raw.given) {
             let table = self.source(alias)?;
             for row in rows {
                 let values = self.row(table, alias, row)?;
-                given.push(table, SourceRow { key: self.migration.key_of(table, &values), values });
+                given.push((table, SourceRow { key: self.migration.key_of(table, &values), values }));
             }
         }
         let expect = self.expect(&raw.expect)?;
@@ -194,8 +233,15 @@ impl CaseReader<'_> {
             }
             expect.rows.insert(TargetTable(u16::try_from(index).unwrap_or(u16::MAX)), compiled);
         }
-        for (alias, rows) in &raw.mapped {
-            expect.mapped.insert(self.source(alias)?, *rows);
+        for (named, slot) in [
+            (&raw.mapped, &mut expect.mapped),
+            (&raw.elsewhere, &mut expect.elsewhere),
+            (&raw.waiting, &mut expect.waiting),
+            (&raw.lookup, &mut expect.lookup),
+        ] {
+            for (alias, rows) in named {
+                slot.insert(self.source(alias)?, *rows);
+            }
         }
         let mut tell = |raw: &raw::Named<raw::Named<u64>>| {
             let mut by_table = BTreeMap::new();
@@ -207,6 +253,7 @@ impl CaseReader<'_> {
         };
         expect.dropped = tell(&raw.dropped)?;
         expect.quarantined = tell(&raw.quarantined)?;
+        expect.unplaced = tell(&raw.unplaced)?;
         expect.counts = raw.counts.iter().map(|(name, count)| (name.get_ref().as_str().into(), *count)).collect();
         Some(expect)
     }

@@ -7,12 +7,13 @@ use uuid::Uuid;
 
 use super::case;
 use super::compile_tables::{source_tables, unknown_column};
-use super::compile_term::{Cases, Compiler, Place, Sort, Used};
+use super::compile_term::{Cases, Compiler, Names, Setting, Sort, Totals, Used};
 use super::diagnostic::{LoadError, Problem, Problems, SourceFile};
 use super::plan::{Emit, Migration, RowMap, Scope, Synthesise};
+use super::plan_place::{PartRule, TablePlan};
 use super::schema::{ColumnDef, Kind, Nullable, SourceTable, SourceTableDef, TargetTableDef};
-use super::term::Output;
-use super::{check, compile_assembly, ddl, raw};
+use super::term::{Output, Term};
+use super::{check, compile_assembly, compile_group, compile_place, ddl, raw};
 use crate::target::TargetTable;
 
 /// Reasons that rehome itself gives, so that every mapping must declare a scope for them.
@@ -110,7 +111,7 @@ fn frame(
         problems.push(mapping.namespace.span(), "the namespace is no UUID", "draw one once and keep it");
         Uuid::nil()
     });
-    for (name, _) in mapping.unit.iter().chain(&mapping.time) {
+    for name in mapping.time.keys() {
         if !tables.iter().any(|table| *table.alias == **name.get_ref()) {
             problems.unknown(name.span(), "table", name.get_ref(), tables.iter().map(|table| &*table.alias));
         }
@@ -130,8 +131,9 @@ fn frame(
                 format!("the reason `{builtin}` has no scope"),
                 format!("add it under [quarantine]: {builtin} = \"unit\""),
             ),
-            Some((_, scope)) if scope.get_ref() == "row" => {
-                problems.push(scope.span(), format!("`{builtin}` for a row alone is not built"), "use `unit`");
+            Some((_, scope)) if scope.get_ref() == "row" && mapping.assembly.is_some() => {
+                let message = format!("with an assembly `{builtin}` cannot hold back a row alone");
+                problems.push(scope.span(), message, "use `unit`");
             }
             Some(_) => {}
         }
@@ -148,7 +150,11 @@ fn frame(
         drop: texts(&mapping.drop),
         count: texts(&mapping.count),
         dropped_parts: texts(&mapping.dropped_parts).into_iter().collect(),
+        tables: Vec::new(),
+        references: Vec::new(),
+        totals: mapping.total.keys().map(|name| name.get_ref().as_str().into()).collect(),
         maps: Vec::new(),
+        groups: Vec::new(),
         assembly: None,
         cases: Vec::new(),
     }
@@ -186,25 +192,65 @@ fn shapes(migration: &mut Migration, mapping: &raw::Mapping, problems: &mut Prob
         let entries = table.iter().map(|(from, to)| (from.get_ref().as_str().into(), to.as_str().into())).collect();
         cases.insert(name.get_ref().clone(), Arc::new(entries));
     }
-    let mut shaper = Shaper { migration, cases: &cases, named: BTreeSet::new(), compiler: Compiler { problems, used } };
-    let maps = mapping.map.iter().filter_map(|map| shaper.row_map(map)).collect();
+    let mut names = Names {
+        cases,
+        lets: &mapping.lets,
+        constants: mapping.constants.iter().map(|(name, raw)| (name.get_ref().as_str(), raw)).collect(),
+        references: BTreeMap::new(),
+        totals: mapping.total.keys().map(|name| name.get_ref().as_str()).collect(),
+        quarantine: mapping.quarantine.keys().map(|name| name.get_ref().as_str()).collect(),
+    };
+    let mut compiler = Compiler { problems, used, named: BTreeSet::new(), aggregates: None, resolving: Vec::new() };
+    let (references, referable) = compile_place::references(mapping, &migration.sources, &names, &mut compiler);
+    names.references = referable;
+    migration.references = references;
+    let mut shaper = Shaper { migration, names: &names, compiler, left: BTreeSet::new() };
+    let tables = compile_place::tables(&mut shaper, mapping);
+    let compiler = shaper.compiler;
+    migration.tables = tables;
+    let mut shaper = Shaper { migration, names: &names, compiler, left: BTreeSet::new() };
+    let maps: Vec<RowMap> = mapping.map.iter().filter_map(|map| shaper.row_map(map)).collect();
+    let groups = mapping.group.iter().filter_map(|group| compile_group::compile(&mut shaper, group)).collect();
     let assembly = mapping.assembly.as_ref().and_then(|raw| compile_assembly::compile(&mut shaper, raw.get_ref()));
-    let named = std::mem::take(&mut shaper.named);
+    let Shaper { compiler, left, .. } = shaper;
+    let named = compiler.named;
     migration.maps = maps;
+    migration.groups = groups;
     migration.assembly = assembly;
+    admission(migration, used);
     check::unused(&named, mapping, problems);
     if problems.count() == 0 {
-        check::whole(migration, mapping, problems);
+        check::whole(migration, mapping, &left, problems);
+    }
+}
+
+/// Tells each table which of its columns are read, and what its rows must pass before a shape takes them.
+fn admission(migration: &mut Migration, used: &Used) {
+    for index in 0..migration.sources.len() {
+        let table = SourceTable(u16::try_from(index).unwrap_or(u16::MAX));
+        let maps =
+            migration.maps.iter().filter(|map| map.from == table).flat_map(|map| map.emit.terms.iter().flatten());
+        let groups = migration.groups.iter().filter(|group| group.from == table).flat_map(|group| {
+            let sums = group.totals.iter().map(|(_, term)| term);
+            let aggregates = group.aggregates.iter().flat_map(|found| std::iter::once(&found.of).chain(&found.filter));
+            group.emit.terms.iter().flatten().chain(&group.by).chain(&group.order).chain(sums).chain(aggregates)
+        });
+        let refusing = compile_place::refusing(maps.chain(groups));
+        let def = &migration.sources[index];
+        let read = |column: &usize| used.contains(&(def.alias.clone(), *column));
+        let read = (0..def.columns.len()).filter(read).collect();
+        let plan: &mut TablePlan = &mut migration.tables[index];
+        (plan.refusing, plan.read) = (refusing, read);
     }
 }
 
 /// Compiles shapes: knows both sides and the reasons.
 pub(super) struct Shaper<'a, 'p> {
     pub migration: &'a Migration,
-    pub cases: &'a Cases,
-    /// Reasons and counts that some shape uses.
-    pub named: BTreeSet<String>,
+    pub names: &'a Names<'a>,
     pub compiler: Compiler<'p>,
+    /// Target columns that some shape leaves NULL, with a reason.
+    pub left: BTreeSet<(Box<str>, usize)>,
 }
 
 impl<'a> Shaper<'a, '_> {
@@ -221,7 +267,7 @@ impl<'a> Shaper<'a, '_> {
 
     /// A reason of dropping, or a count, that the mapping declares.
     pub(super) fn declared(&mut self, name: &raw::Name, what: &str, known: &BTreeMap<Box<str>, Box<str>>) -> Box<str> {
-        self.named.insert(name.get_ref().clone());
+        self.compiler.named.insert(name.get_ref().clone());
         if !known.contains_key(name.get_ref().as_str()) {
             let declared = known.keys().map(|key| &**key);
             self.compiler.problems.unknown(name.span(), what, name.get_ref(), declared);
@@ -230,7 +276,12 @@ impl<'a> Shaper<'a, '_> {
     }
 
     /// Compiles the terms of a target table's rows and checks them against its columns.
-    pub(super) fn emit(&mut self, to: &raw::Name, columns: &raw::Named<raw::Placed>, place: Place<'_>) -> Option<Emit> {
+    pub(super) fn emit(
+        &mut self,
+        to: &raw::Name,
+        columns: &raw::Named<raw::Placed>,
+        place: Setting<'_>,
+    ) -> Option<Emit> {
         let targets = &self.migration.targets;
         let Some(index) = targets.iter().position(|table| *table.name == **to.get_ref()) else {
             let known = targets.iter().map(|table| &*table.name);
@@ -252,7 +303,11 @@ impl<'a> Shaper<'a, '_> {
                 continue;
             };
             match self.compiler.term(raw, place) {
-                Some((term, sort)) if self.fits(raw, sort, &table.columns[at]) => terms[at] = Some(term),
+                Some((term, sort))
+                    if self.fits(raw, sort, &table.columns[at]) && self.labelled(raw, &term, &table.columns[at]) =>
+                {
+                    terms[at] = Some(term);
+                }
                 _ => failed = true,
             }
         }
@@ -266,6 +321,24 @@ impl<'a> Shaper<'a, '_> {
             }
         }
         Some(Emit { table: TargetTable(u16::try_from(index).unwrap_or(u16::MAX)), terms })
+    }
+
+    /// Notes target columns that a shape leaves NULL.
+    pub(super) fn left(&mut self, to: &raw::Name, columns: &raw::Named<raw::Placed>, left: &raw::Named<String>) {
+        let Some(table) = self.migration.targets.iter().find(|table| *table.name == **to.get_ref()) else { return };
+        for name in left.keys() {
+            let Some(column) = table.column(name.get_ref()) else {
+                let known = table.columns.iter().map(|column| &*column.name);
+                let what = format!("column of `{}`", table.name);
+                self.compiler.problems.unknown(name.span(), &what, name.get_ref(), known);
+                continue;
+            };
+            if columns.contains_key(name) {
+                let message = format!("`{}` is left NULL, and yet a term gives it a value", name.get_ref());
+                self.compiler.problems.push(name.span(), message, "take it out of one of the two");
+            }
+            self.left.insert((table.name.clone(), column));
+        }
     }
 
     fn fits(&mut self, raw: &raw::Placed, sort: Sort, column: &ColumnDef) -> bool {
@@ -284,6 +357,29 @@ impl<'a> Shaper<'a, '_> {
         true
     }
 
+    /// Checks that a term for a column of an enum gives nothing but its labels.
+    fn labelled(&mut self, raw: &raw::Placed, term: &Term, column: &ColumnDef) -> bool {
+        if column.labels.is_empty() {
+            return true;
+        }
+        let labels = column.labels.iter().map(|label| &**label);
+        match term.texts() {
+            None => {
+                let fix = "use a literal, or a table of cases with `refuse`";
+                let message = format!("this may be a text that is no label of `{}`", column.name);
+                self.compiler.problems.push(raw.span(), message, fix);
+                false
+            }
+            Some(texts) => match texts.iter().find(|text| !column.labels.iter().any(|label| **label == ***text)) {
+                Some(text) => {
+                    self.compiler.problems.unknown(raw.span(), &format!("label of `{}`", column.name), text, labels);
+                    false
+                }
+                None => true,
+            },
+        }
+    }
+
     fn row_map(&mut self, raw: &raw::RowMap) -> Option<RowMap> {
         let (from, table) = self.source(&raw.from)?;
         let outputs = [
@@ -294,8 +390,13 @@ impl<'a> Shaper<'a, '_> {
             (Output::ResponseOriginal, Sort::maybe(Kind::Uuid)),
             (Output::ResponseModified, Sort::maybe(Kind::Uuid)),
         ];
-        let place = Place { table: Some(table), outputs: &outputs, cases: self.cases };
+        let totals = match self.migration.tables[usize::from(from.0)].part {
+            PartRule::Whole => Totals::Seen,
+            PartRule::Row | PartRule::Group(_) => Totals::Unseen,
+        };
+        let place = Setting { outputs: &outputs, totals, ..Setting::row(table, self.names) };
         let emit = self.emit(&raw.to, &raw.columns, place);
+        self.left(&raw.to, &raw.columns, &raw.left);
         let synthesise = match &raw.synthesise {
             Some(raw) => Some(self.synthesise(raw, table)?),
             None => None,
@@ -305,7 +406,7 @@ impl<'a> Shaper<'a, '_> {
 
     fn synthesise(&mut self, raw: &raw::Synthesise, table: &SourceTableDef) -> Option<Synthesise> {
         let outputs = [(Output::Unit, Sort::always(Kind::Text)), (Output::Earliest, Sort::always(Kind::Timestamp))];
-        let place = Place { table: None, outputs: &outputs, cases: self.cases };
+        let place = Setting { table: None, outputs: &outputs, names: self.names, totals: Totals::Unseen };
         let mut values = Vec::new();
         for (name, raw) in written(&raw.values) {
             let Some(index) = table.column(name.get_ref()) else {

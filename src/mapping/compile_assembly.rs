@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::compile::Shaper;
-use super::compile_term::{Place, Scope as Outputs, Sort};
+use super::compile_term::{Scope as Outputs, Setting, Sort, Totals};
 use super::plan::{
     Assembly, Chunk, Completion, Fragment, OrderPart, Places, PositionId, Rendered, Request, Response, RowClass, Side,
     Tools, Unwrap, Wire,
@@ -53,9 +53,9 @@ const OF_TOOL: [(Output, Sort); 1] = [(Output::Unit, Sort::always(Kind::Text))];
 pub(super) fn compile(shaper: &mut Shaper<'_, '_>, raw: &raw::Assembly) -> Option<Assembly> {
     let (stream, table) = shaper.source(&raw.from)?;
     let (parent, parent_table) = shaper.source(&raw.parent)?;
-    let cases = shaper.cases;
-    let row = Place { table: Some(table), outputs: &[], cases };
-    let bare = |outputs| Place { table: None, outputs, cases };
+    let names = shaper.names;
+    let row = Setting::row(table, names);
+    let bare = |outputs| Setting { table: None, outputs, names, totals: Totals::Unseen };
     let wire = wire(shaper, &raw.wire);
     let order = order(shaper, &raw.order, table);
     let class_by = shaper.compiler.of_kind(&raw.class.by, row, Kind::Text);
@@ -166,7 +166,7 @@ fn classes(shaper: &mut Shaper<'_, '_>, raw: &raw::Assembly) -> BTreeMap<Box<str
 }
 
 fn quarantined(shaper: &mut Shaper<'_, '_>, name: &raw::Name) -> Box<str> {
-    shaper.named.insert(name.get_ref().clone());
+    shaper.compiler.named.insert(name.get_ref().clone());
     let known = &shaper.migration.quarantine;
     if !known.contains_key(name.get_ref().as_str()) {
         let declared = known.keys().map(|key| &**key);
@@ -183,7 +183,7 @@ fn dropped(shaper: &mut Shaper<'_, '_>, name: &raw::Name) -> Box<str> {
 fn optional(
     shaper: &mut Shaper<'_, '_>,
     raw: Option<&raw::Placed>,
-    place: Place<'_>,
+    place: Setting<'_>,
     kind: Kind,
 ) -> Option<Option<Term>> {
     match raw {
@@ -192,7 +192,7 @@ fn optional(
     }
 }
 
-fn places(shaper: &mut Shaper<'_, '_>, raw: &raw::Places, place: Place<'_>) -> Option<Places> {
+fn places(shaper: &mut Shaper<'_, '_>, raw: &raw::Places, place: Setting<'_>) -> Option<Places> {
     let wire = optional(shaper, raw.raw.as_ref(), place, Kind::Json);
     let flat = shaper.compiler.of_kind(&raw.flat, place, Kind::Json);
     Some(Places { raw: wire?, flat: flat? })
@@ -202,7 +202,7 @@ fn boxed(names: &[String]) -> Vec<Box<str>> {
     names.iter().map(|name| name.as_str().into()).collect()
 }
 
-fn request(shaper: &mut Shaper<'_, '_>, raw: &raw::Request, row: Place<'_>) -> Option<Request> {
+fn request(shaper: &mut Shaper<'_, '_>, raw: &raw::Request, row: Setting<'_>) -> Option<Request> {
     let original = places(shaper, &raw.original, row);
     let last = places(shaper, &raw.last, row);
     let model = optional(shaper, raw.model.as_ref(), row, Kind::Json);
@@ -220,12 +220,12 @@ fn request(shaper: &mut Shaper<'_, '_>, raw: &raw::Request, row: Place<'_>) -> O
 }
 
 fn payload(shaper: &mut Shaper<'_, '_>, raw: &raw::Placed, outputs: &Outputs) -> Option<Term> {
-    let place = Place { table: None, outputs, cases: shaper.cases };
+    let place = Setting { table: None, outputs, names: shaper.names, totals: Totals::Unseen };
     shaper.compiler.of_kind(raw, place, Kind::Json)
 }
 
 fn response(shaper: &mut Shaper<'_, '_>, raw: &raw::Response, parent: &SourceTableDef) -> Option<Response> {
-    let row = Place { table: Some(parent), outputs: &[], cases: shaper.cases };
+    let row = Setting::row(parent, shaper.names);
     let status = shaper.compiler.of_kind(&raw.status, row, Kind::Text);
     let whole = payload(shaper, &raw.payload, &OF_RESPONSE);
     Some(Response {
@@ -237,7 +237,7 @@ fn response(shaper: &mut Shaper<'_, '_>, raw: &raw::Response, parent: &SourceTab
 }
 
 fn chunk(shaper: &mut Shaper<'_, '_>, raw: &raw::Chunk, table: &SourceTableDef) -> Option<Chunk> {
-    let row = Place { table: Some(table), outputs: &[], cases: shaper.cases };
+    let row = Setting::row(table, shaper.names);
     let index = shaper.compiler.of_kind(&raw.index, row, Kind::Int);
     let choice = shaper.compiler.of_kind(&raw.choice, row, Kind::Int);
     let role = shaper.compiler.of_kind(&raw.role, row, Kind::Text);
@@ -309,7 +309,7 @@ fn rendered(shaper: &mut Shaper<'_, '_>, raw: &raw::Rendered) -> Option<Rendered
     Some(Rendered { named: named?, unnamed: raw.unnamed.as_str().into(), arguments: arguments? })
 }
 
-fn completion(shaper: &mut Shaper<'_, '_>, raw: &raw::Completion, row: Place<'_>) -> Option<Completion> {
+fn completion(shaper: &mut Shaper<'_, '_>, raw: &raw::Completion, row: Setting<'_>) -> Option<Completion> {
     let status = shaper.compiler.of_kind(&raw.status, row, Kind::Text);
     let original = places(shaper, &raw.original, row);
     let last = places(shaper, &raw.last, row);
@@ -332,7 +332,7 @@ fn completion(shaper: &mut Shaper<'_, '_>, raw: &raw::Completion, row: Place<'_>
 
 fn tools(shaper: &mut Shaper<'_, '_>, raw: &raw::Tools) -> Option<Tools> {
     let (from, table) = shaper.source(&raw.from)?;
-    let row = Place { table: Some(table), outputs: &OF_TOOL, cases: shaper.cases };
+    let row = Setting { outputs: &OF_TOOL, ..Setting::row(table, shaper.names) };
     let id = shaper.compiler.of_kind(&raw.id, row, Kind::Text);
     let name = shaper.compiler.of_kind(&raw.name, row, Kind::Text);
     let arguments = shaper.compiler.of_kind(&raw.arguments, row, Kind::Json);

@@ -3,7 +3,7 @@
 use super::compile::written;
 use super::diagnostic::Problems;
 use super::raw;
-use super::schema::{ColumnDef, Kind, Nullable, SourceTableDef, UnitLookup};
+use super::schema::{ColumnDef, Kind, Nullable, Role, SourceTableDef, UnitLookup};
 
 /// Compiles the source tables, in the order written.
 pub(super) fn source_tables(
@@ -15,7 +15,8 @@ pub(super) fn source_tables(
         let message = format!("the source `{}` is not built", legacy.source.get_ref());
         problems.push(legacy.source.span(), message, "use `postgres`");
     }
-    let unit = |alias: &str| mapping.unit.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, column)| column);
+    let unit = |alias: &str| mapping.unit.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, route)| route);
+    let timed = mapping.assembly.is_some() || mapping.map.iter().any(|map| map.synthesise.is_some());
     let time = |alias: &str| mapping.time.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, column)| column);
     let mut tables = Vec::new();
     for (alias, table) in written(&legacy.table) {
@@ -25,15 +26,12 @@ pub(super) fn source_tables(
             name: table.name.as_deref().unwrap_or(alias.get_ref()).into(),
             columns: Vec::new(),
             key: Vec::new(),
-            unit: 0,
-            time: 0,
-            unit_lookup: lookup(&table.unit_lookup, problems),
+            role: role(&table.role, problems),
+            unit: None,
+            time: None,
+            unit_lookup: UnitLookup::Scan,
             dropped: Vec::new(),
         };
-        if table.role.get_ref() != "unit" {
-            let message = format!("the role `{}` is not built", table.role.get_ref());
-            problems.push(table.role.span(), message, "use `unit`");
-        }
         def.columns = written(&table.columns).into_iter().map(|(name, kind)| column(name, kind, problems)).collect();
         for name in &table.key {
             match def.column(name.get_ref()) {
@@ -50,19 +48,39 @@ pub(super) fn source_tables(
                 None => unknown_column(name, &def, problems),
             }
         }
-        for (what, found, slot) in [("unit", unit(alias.get_ref()), 0), ("time", time(alias.get_ref()), 1)] {
-            match found.and_then(|column| def.column(column.get_ref())) {
-                Some(index) if slot == 0 => def.unit = index,
-                Some(index) => def.time = index,
-                None => problems.push(
-                    alias.span(),
-                    format!("mapping.toml does not say which column of `{}` is its {what}", alias.get_ref()),
-                    format!("add it under [{what}]: {} = \"COLUMN\"", alias.get_ref()),
-                ),
+        let missing = |what: &str, problems: &mut Problems| {
+            problems.push(
+                alias.span(),
+                format!("mapping.toml does not say which column of `{}` is its {what}", alias.get_ref()),
+                format!("add it under [{what}]: {} = \"COLUMN\"", alias.get_ref()),
+            );
+        };
+        match (unit(alias.get_ref()), def.role) {
+            (Some(raw::Route::Column(column)), Role::Unit) => def.unit = def.column(column),
+            (Some(raw::Route::Term(_)), Role::Unit) | (None, Role::Lookup) => {}
+            (None, Role::Unit) => missing("unit", problems),
+            (Some(_), Role::Lookup) => {
+                let fix = "take it out of [unit], or give it the role `unit`";
+                problems.push(alias.span(), "a lookup has rows of no unit", fix);
             }
         }
-        if def.columns.get(def.time).is_some_and(|column| column.kind != Kind::Timestamp) {
+        match time(alias.get_ref()).map(|column| def.column(column.get_ref())) {
+            Some(Some(index)) => def.time = Some(index),
+            None if def.role == Role::Lookup || !timed => {}
+            _ => missing("time", problems),
+        }
+        if def.time.is_some_and(|time| def.columns[time].kind != Kind::Timestamp) {
             problems.push(alias.span(), "the column under [time] is no timestamp", "name one that is");
+        }
+        match (&table.unit_lookup, def.role) {
+            (Some(name), Role::Unit) => def.unit_lookup = lookup(name, problems),
+            (None, Role::Lookup) => {}
+            (None, Role::Unit) => problems.push(
+                alias.span(),
+                format!("how are the rows of one unit found in `{}`?", alias.get_ref()),
+                "add unit_lookup = \"key\", \"index:NAME\" or \"scan\"",
+            ),
+            (Some(name), Role::Lookup) => problems.push(name.span(), "a lookup has rows of no unit", "take it out"),
         }
         tables.push(def);
     }
@@ -85,7 +103,19 @@ fn column(name: &raw::Name, written: &raw::Name, problems: &mut Problems) -> Col
         problems.unknown(written.span(), "type", type_name, known.into_iter().chain(["uuid", "jsonb"]));
         Kind::Text
     });
-    ColumnDef { name: name.get_ref().as_str().into(), type_name: type_name.into(), kind, nullable }
+    ColumnDef { name: name.get_ref().as_str().into(), type_name: type_name.into(), kind, nullable, labels: Vec::new() }
+}
+
+fn role(name: &raw::Name, problems: &mut Problems) -> Role {
+    match name.get_ref().as_str() {
+        "lookup" => Role::Lookup,
+        other => {
+            if other != "unit" {
+                problems.unknown(name.span(), "role", other, ["unit", "lookup"]);
+            }
+            Role::Unit
+        }
+    }
 }
 
 fn lookup(name: &raw::Name, problems: &mut Problems) -> UnitLookup {

@@ -1,8 +1,9 @@
 //! Several completions of a turn: which value counts, and which completions are superseded.
 
+use super::datum::{Datum, Fault};
 use super::order;
 use super::plan::{Assembly, Completion, Side};
-use super::term::{Datum, Env, Fault};
+use super::term::Env;
 use super::variant::{Form, Variant, without_nulls};
 use super::wire;
 use crate::event::{Json, Timestamp};

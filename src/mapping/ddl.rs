@@ -3,10 +3,12 @@
 //! The text is also executed as it stands, so this reads what Postgres will read. Tables must stand parents first; their
 //! order is the order in which rows are written.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use sqlparser::ast::{
     ColumnOption, CreateTable, Ident, IndexColumn, ObjectName, Spanned as _, Statement, TableConstraint,
+    UserDefinedTypeRepresentation,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -16,7 +18,7 @@ use super::schema::{ColumnDef, ForeignKey, Kind, Nullable, TargetTableDef};
 
 /// Reads the tables of a target's DDL, in the order written.
 pub(super) fn read(file: &SourceFile) -> (Vec<TargetTableDef>, Vec<Problem>) {
-    let mut reader = Reader { file, problems: Problems::new(file.clone()), tables: Vec::new() };
+    let mut reader = Reader { file, problems: Problems::new(file.clone()), tables: Vec::new(), enums: BTreeMap::new() };
     match Parser::parse_sql(&PostgreSqlDialect {}, &file.text) {
         Ok(statements) => statements.iter().for_each(|statement| reader.statement(statement)),
         Err(error) => {
@@ -40,18 +42,23 @@ struct Reader<'a> {
     file: &'a SourceFile,
     problems: Problems,
     tables: Vec<TargetTableDef>,
+    /// Labels of the enums created so far.
+    enums: BTreeMap<String, Vec<Box<str>>>,
 }
 
 impl Reader<'_> {
     fn statement(&mut self, statement: &Statement) {
         match statement {
             Statement::CreateTable(table) => self.table(table),
+            Statement::CreateType { name, representation: Some(UserDefinedTypeRepresentation::Enum { labels }) } => {
+                self.enums.insert(last_name(name), labels.iter().map(|label| label.value.as_str().into()).collect());
+            }
             Statement::CreateIndex(_) | Statement::Comment { .. } | Statement::CreateExtension { .. } => {}
             other => {
                 let span = self.span(other.span());
                 self.problems.push(
                     span,
-                    "the target's DDL may create tables, indexes and extensions only",
+                    "the target's DDL may create tables, indexes, enums and extensions only",
                     "move this statement out of target.sql",
                 );
             }
@@ -96,7 +103,9 @@ impl Reader<'_> {
         let name: Box<str> = column.name.value.as_str().into();
         let written = column.data_type.to_string();
         let bare = written.split('(').next().unwrap_or(&written).trim();
-        let kind = Kind::of_type(bare).unwrap_or_else(|| {
+        let labels = self.enums.get(bare).cloned().unwrap_or_default();
+        let known = if labels.is_empty() { Kind::of_type(bare) } else { Some(Kind::Text) };
+        let kind = known.unwrap_or_else(|| {
             let span = self.span(column.name.span);
             self.problems.push(
                 span,
@@ -123,7 +132,7 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-        def.columns.push(ColumnDef { name, type_name: written.into(), kind, nullable });
+        def.columns.push(ColumnDef { name, type_name: written.into(), kind, nullable, labels });
     }
 
     fn finish(&mut self, mut def: TargetTableDef, key: &[Box<str>], span: Range<usize>) {
@@ -207,8 +216,20 @@ mod tests {
         assert_eq!(tables.iter().map(|table| &*table.name).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(tables[0].uniques, [[Box::from("id"), Box::from("n")]]);
         assert_eq!((tables[1].key.as_slice(), tables[1].checks.len()), ([0].as_slice(), 1));
-        assert_eq!(tables[1].foreign_keys[0].table, "a".into());
+        assert_eq!(tables[1].foreign_keys[0].table, Box::from("a"));
         assert_eq!(tables[1].columns[0].nullable, Nullable::No);
+    }
+
+    #[test]
+    fn an_enum_is_text_of_its_labels() {
+        let text = "CREATE TYPE mood AS ENUM ('good', 'bad'); CREATE TABLE a (id TEXT PRIMARY KEY, m mood NOT NULL);";
+        let (tables, problems) = read(&SourceFile::new("target.sql", text));
+        assert_eq!(problems, []);
+        let column = &tables[0].columns[1];
+        assert_eq!(
+            (column.kind, column.labels.as_slice()),
+            (Kind::Text, [Box::from("good"), Box::from("bad")].as_slice())
+        );
     }
 
     #[test]

@@ -1,37 +1,44 @@
 //! The pure function of a migration: the rows of a unit in, its target rows and the account of every row out (I5, I7).
 //!
-//! Two passes. The first keeps what orders the rows, and their handles; the second reads them turn by turn in pages, so
+//! Two passes. The first keeps what orders the rows, and their handles; the second reads them in order and in pages, so
 //! that a unit of half a million chunks needs the memory of its order, of one page, and of what it becomes.
+//!
+//! A row that a term refuses, for a reason that holds back the row alone, must leave no trace in what other rows become. Most
+//! are found by the first pass; where only a later one finds such rows, the part is evaluated again without them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::accounts::{Accounts, QuarantinedRow};
 use super::compile::reason;
+use super::datum::{Datum, Fault, RowView};
 use super::error::ReadError;
 use super::order;
-use super::plan::{Assembly, Emit, Migration, OrderPart, RowClass, RowMap, Scope};
+use super::place::{Look, Part, part_table};
+use super::plan::{Emit, Migration, RowClass, RowMap, Scope};
+use super::plan_place::PartRule;
 use super::rows::{RowRef, SourceRow, UnitRows};
-use super::schema::SourceTable;
-use super::term::{Datum, Env, Fault, Output, RowView};
-use super::tools::{Fate, ToolRows};
-use super::turn::{Draft, Tally, Turn};
+use super::schema::{Role, SourceTable};
+use super::term::{Env, Output};
+use super::turn::Tally;
 use crate::event::{Key, Timestamp, Value};
 use crate::target::TargetRow;
 
 /// Rows fetched at once by the second pass: enough to hide a store's latency, a few megabytes of chunks.
-const PAGE_ROWS: usize = 1_000;
+pub(super) const PAGE_ROWS: usize = 1_000;
 
-/// What a unit's rows come to.
+/// What a part's rows come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evaluation {
-    /// The unit's target rows, parents first; none when it is parked.
+    /// The part's target rows, parents first; none when it is parked.
     pub rows: Vec<TargetRow>,
     /// What became of every source row.
     pub accounts: Accounts,
     /// What the mapping counts, without zeros.
     pub counts: BTreeMap<Box<str>, u64>,
-    /// Why the whole unit is quarantined, if it is.
+    /// What this part adds to each of its unit's sums; empty when nothing.
+    pub totals: Vec<i128>,
+    /// Why the whole part is quarantined, if it is.
     pub parked: Option<Parked>,
 }
 
@@ -46,30 +53,63 @@ pub struct Parked {
     pub key: Option<Key>,
 }
 
-/// Evaluates one unit.
+/// Evaluates one part of a unit.
 ///
-/// Deterministic: the same rows give the same evaluation, in whatever order they are visited.
+/// `rows` are those of the part; `totals` the unit's sums over all of its other parts' [`Evaluation::totals`], which only
+/// [`Part::Whole`] reads. Deterministic: the same rows give the same evaluation, in whatever order they are visited.
 ///
 /// # Errors
-/// [`ReadError`] when the rows cannot be read; what is wrong with a row is part of the evaluation.
-pub fn evaluate(migration: &Migration, unit: &str, rows: &dyn UnitRows) -> Result<Evaluation, ReadError> {
-    let mut run = Run::new(migration, unit, rows);
-    match run.whole() {
-        Ok(()) => {
-            run.rows.sort_by_key(|row| row.table);
-            run.counts.retain(|_, count| *count > 0);
-            Ok(Evaluation { rows: run.rows, accounts: run.accounts, counts: run.counts, parked: None })
-        }
-        Err(Stop::Read(error)) => Err(error),
-        Err(Stop::Park(parked)) => {
-            run.accounts.park(&parked.reason);
-            Ok(Evaluation { rows: Vec::new(), accounts: run.accounts, counts: BTreeMap::new(), parked: Some(parked) })
+/// [`ReadError`] when the rows, or what they refer to, cannot be read; what is wrong with a row is part of the evaluation.
+pub fn evaluate(
+    migration: &Migration,
+    unit: &str,
+    part: &Part,
+    rows: &dyn UnitRows,
+    look: &dyn Look,
+    totals: &[i128],
+) -> Result<Evaluation, ReadError> {
+    let mut excluded = Excluded::new();
+    loop {
+        let mut run = Run::new(migration, unit, rows, Surroundings { look, totals, excluded: &excluded });
+        match run.whole(part) {
+            Ok(()) if run.refused.is_empty() => {
+                run.rows.sort_by_key(|row| row.table);
+                run.counts.retain(|_, count| *count > 0);
+                let (rows, accounts, counts, totals) = (run.rows, run.accounts, run.counts, run.totals);
+                return Ok(Evaluation { rows, accounts, counts, totals, parked: None });
+            }
+            Ok(()) => {
+                let refused = std::mem::take(&mut run.refused);
+                excluded.extend(refused);
+            }
+            Err(Stop::Read(error)) => return Err(error),
+            Err(Stop::Park(parked)) => {
+                run.accounts.park(&parked.reason);
+                return Ok(Evaluation {
+                    rows: Vec::new(),
+                    accounts: run.accounts,
+                    counts: BTreeMap::new(),
+                    totals: Vec::new(),
+                    parked: Some(parked),
+                });
+            }
         }
     }
 }
 
+/// Rows that an earlier evaluation of the part found to be refused, each with the reason.
+type Excluded = BTreeMap<(SourceTable, Key), Box<str>>;
+
+/// What a part is evaluated with, beside its rows.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    look: &'a dyn Look,
+    totals: &'a [i128],
+    excluded: &'a Excluded,
+}
+
 /// Why an evaluation ends early.
-enum Stop {
+pub(super) enum Stop {
     Read(ReadError),
     Park(Parked),
 }
@@ -81,10 +121,10 @@ impl From<ReadError> for Stop {
 }
 
 /// A row's place in the order of its table.
-struct Indexed {
-    order: Box<[u8]>,
-    class: RowClass,
-    row: RowRef,
+pub(super) struct Indexed {
+    pub order: Box<[u8]>,
+    pub class: RowClass,
+    pub row: RowRef,
 }
 
 /// A row's place in the order of a table without turns.
@@ -92,70 +132,120 @@ type Placed = (Box<[u8]>, RowRef);
 
 /// What the assembly tells the row maps.
 #[derive(Default)]
-struct Known {
-    tally: Tally,
-    original: Option<Value>,
-    modified: Option<Value>,
+pub(super) struct Known {
+    pub tally: Tally,
+    pub original: Option<Value>,
+    pub modified: Option<Value>,
 }
 
-struct Run<'a> {
-    migration: &'a Migration,
-    unit: Value,
-    source: &'a dyn UnitRows,
-    rows: Vec<TargetRow>,
-    accounts: Accounts,
-    counts: BTreeMap<Box<str>, u64>,
+/// What a target row is made of.
+#[derive(Clone, Copy)]
+pub(super) enum Origin<'a> {
+    /// What a shape worked out.
+    Shape,
+    /// One row.
+    Row(SourceTable, &'a SourceRow),
+    /// Rows of a group, of which this is the first.
+    Group(SourceTable, &'a SourceRow),
+}
+
+impl<'a> Origin<'a> {
+    fn row(self) -> Option<(SourceTable, &'a SourceRow)> {
+        match self {
+            Origin::Shape => None,
+            Origin::Row(table, row) | Origin::Group(table, row) => Some((table, row)),
+        }
+    }
+}
+
+pub(super) struct Run<'a> {
+    pub migration: &'a Migration,
+    pub unit: Value,
+    pub source: &'a dyn UnitRows,
+    around: Surroundings<'a>,
+    pub rows: Vec<TargetRow>,
+    pub accounts: Accounts,
+    pub counts: BTreeMap<Box<str>, u64>,
+    pub totals: Vec<i128>,
+    /// Rows found to be refused; when there are any, the part is evaluated again without them.
+    refused: Excluded,
     /// Handles by table, in order of the key; the stream's are in `stream`.
     index: BTreeMap<SourceTable, Vec<Placed>>,
-    stream: Vec<Indexed>,
+    pub stream: Vec<Indexed>,
     earliest: Option<Timestamp>,
-    keys: HashSet<[u8; 32]>,
+    /// Digest of each target key so far, and the row that it stands for when it is one.
+    keys: HashMap<[u8; 32], Option<(SourceTable, Key)>>,
 }
 
-fn park(fault: Fault, table: SourceTable, key: &Key) -> Parked {
-    let reason = match fault {
-        Fault::NotStorable => reason::NOT_STORABLE,
-        Fault::Unreadable => reason::UNREADABLE,
-    };
-    Parked { reason: reason.into(), table: Some(table), key: Some(key.clone()) }
+/// The reason of a fault, and why the evaluation ends for it.
+pub(super) fn stop(fault: Fault, table: SourceTable, key: &Key) -> Stop {
+    match fault.into_reason() {
+        Ok(reason) => Stop::Park(Parked { reason, table: Some(table), key: Some(key.clone()) }),
+        Err(error) => Stop::Read(error),
+    }
 }
 
-fn time_of(row: &SourceRow, column: usize) -> Timestamp {
-    match row.values.get(column) {
+/// When a row was written; a row without a time is behind no other: the latest there can be.
+pub(super) fn time_of(row: &SourceRow, column: Option<usize>) -> Timestamp {
+    match column.and_then(|column| row.values.get(column)) {
         Some(Value::Timestamp(time)) => *time,
-        // A row without a time is behind no other: the latest there can be.
         _ => Timestamp::INFINITY,
     }
 }
 
 impl<'a> Run<'a> {
-    fn new(migration: &'a Migration, unit: &str, source: &'a dyn UnitRows) -> Self {
+    fn new(migration: &'a Migration, unit: &str, source: &'a dyn UnitRows, around: Surroundings<'a>) -> Self {
         Self {
             migration,
             unit: Value::text(unit),
             source,
+            around,
             rows: Vec::new(),
             accounts: Accounts::default(),
             counts: BTreeMap::new(),
+            totals: vec![0; migration.totals.len()],
+            refused: Excluded::new(),
             index: BTreeMap::new(),
             stream: Vec::new(),
             earliest: None,
-            keys: HashSet::new(),
+            keys: HashMap::new(),
         }
     }
 
-    fn whole(&mut self) -> Result<(), Stop> {
-        let tables = u16::try_from(self.migration.sources.len()).unwrap_or(u16::MAX);
-        for table in (0..tables).map(SourceTable) {
-            self.accounts.tables.insert(table, Default::default());
-            self.scan(table)?;
+    /// What terms are evaluated in, before rows and outputs.
+    pub(super) fn env(&self) -> Env<'a> {
+        Env { look: self.around.look, totals: self.around.totals, ..Env::plain(&self.migration.namespace) }
+    }
+
+    /// The tables whose rows make the part up.
+    fn tables(&self, part: &Part) -> Vec<SourceTable> {
+        let tables = self.migration.sources.iter().zip(&self.migration.tables).enumerate();
+        let whole = tables.filter(|(_, (def, plan))| def.role == Role::Unit && matches!(plan.part, PartRule::Whole));
+        match part {
+            Part::Whole => whole.map(|(index, _)| SourceTable(u16::try_from(index).unwrap_or(u16::MAX))).collect(),
+            Part::Of(bytes) => part_table(bytes).into_iter().collect(),
+        }
+    }
+
+    fn whole(&mut self, part: &Part) -> Result<(), Stop> {
+        let tables = self.tables(part);
+        for (at, table) in tables.iter().enumerate() {
+            self.accounts.tables.insert(*table, Default::default());
+            if let Err(end) = self.scan(*table) {
+                // The rest of the tables is read all the same: every row of a parked part is accounted for.
+                self.count_rest(&tables[at + 1..])?;
+                return Err(end);
+            }
         }
         let known = match &self.migration.assembly {
-            Some(assembly) => self.assemble(assembly)?,
-            None => Known::default(),
+            Some(assembly) if *part == Part::Whole => self.assemble(assembly)?,
+            _ => Known::default(),
         };
-        for map in &self.migration.maps {
+        for map in self.migration.maps.iter().filter(|map| tables.contains(&map.from)) {
             self.map(map, &known)?;
+        }
+        for group in self.migration.groups.iter().filter(|group| tables.contains(&group.from)) {
+            self.group(group)?;
         }
         debug_assert!(self.accounts.balanced());
         Ok(())
@@ -167,244 +257,126 @@ impl<'a> Run<'a> {
         let assembly = self.migration.assembly.as_ref();
         let stream = assembly.filter(|assembly| assembly.stream == table);
         let source = self.source;
-        let mut stop = None;
+        let mut end = None;
         source.scan(table, &mut |handle, row| {
             self.accounts.read(table);
-            let time = time_of(row, def.time);
-            let Some(assembly) = stream else {
-                self.witness(time);
-                let mut order = Vec::new();
-                order::encode(row.values.get(def.time).unwrap_or(&Value::Null), &mut order);
-                row.key.0.iter().for_each(|value| order::encode(value, &mut order));
-                self.index.entry(table).or_default().push((order.into(), handle));
+            if end.is_some() {
                 return;
-            };
-            if stop.is_none()
-                && let Err(found) = self.classify(assembly, handle, row)
-            {
-                stop = Some(found);
             }
+            if let Some(assembly) = stream {
+                end = self.classify(assembly, handle, row).err();
+                return;
+            }
+            match self.admit(table, row) {
+                Ok(Admitted::Yes) => {}
+                Ok(Admitted::No) => return,
+                Err(found) => {
+                    end = Some(found);
+                    return;
+                }
+            }
+            let time = time_of(row, def.time);
+            self.witness(time);
+            let mut order = Vec::new();
+            order::encode(&Value::Timestamp(time), &mut order);
+            row.key.0.iter().for_each(|value| order::encode(value, &mut order));
+            self.index.entry(table).or_default().push((order.into(), handle));
         })?;
-        if let Some(stop) = stop {
-            // The rest of the tables is read all the same: every row of a parked unit is accounted for.
-            self.count_rest(table)?;
-            return Err(Stop::Park(stop));
+        if let Some(end) = end {
+            return Err(end);
         }
         self.index.entry(table).or_default().sort_unstable();
         Ok(())
     }
 
+    /// Takes a row, or quarantines it by itself, and counts what the mapping counts of it.
+    fn admit(&mut self, table: SourceTable, row: &SourceRow) -> Result<Admitted, Stop> {
+        let known = self.around.excluded.get(&(table, row.key.clone())).cloned();
+        let refusal = match known {
+            Some(reason) => Some(reason),
+            None => self.migration.refusal(table, &row.values)?,
+        };
+        if let Some(reason) = refusal {
+            let key = row.key.clone();
+            if self.migration.quarantine_scope(&reason) != Some(Scope::Row) {
+                return Err(Stop::Park(Parked { reason, table: Some(table), key: Some(key) }));
+            }
+            self.accounts.quarantined(QuarantinedRow { table, key, reason });
+            return Ok(Admitted::No);
+        }
+        if !self.told_by_shape(table) {
+            self.accounts.mapped(table, 1);
+        }
+        self.count(table, row)?;
+        Ok(Admitted::Yes)
+    }
+
+    /// Whether a shape tells which rows of a table are mapped, because it drops some.
+    fn told_by_shape(&self, table: SourceTable) -> bool {
+        let of_groups = self.migration.groups.iter().any(|group| group.from == table && group.others.is_some());
+        let tools = self.migration.assembly.as_ref().and_then(|assembly| assembly.tools.as_ref());
+        of_groups || tools.is_some_and(|tools| tools.from == table)
+    }
+
+    fn count(&mut self, table: SourceTable, row: &SourceRow) -> Result<(), Stop> {
+        let plan = &self.migration.tables[usize::from(table.0)];
+        if plan.counted.is_empty() {
+            return Ok(());
+        }
+        let view = RowView::new(&row.values);
+        for (count, condition) in &plan.counted {
+            if condition.holds(Env { row: Some(&view), ..self.env() }).map_err(|fault| stop(fault, table, &row.key))? {
+                *self.counts.entry(count.clone()).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Notes the time of a row that is not quarantined: only such rows make a call up, and date it.
-    fn witness(&mut self, time: Timestamp) {
+    pub(super) fn witness(&mut self, time: Timestamp) {
         self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
     }
 
-    fn count_rest(&mut self, after: SourceTable) -> Result<(), Stop> {
-        let tables = u16::try_from(self.migration.sources.len()).unwrap_or(u16::MAX);
-        for table in (after.0 + 1..tables).map(SourceTable) {
-            self.accounts.tables.insert(table, Default::default());
-            self.source.scan(table, &mut |_, _| self.accounts.read(table))?;
+    fn count_rest(&mut self, tables: &[SourceTable]) -> Result<(), Stop> {
+        for table in tables {
+            self.accounts.tables.insert(*table, Default::default());
+            self.source.scan(*table, &mut |_, _| self.accounts.read(*table))?;
         }
         Ok(())
     }
 
-    fn classify(&mut self, assembly: &Assembly, handle: RowRef, row: &SourceRow) -> Result<(), Parked> {
-        let view = RowView::new(&row.values);
-        let env = Env { row: Some(&view), outputs: &[], namespace: &self.migration.namespace };
-        let kind = assembly.class_by.eval(env).map_err(|fault| park(fault, assembly.stream, &row.key))?.into_text();
-        let class = kind.as_deref().and_then(|kind| assembly.classes.get(kind)).copied();
-        let Some(class) = class else {
-            let (table, key, reason) = (assembly.stream, row.key.clone(), assembly.unknown.clone());
-            if self.migration.quarantine_scope(&reason) == Some(Scope::Unit) {
-                return Err(Parked { reason, table: Some(table), key: Some(key) });
-            }
-            self.accounts.quarantined(QuarantinedRow { table, key, reason });
-            return Ok(());
-        };
-        let mut bytes = Vec::with_capacity(64);
-        for part in &assembly.order {
-            match part {
-                OrderPart::Column(column) => {
-                    order::encode(row.values.get(*column).unwrap_or(&Value::Null), &mut bytes);
-                }
-                OrderPart::RequestFirst => bytes.push(u8::from(class != RowClass::Request)),
-            }
-        }
-        self.witness(time_of(row, self.migration.sources[usize::from(assembly.stream.0)].time));
-        self.stream.push(Indexed { order: bytes.into(), class, row: handle });
-        Ok(())
-    }
-
-    /// The second pass over the stream, turn by turn, and over the rows that repeat tool calls.
-    fn assemble(&mut self, assembly: &'a Assembly) -> Result<Known, Stop> {
-        let mut index = std::mem::take(&mut self.stream);
-        index.sort_unstable_by(|a, b| a.order.cmp(&b.order));
-        let status = self.parent_status(assembly)?;
-        let mut tools = self.tool_rows(assembly)?;
-        let mut known = Known::default();
-        let mut sequence = 0;
-        for rows in turns(&index) {
-            let mut turn = Turn::new(assembly, &self.migration.namespace);
-            self.read_turn(assembly, rows, &mut turn, &mut known.tally)?;
-            let drafts = turn
-                .finish(&mut tools, status.as_deref(), &mut known.tally)
-                .map_err(|fault| Stop::Park(self.park_turn(fault, assembly)))?;
-            let request = (&*assembly.request.kind, &*assembly.request.modified);
-            self.events(assembly, request, &drafts.requests, &mut sequence)?;
-            let response = (&*assembly.response.kind, &*assembly.response.modified);
-            let ids = self.events(assembly, response, &drafts.responses, &mut sequence)?;
-            if !ids.is_empty() {
-                let mut ids = ids.into_iter();
-                (known.original, known.modified) = (ids.next(), ids.next());
-            }
-        }
-        let tally = &known.tally;
-        self.accounts.mapped(assembly.stream, tally.mapped);
-        self.accounts.dropped(assembly.stream, &assembly.chunk.duplicate, tally.duplicates);
-        self.accounts.dropped(assembly.stream, &assembly.completion.superseded, tally.superseded);
-        self.counts.insert(assembly.chunk.conflict.clone(), tally.conflicts);
-        self.record_tools(assembly, &tools)?;
-        Ok(known)
-    }
-
-    fn park_turn(&self, fault: Fault, assembly: &Assembly) -> Parked {
-        Parked { key: None, ..park(fault, assembly.stream, &Key(Vec::new())) }
-    }
-
-    fn read_turn(
-        &self,
-        assembly: &Assembly,
-        rows: &[Indexed],
-        turn: &mut Turn<'_>,
-        tally: &mut Tally,
-    ) -> Result<(), Stop> {
-        let time = self.migration.sources[usize::from(assembly.stream.0)].time;
-        for page in rows.chunks(PAGE_ROWS) {
-            let refs: Vec<RowRef> = page.iter().map(|indexed| indexed.row).collect();
-            let mut classes = page.iter().map(|indexed| indexed.class);
-            let mut stop = None;
-            self.source.fetch(&refs, &mut |_, row| {
-                let (None, Some(class)) = (&stop, classes.next()) else { return };
-                if let Err(fault) = turn.add(class, &row.values, time_of(row, time), tally) {
-                    stop = Some(park(fault, assembly.stream, &row.key));
-                }
-            })?;
-            if let Some(parked) = stop {
-                return Err(Stop::Park(parked));
-            }
-        }
-        Ok(())
-    }
-
-    /// Status of turns without completion: what the parent's row says, or a row without any value.
-    fn parent_status(&self, assembly: &Assembly) -> Result<Option<String>, Stop> {
-        let refs = self.handles(assembly.parent);
-        let blank = vec![Value::Null; self.migration.sources[usize::from(assembly.parent.0)].columns.len()];
-        let blank = SourceRow { key: Key(Vec::new()), values: blank };
-        let mut status = self.status_of(assembly, &blank).map_err(Stop::Park)?;
-        let mut stop = None;
-        self.source.fetch(&refs[..refs.len().min(1)], &mut |_, row| match self.status_of(assembly, row) {
-            Ok(found) => status = found,
-            Err(parked) => stop = Some(parked),
-        })?;
-        match stop {
-            Some(parked) => Err(Stop::Park(parked)),
-            None => Ok(status),
-        }
-    }
-
-    fn status_of(&self, assembly: &Assembly, row: &SourceRow) -> Result<Option<String>, Parked> {
-        let view = RowView::new(&row.values);
-        let env = Env { row: Some(&view), outputs: &[], namespace: &self.migration.namespace };
-        let status = assembly.response.status.eval(env).map_err(|fault| park(fault, assembly.parent, &row.key))?;
-        Ok(status.into_text())
-    }
-
-    fn handles(&self, table: SourceTable) -> Vec<RowRef> {
+    pub(super) fn handles(&self, table: SourceTable) -> Vec<RowRef> {
         self.index.get(&table).into_iter().flatten().map(|(_, handle)| *handle).collect()
     }
 
-    /// Visits every row of a table in order, and stops at the first that cannot be evaluated.
-    fn each(
+    /// Visits every row of a table in order, and stops at the first that ends the evaluation.
+    pub(super) fn each(
         &mut self,
         table: SourceTable,
+        visit: impl FnMut(&mut Self, &SourceRow) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        self.visit(&self.handles(table), visit)
+    }
+
+    /// Visits rows in the order of their handles, and stops at the first that ends the evaluation.
+    pub(super) fn visit(
+        &mut self,
+        refs: &[RowRef],
         mut visit: impl FnMut(&mut Self, &SourceRow) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
-        let refs = self.handles(table);
         let source = self.source;
         for page in refs.chunks(PAGE_ROWS) {
-            let mut stop = None;
+            let mut end = None;
             source.fetch(page, &mut |_, row| {
-                if stop.is_none() {
-                    stop = visit(self, row).err();
+                if end.is_none() {
+                    end = visit(self, row).err();
                 }
             })?;
-            if let Some(stop) = stop {
-                return Err(stop);
+            if let Some(end) = end {
+                return Err(end);
             }
         }
         Ok(())
-    }
-
-    fn tool_rows(&mut self, assembly: &Assembly) -> Result<ToolRows, Stop> {
-        let mut tools = ToolRows::default();
-        let Some(plan) = &assembly.tools else { return Ok(tools) };
-        self.each(plan.from, |run, row| {
-            let view = RowView::new(&row.values);
-            let env = Env { row: Some(&view), outputs: &[], namespace: &run.migration.namespace };
-            tools.add(plan, env).map_err(|fault| Stop::Park(park(fault, plan.from, &row.key)))
-        })?;
-        Ok(tools)
-    }
-
-    fn record_tools(&mut self, assembly: &Assembly, tools: &ToolRows) -> Result<(), Stop> {
-        let Some(plan) = &assembly.tools else { return Ok(()) };
-        let mut fates = tools.fates();
-        self.each(plan.from, |run, row| match fates.next() {
-            Some(Fate::Agrees) => {
-                run.accounts.dropped(plan.from, &plan.agrees, 1);
-                Ok(())
-            }
-            Some(Fate::SaysMore) => {
-                run.accounts.mapped(plan.from, 1);
-                run.emit(&plan.record, Some((plan.from, row)), &[]).map(drop)
-            }
-            Some(Fate::Filled) | None => {
-                run.accounts.mapped(plan.from, 1);
-                Ok(())
-            }
-        })
-    }
-
-    /// Writes one event or a pair, and the row that links a pair; answers with the events' ids.
-    fn events(
-        &mut self,
-        assembly: &Assembly,
-        (kind, modified): (&str, &str),
-        drafts: &[Draft],
-        sequence: &mut i64,
-    ) -> Result<Vec<Value>, Stop> {
-        let mut ids = Vec::with_capacity(drafts.len());
-        for draft in drafts {
-            let outputs = [
-                (Output::Type, Datum::Value(Cow::Owned(Value::text(kind)))),
-                (Output::Sequence, Datum::Value(Cow::Owned(Value::Int(*sequence)))),
-                (Output::Payload, Datum::Json(Cow::Borrowed(&draft.payload))),
-                (Output::Time, Datum::Value(Cow::Owned(Value::Timestamp(draft.time)))),
-            ];
-            *sequence += 1;
-            ids.extend(self.emit(&assembly.events, None, &outputs)?);
-        }
-        if let ([original, changed], [_, last]) = (ids.as_slice(), drafts) {
-            let outputs = [
-                (Output::Type, Datum::Value(Cow::Owned(Value::text(modified)))),
-                (Output::Original, Datum::Value(Cow::Borrowed(original))),
-                (Output::Modified, Datum::Value(Cow::Borrowed(changed))),
-                (Output::Time, Datum::Value(Cow::Owned(Value::Timestamp(last.time)))),
-            ];
-            self.emit(&assembly.modified, None, &outputs)?;
-        }
-        Ok(ids)
     }
 
     /// A row map over all rows of its table.
@@ -421,10 +393,7 @@ impl<'a> Run<'a> {
             (Output::ResponseModified, value(&known.modified)),
         ];
         let found = self.index.get(&map.from).is_some_and(|rows| !rows.is_empty());
-        self.each(map.from, |run, row| {
-            run.accounts.mapped(map.from, 1);
-            run.emit(&map.emit, Some((map.from, row)), &outputs).map(drop)
-        })?;
+        self.each(map.from, |run, row| run.emit(&map.emit, Origin::Row(map.from, row), &outputs, &[]).map(drop))?;
         let (false, Some(made), Some(earliest)) = (found, &map.synthesise, self.earliest) else { return Ok(()) };
         let given = [
             (Output::Unit, Datum::Value(Cow::Owned(self.unit.clone()))),
@@ -433,50 +402,42 @@ impl<'a> Run<'a> {
         let mut values = vec![Value::Null; self.migration.sources[usize::from(map.from.0)].columns.len()];
         let key = Key(Vec::new());
         for (column, term) in &made.values {
-            let env = Env { row: None, outputs: &given, namespace: &self.migration.namespace };
-            let datum = term.eval(env).and_then(Datum::into_value);
-            values[*column] = datum.map_err(|fault| Stop::Park(park(fault, map.from, &key)))?;
+            let datum = term.eval(Env { outputs: &given, ..self.env() }).and_then(Datum::into_value);
+            values[*column] = datum.map_err(|fault| stop(fault, map.from, &key))?;
         }
         *self.counts.entry(made.count.clone()).or_default() += 1;
-        self.emit(&map.emit, Some((map.from, &SourceRow { key, values })), &outputs).map(drop)
+        self.emit(&map.emit, Origin::Group(map.from, &SourceRow { key, values }), &outputs, &[]).map(drop)
     }
 
     /// Writes one target row; answers with the value of its key when that is a single column.
-    fn emit(
+    pub(super) fn emit(
         &mut self,
         emit: &Emit,
-        row: Option<(SourceTable, &SourceRow)>,
+        origin: Origin<'_>,
         outputs: &[(Output, Datum<'_>)],
+        aggregates: &[Datum<'_>],
     ) -> Result<Option<Value>, Stop> {
-        let unit = self.unit.clone();
-        let mut all: Vec<(Output, Datum<'_>)> = vec![(Output::Unit, Datum::Value(Cow::Owned(unit)))];
+        let mut all: Vec<(Output, Datum<'_>)> = vec![(Output::Unit, Datum::Value(Cow::Owned(self.unit.clone())))];
         all.extend(outputs.iter().cloned());
-        let blame = |fault: Fault| {
-            Stop::Park(match row {
-                Some((table, row)) => park(fault, table, &row.key),
-                None => Parked { table: None, key: None, ..park(fault, SourceTable(0), &Key(Vec::new())) },
-            })
-        };
-        let view = row.map(|(_, row)| RowView::new(&row.values));
-        let env = Env { row: view.as_ref(), outputs: &all, namespace: &self.migration.namespace };
+        let view = origin.row().map(|(_, row)| RowView::new(&row.values));
+        let env = Env { row: view.as_ref(), outputs: &all, aggregates, ..self.env() };
         let mut values = Vec::with_capacity(emit.terms.len());
         for term in &emit.terms {
-            let datum = match term {
-                Some(term) => term.eval(env).map_err(blame)?,
-                None => Datum::NULL,
-            };
-            values.push(datum.into_value().map_err(blame)?);
+            let value = term.as_ref().map_or(Ok(Value::Null), |term| term.eval(env).and_then(Datum::into_value));
+            match value {
+                Ok(value) => values.push(value),
+                Err(fault) => return self.refuse(fault, origin).map(|()| None),
+            }
         }
         let table = &self.migration.targets[usize::from(emit.table.0)];
         let mut bytes = emit.table.0.to_be_bytes().to_vec();
         table.key.iter().for_each(|column| order::encode(&values[*column], &mut bytes));
-        if !self.keys.insert(*blake3::hash(&bytes).as_bytes()) {
-            let reason = reason::KEY_COLLISION.into();
-            return Err(Stop::Park(Parked {
-                reason,
-                table: row.map(|(table, _)| table),
-                key: row.map(|(_, row)| row.key.clone()),
-            }));
+        let behind = match origin {
+            Origin::Row(table, row) => Some((table, row.key.clone())),
+            Origin::Shape | Origin::Group(..) => None,
+        };
+        if let Some(other) = self.keys.insert(*blake3::hash(&bytes).as_bytes(), behind) {
+            self.collide(other, origin)?;
         }
         let id = match table.key.as_slice() {
             [only] => Some(values[*only].clone()),
@@ -485,15 +446,47 @@ impl<'a> Run<'a> {
         self.rows.push(TargetRow { table: emit.table, values });
         Ok(id)
     }
+
+    /// Refuses the row behind a target row, or ends the evaluation.
+    pub(super) fn refuse(&mut self, fault: Fault, origin: Origin<'_>) -> Result<(), Stop> {
+        let reason = fault.into_reason()?;
+        let row_alone = self.migration.quarantine_scope(&reason) == Some(Scope::Row);
+        match origin {
+            Origin::Row(table, row) if row_alone => {
+                self.refused.insert((table, row.key.clone()), reason);
+                Ok(())
+            }
+            _ => {
+                let row = origin.row();
+                let (table, key) = (row.map(|(table, _)| table), row.map(|(_, row)| row.key.clone()));
+                Err(Stop::Park(Parked { reason, table, key }))
+            }
+        }
+    }
+
+    /// Two rows for one target key: both are refused, or the part is parked.
+    fn collide(&mut self, other: Option<(SourceTable, Key)>, origin: Origin<'_>) -> Result<(), Stop> {
+        let reason: Box<str> = reason::KEY_COLLISION.into();
+        match (other, origin) {
+            (Some(other), Origin::Row(table, row)) if self.migration.quarantine_scope(&reason) == Some(Scope::Row) => {
+                self.refused.insert(other, reason.clone());
+                self.refused.insert((table, row.key.clone()), reason);
+                Ok(())
+            }
+            _ => self.refuse(
+                Fault::Refused(reason),
+                match origin {
+                    Origin::Row(table, row) => Origin::Group(table, row),
+                    other => other,
+                },
+            ),
+        }
+    }
 }
 
-/// Cuts an ordered stream into turns: each begins at a request, but for the first, which begins with the stream.
-fn turns(index: &[Indexed]) -> impl Iterator<Item = &[Indexed]> {
-    let mut begun = index.first().is_some_and(|first| first.class == RowClass::Request);
-    index.chunk_by(move |_, next| {
-        if next.class == RowClass::Request {
-            return !std::mem::replace(&mut begun, true);
-        }
-        true
-    })
+/// Whether shapes take a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admitted {
+    Yes,
+    No,
 }

@@ -10,14 +10,26 @@
 pub mod schema;
 
 mod raw;
+mod raw_place;
+mod raw_term;
 
 mod plan;
+mod plan_place;
 
+mod place;
+
+mod datum;
+mod eval;
+mod functions;
 mod term;
 
 mod check;
 mod compile;
 mod compile_assembly;
+mod compile_call;
+mod compile_form;
+mod compile_group;
+mod compile_place;
 mod compile_tables;
 mod compile_term;
 mod ddl;
@@ -25,9 +37,11 @@ mod diagnostic;
 mod load;
 
 mod accounts;
+mod assemble;
 mod completion;
 mod error;
 mod evaluate;
+mod group;
 mod order;
 mod rows;
 mod stream;
@@ -37,13 +51,16 @@ mod variant;
 mod wire;
 
 mod case;
+mod corpus;
 
 pub use accounts::{Accounts, QuarantinedRow, TableAccount};
 pub use case::{Case, CaseResult, run_cases};
 pub use compile::Sources;
+pub use corpus::Corpus;
 pub use diagnostic::{LoadError, Problem, SourceFile};
 pub use error::ReadError;
 pub use evaluate::{Evaluation, Parked, evaluate};
-pub use plan::{Migration, Scope, UnitRead};
+pub use place::{Look, NO_UNIT, NoLook, Part, Place, ReferenceId, Routed, UNIT_BYTES_MAX};
+pub use plan::{Condition, Migration, Scope, UnitRead};
 pub use rows::{MemoryRows, RowRef, SourceRow, UnitRows};
 pub use schema::SourceTable;

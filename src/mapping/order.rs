@@ -1,7 +1,6 @@
 //! Order and sameness of rows as bytes, so that millions of rows are sorted and told apart without being kept.
 
-use super::term::Fault;
-use super::term::RowView;
+use super::datum::{Fault, RowView};
 use crate::event::{Float, Json, Value};
 
 /// Stands before every value that is not NULL; NULL sorts last.

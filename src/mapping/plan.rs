@@ -6,8 +6,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::case::Case;
+use super::plan_place::{Group, Reference, TablePlan};
 use super::schema::{SourceTable, SourceTableDef, TargetTableDef, UnitLookup};
-use super::term::{Output, Term, text_of};
+use super::term::{Output, Term};
 use crate::event::{Key, Value};
 use crate::target::TargetTable;
 
@@ -34,22 +35,52 @@ pub struct Migration {
     pub(super) drop: BTreeMap<Box<str>, Box<str>>,
     pub(super) count: BTreeMap<Box<str>, Box<str>>,
     pub(super) dropped_parts: Vec<(Box<str>, Box<str>)>,
+    /// How rows are placed, by source table.
+    pub(super) tables: Vec<TablePlan>,
+    pub(super) references: Vec<Reference>,
+    /// Sums of a unit.
+    pub(super) totals: Vec<Box<str>>,
     pub(super) maps: Vec<RowMap>,
+    pub(super) groups: Vec<Group>,
     pub(super) assembly: Option<Assembly>,
     pub(super) cases: Vec<Case>,
 }
 
-/// How the rows of one unit are read from the live store.
+/// How the rows of one unit are read from the live store: all of its rows, and maybe more, which
+/// [`Migration::place`] tells apart.
 #[derive(Debug, Clone)]
 pub struct UnitRead<'a> {
     /// The table.
-    pub table: &'a SourceTableDef,
-    /// Column that equals the unit.
-    pub column: &'a str,
+    pub table: SourceTable,
+    /// What it looks like.
+    pub def: &'a SourceTableDef,
+    /// What holds for every row of the unit; nothing known means that the whole table has to be read.
+    pub conditions: Vec<Condition<'a>>,
     /// Columns to order by: the key.
     pub order: Vec<&'a str>,
     /// How the rows are found.
     pub lookup: &'a UnitLookup,
+}
+
+/// What holds for a row of a unit, so that a live store can find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition<'a> {
+    /// The column is one of these.
+    Is {
+        /// Column of the table that is read.
+        column: &'a str,
+        /// Its possible values as text; `None` stands for NULL.
+        values: Vec<Option<Box<str>>>,
+    },
+    /// The column equals a column of one of the parent's rows of the unit, so those are read before.
+    OfParent {
+        /// Column of the table that is read.
+        column: &'a str,
+        /// The parent.
+        parent: SourceTable,
+        /// Column of the parent.
+        parent_column: &'a str,
+    },
 }
 
 impl Migration {
@@ -100,10 +131,13 @@ impl Migration {
             let tools = assembly.tools.iter().map(|tools| (Some(tools.from), &tools.record));
             [(None, &assembly.events), (None, &assembly.modified)].into_iter().chain(tools)
         });
-        let emits: Vec<_> = maps.chain(assembled).filter(|(_, emit)| emit.table == table).collect();
+        let groups = self.groups.iter().map(|group| (Some(group.from), &group.emit));
+        let emits: Vec<_> = maps.chain(assembled).chain(groups).filter(|(_, emit)| emit.table == table).collect();
         let names_unit = |from: Option<SourceTable>, term: Option<&Term>| match term {
             Some(Term::Output(Output::Unit, path)) => path.is_empty(),
-            Some(Term::Column(column)) => from.is_some_and(|from| self.sources[usize::from(from.0)].unit == *column),
+            Some(Term::Column(column)) => {
+                from.is_some_and(|from| self.sources[usize::from(from.0)].unit == Some(*column))
+            }
             _ => false,
         };
         let width = self.targets.get(usize::from(table.0))?.columns.len();
@@ -129,29 +163,29 @@ impl Migration {
         u16::try_from(found).ok().map(SourceTable)
     }
 
-    /// The unit that a row belongs to; `None` when the row names none, which only NULL does.
-    pub fn unit_of(&self, table: SourceTable, values: &[Value]) -> Option<Box<str>> {
-        let column = self.sources.get(usize::from(table.0))?.unit;
-        match values.get(column)? {
-            Value::Null => None,
-            value => Some(text_of(value).into()),
-        }
-    }
-
     /// The key of a row; values of columns that the row does not have are left out.
     pub fn key_of(&self, table: SourceTable, values: &[Value]) -> Key {
         let columns = self.sources.get(usize::from(table.0)).map_or(&[][..], |table| &table.key);
         Key(columns.iter().filter_map(|column| values.get(*column).cloned()).collect())
     }
 
-    /// How one unit is read from the live store, table by table.
-    pub fn unit_reads(&self) -> impl Iterator<Item = UnitRead<'_>> {
-        self.sources.iter().map(|table| UnitRead {
+    /// How one unit is read from the live store, table by table, parents before what is found through them.
+    pub fn unit_reads(&self, unit: &str) -> Vec<UnitRead<'_>> {
+        let tables = self.sources.iter().enumerate();
+        tables
+            .map(|(index, def)| self.unit_read(SourceTable(u16::try_from(index).unwrap_or(u16::MAX)), def, unit))
+            .collect()
+    }
+
+    fn unit_read<'a>(&self, table: SourceTable, def: &'a SourceTableDef, unit: &str) -> UnitRead<'a> {
+        let is = |column: usize| Condition::Is { column: &def.columns[column].name, values: vec![Some(unit.into())] };
+        UnitRead {
             table,
-            column: &table.columns[table.unit].name,
-            order: table.key.iter().map(|column| &*table.columns[*column].name).collect(),
-            lookup: &table.unit_lookup,
-        })
+            def,
+            conditions: def.unit.map(is).into_iter().collect(),
+            order: def.key.iter().map(|column| &*def.columns[*column].name).collect(),
+            lookup: &def.unit_lookup,
+        }
     }
 
     /// The examples.

@@ -4,11 +4,11 @@
 //! may complain about keeps its place in the file. Unknown keys are errors.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use toml::Spanned;
+
+pub(super) use super::raw_place::{Group, Reference, Route};
+pub(super) use super::raw_term::{Form, Term};
 
 /// A name with its place.
 pub(super) type Name = Spanned<String>;
@@ -37,10 +37,10 @@ pub(super) struct LegacyTable {
     pub name: Option<String>,
     /// Columns of the primary key.
     pub key: Vec<Name>,
-    /// `unit`, or `lookup` once that is built.
+    /// `unit`, or `lookup` for a table that only references read.
     pub role: Name,
-    /// How the rows of one unit are read from the live store: `key`, `index:NAME` or `scan`.
-    pub unit_lookup: Name,
+    /// How the rows of one unit are read from the live store: `key`, `index:NAME` or `scan`; a lookup has none.
+    pub unit_lookup: Option<Name>,
     /// Postgres types by column.
     pub columns: Named<Name>,
     /// Columns that no target row shows, with the reason.
@@ -58,10 +58,29 @@ pub(super) struct Mapping {
     pub namespace: Name,
     /// What a row that someone else wrote holds back: `row` or `unit`.
     pub foreign: Name,
-    /// Column that names the unit, by table.
-    pub unit: Named<Name>,
-    /// Column that says when a row was written, by table.
+    /// What names the unit, by table.
+    pub unit: Named<Route>,
+    /// Tables whose rows are evaluated in parts, each with the terms of a group's key; none for each row by itself.
+    #[serde(default)]
+    pub part: Named<Vec<Placed>>,
+    /// Column that says when a row was written, by table; where an assembly or a made-up row needs it.
+    #[serde(default)]
     pub time: Named<Name>,
+    /// Literals by name.
+    #[serde(default)]
+    pub constants: Named<Placed>,
+    /// Named terms, by table.
+    #[serde(default, rename = "let")]
+    pub lets: Named<Named<Placed>>,
+    /// How rows of other tables are found.
+    #[serde(default)]
+    pub reference: Named<Reference>,
+    /// Conditions under which a mapped row is counted, by table and count.
+    #[serde(default)]
+    pub counted: Named<Named<Placed>>,
+    /// Sums of a unit, each with what it means.
+    #[serde(default)]
+    pub total: Named<String>,
     /// Reasons of quarantine, each with its scope.
     pub quarantine: Named<Name>,
     /// Reasons for which a row is dropped, each with what it means.
@@ -79,6 +98,9 @@ pub(super) struct Mapping {
     /// Row maps.
     #[serde(default)]
     pub map: Vec<RowMap>,
+    /// Groups.
+    #[serde(default)]
+    pub group: Vec<Group>,
     /// Assembly of streams into messages.
     pub assembly: Option<Spanned<Assembly>>,
     /// Examples.
@@ -110,6 +132,9 @@ pub(super) struct RowMap {
     pub to: Name,
     /// Terms by target column.
     pub columns: Named<Placed>,
+    /// Target columns that stay NULL, each with the reason.
+    #[serde(default)]
+    pub left: Named<String>,
     /// A row made up when the unit has rows but none in `from`.
     pub synthesise: Option<Synthesise>,
 }
@@ -380,82 +405,21 @@ pub(super) struct Expect {
     /// All quarantined rows by source table and reason.
     #[serde(default)]
     pub quarantined: Named<Named<u64>>,
+    /// All rows that placing quarantines, by source table and reason.
+    #[serde(default)]
+    pub unplaced: Named<Named<u64>>,
+    /// All rows of other units, by source table.
+    #[serde(default)]
+    pub elsewhere: Named<u64>,
+    /// All rows that wait, by source table.
+    #[serde(default)]
+    pub waiting: Named<u64>,
+    /// All rows of lookups, by source table.
+    #[serde(default)]
+    pub lookup: Named<u64>,
     /// All counts above zero.
     #[serde(default)]
     pub counts: Named<u64>,
     /// Reason for which the whole unit is parked.
     pub parked: Option<Name>,
-}
-
-/// A term: where a value comes from.
-#[derive(Debug, Clone)]
-pub(super) enum Term {
-    /// `.column.member`, `@output` or plain text.
-    Text(String),
-    /// A number.
-    Integer(i64),
-    /// A truth value.
-    Bool(bool),
-    /// One of the longer forms.
-    Form(Box<Form>),
-}
-
-/// The longer forms of a term; exactly one of the leading members is there.
-#[derive(Debug, Clone, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Form {
-    /// A literal, also one that looks like a path.
-    #[serde(rename = "const")]
-    pub literal: Option<Placed>,
-    /// The first that is not null.
-    pub first: Option<Vec<Placed>>,
-    /// A named table of cases, applied to `of`.
-    pub case: Option<Name>,
-    /// What `case` is applied to.
-    pub of: Option<Placed>,
-    /// What null becomes under `case`; it stays null when absent.
-    pub null: Option<String>,
-    /// A JSON object without its null members.
-    pub object: Option<Named<Placed>>,
-    /// Members of `object` that stay when null.
-    #[serde(default)]
-    pub keep_null: Vec<Name>,
-    /// A version 5 UUID of the parts as text.
-    pub uuid5: Option<Vec<Placed>>,
-    /// A JSON string's text, other JSON as text.
-    pub text: Option<Placed>,
-    /// A JSON object, also one within a JSON string; anything else is null.
-    pub decoded: Option<Placed>,
-}
-
-impl<'de> Deserialize<'de> for Term {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TermVisitor)
-    }
-}
-
-struct TermVisitor;
-
-impl<'de> Visitor<'de> for TermVisitor {
-    type Value = Term;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a term: \".column.member\", \"@output\", a literal, or a table with one form")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Term, E> {
-        Ok(Term::Text(text.to_owned()))
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Term, E> {
-        Ok(Term::Integer(number))
-    }
-
-    fn visit_bool<E: Error>(self, truth: bool) -> Result<Term, E> {
-        Ok(Term::Bool(truth))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Term, A::Error> {
-        Form::deserialize(MapAccessDeserializer::new(map)).map(|form| Term::Form(Box::new(form)))
-    }
 }

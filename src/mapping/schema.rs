@@ -99,6 +99,8 @@ pub struct ColumnDef {
     pub kind: Kind,
     /// Whether it may be NULL.
     pub nullable: Nullable,
+    /// The labels that a column of an enum may hold; none for any other type.
+    pub labels: Vec<Box<str>>,
 }
 
 /// How the rows of one unit are found in the live store.
@@ -110,6 +112,15 @@ pub enum UnitLookup {
     Index(Box<str>),
     /// Only by reading the whole table.
     Scan,
+}
+
+/// What a table's rows are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// They belong to units.
+    Unit,
+    /// References find them, and they belong to no unit.
+    Lookup,
 }
 
 /// A table of the legacy store.
@@ -125,10 +136,12 @@ pub struct SourceTableDef {
     pub columns: Vec<ColumnDef>,
     /// Indexes into `columns` of the key, in its order.
     pub key: Vec<usize>,
-    /// Index into `columns` of the one that names the unit.
-    pub unit: usize,
-    /// Index into `columns` of the one that says when the row was written.
-    pub time: usize,
+    /// What its rows are for.
+    pub role: Role,
+    /// Index into `columns` of the one that names the unit by itself; `None` where a longer route does.
+    pub unit: Option<usize>,
+    /// Index into `columns` of the one that says when the row was written; `None` where nothing asks.
+    pub time: Option<usize>,
     /// How one unit's rows are read.
     pub unit_lookup: UnitLookup,
     /// Columns that no target row shows, with the reason.

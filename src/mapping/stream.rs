@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::datum::json_text;
 use super::plan::{Fragment, PositionId, Rendered, Wire};
-use super::term::json_text;
 use super::variant::{Form, Variant};
 use super::wire::{self, Choice, known};
 use crate::event::{Json, Timestamp};

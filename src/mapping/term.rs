@@ -3,15 +3,16 @@
 //! A term reads columns of one row (and members of the documents in them) and *outputs*: what a shape has worked out,
 //! such as the messages of an assembled response. Numbers in documents stay exact decimals throughout.
 
-use std::borrow::Cow;
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::tz::Offset;
 use uuid::Uuid;
 
+use super::datum::{Datum, RowView};
+use super::place::{Look, NoLook, ReferenceId};
 use super::schema::Kind;
-use crate::event::{Decimal, Float, Json, JsonError, Value};
+use crate::event::Value;
 
 /// Something that a shape works out and a term may use, written `@name`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,7 +103,7 @@ pub(super) enum Nulls {
 }
 
 /// A member of an object that a term builds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
     /// Key.
     pub name: Box<str>,
@@ -113,7 +114,7 @@ pub(super) struct Member {
 }
 
 /// A compiled term.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Term {
     /// A literal.
     Const(Value),
@@ -125,7 +126,7 @@ pub(super) enum Term {
     Output(Output, Vec<Box<str>>),
     /// The first that is not null.
     First(Vec<Term>),
-    /// A table of cases; a text that it does not list stays.
+    /// A table of cases.
     Case {
         /// What is looked up.
         of: Box<Term>,
@@ -133,6 +134,8 @@ pub(super) enum Term {
         cases: Arc<BTreeMap<Box<str>, Box<str>>>,
         /// What null becomes.
         null: Option<Box<str>>,
+        /// Why a text that the table does not list is refused; it stays when absent.
+        refuse: Option<Box<str>>,
     },
     /// A JSON object.
     Object(Vec<Member>),
@@ -142,124 +145,95 @@ pub(super) enum Term {
     Text(Box<Term>),
     /// A JSON object, also one within a JSON string.
     Decoded(Box<Term>),
+    /// Text with the text of terms in it; null when one of them is.
+    Template(Vec<Piece>),
+    /// One term or another.
+    If(Box<[Term; 3]>),
+    /// Whether a text is one of these; null is none.
+    OneOf(Box<Term>, Vec<Box<str>>),
+    /// Whether a text begins so; null does not.
+    StartsWith(Box<Term>, Box<str>),
+    /// Whether two terms of one kind are the same text; null equals nothing.
+    Equal(Box<[Term; 2]>),
+    /// Whether a term is null.
+    Absent(Box<Term>),
+    /// The other truth value.
+    Not(Box<Term>),
+    /// A text read as time.
+    Time {
+        /// The text.
+        of: Box<Term>,
+        /// Zone of texts that name none.
+        zone: Offset,
+        /// Why any other text is refused.
+        refuse: Box<str>,
+    },
+    /// A term that must not be null.
+    Given {
+        /// The term.
+        of: Box<Term>,
+        /// Why null is refused.
+        refuse: Box<str>,
+    },
+    /// Whole seconds since 1970.
+    Epoch {
+        /// The time.
+        of: Box<Term>,
+        /// Why an infinity is refused.
+        refuse: Box<str>,
+    },
+    /// A function of one value; null gives null.
+    Call(Function, Box<Term>),
+    /// What a reference finds under a key: the selected value of the first row found, null when there is none.
+    Found {
+        /// The reference.
+        reference: ReferenceId,
+        /// The key.
+        key: Vec<Term>,
+        /// Index of the selected value.
+        select: usize,
+    },
+    /// A JSON array without the items that equal a value.
+    Without(Box<[Term; 2]>),
+    /// What the rows of a group come to.
+    Aggregate(usize),
+    /// A sum of the unit.
+    Total {
+        /// Index of the sum.
+        index: usize,
+        /// Why a sum beyond 64 bits is refused.
+        refuse: Box<str>,
+    },
 }
 
-/// Why a row cannot be evaluated; the mapping declares a scope for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// A text holds U+0000.
-    NotStorable,
-    /// A document does not read, or nests too deep.
-    Unreadable,
+/// A piece of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Text as it stands.
+    Text(Box<str>),
+    /// The text of a term.
+    Term(Term),
 }
 
-/// A value on its way.
-#[derive(Debug, Clone)]
-pub(super) enum Datum<'a> {
-    /// A value of a column.
-    Value(Cow<'a, Value>),
-    /// A document, or a part of one.
-    Json(Cow<'a, Json>),
-    /// A whole document with the text it came as, to be carried bit for bit.
-    Document(&'a Value, &'a Json),
-}
-
-impl Datum<'_> {
-    /// NULL.
-    pub(super) const NULL: Datum<'static> = Datum::Value(Cow::Owned(Value::Null));
-
-    /// Whether this is SQL NULL or a JSON null.
-    pub(super) fn null(&self) -> bool {
-        match self {
-            Datum::Value(value) => **value == Value::Null,
-            Datum::Json(json) => **json == Json::Null,
-            Datum::Document(_, json) => **json == Json::Null,
-        }
-    }
-
-    /// As a document; SQL NULL is `None`, and so is JSON null.
-    pub(super) fn into_json(self) -> Option<Json> {
-        if self.null() {
-            return None;
-        }
-        Some(match self {
-            Datum::Json(json) => json.into_owned(),
-            Datum::Document(_, json) => json.clone(),
-            Datum::Value(value) => json_of(&value),
-        })
-    }
-
-    /// The text of a text, a JSON string, or of anything else as it is printed; `None` for null.
-    pub(super) fn into_text(self) -> Option<String> {
-        if self.null() {
-            return None;
-        }
-        match self {
-            Datum::Value(value) => Some(text_of(&value)),
-            Datum::Json(json) => Some(json_text(&json)),
-            Datum::Document(_, json) => Some(json_text(json)),
-        }
-    }
-
-    /// As a whole number, when it is one.
-    pub(super) fn to_i64(&self) -> Option<i64> {
-        match self {
-            Datum::Value(value) => match &**value {
-                Value::Int(number) => Some(*number),
-                _ => None,
-            },
-            Datum::Json(json) => match &**json {
-                Json::Number(number) => number.to_i64(),
-                _ => None,
-            },
-            Datum::Document(_, json) => match json {
-                Json::Number(number) => number.to_i64(),
-                _ => None,
-            },
-        }
-    }
-
-    /// As a value for a column.
-    pub(super) fn into_value(self) -> Result<Value, Fault> {
-        let value = match self {
-            Datum::Value(value) => value.into_owned(),
-            Datum::Document(value, _) => value.clone(),
-            Datum::Json(json) if *json == Json::Null => Value::Null,
-            Datum::Json(json) if json.holds_nul() => return Err(Fault::NotStorable),
-            Datum::Json(json) => Value::Json(json.to_text().into()),
-        };
-        match &value {
-            Value::Text(text) if text.contains('\0') => Err(Fault::NotStorable),
-            _ => Ok(value),
-        }
-    }
-}
-
-/// A row whose documents are read when a term first asks for them.
-#[derive(Debug)]
-pub(super) struct RowView<'a> {
-    /// Values by column.
-    pub values: &'a [Value],
-    documents: Vec<OnceCell<Result<Json, JsonError>>>,
-}
-
-impl<'a> RowView<'a> {
-    /// A view of a row.
-    pub(super) fn new(values: &'a [Value]) -> Self {
-        Self { values, documents: vec![OnceCell::new(); values.len()] }
-    }
-
-    /// The document in a column; `None` where the column holds none.
-    pub(super) fn document(&self, column: usize) -> Result<Option<&Json>, Fault> {
-        let (Some(Value::Json(text)), Some(cell)) = (self.values.get(column), self.documents.get(column)) else {
-            return Ok(None);
-        };
-        cell.get_or_init(|| Json::parse(text)).as_ref().map(Some).map_err(|_| Fault::Unreadable)
-    }
+/// A function of one value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Function {
+    /// SHA-256 of a text, as lower-case digits.
+    Sha256,
+    /// Whether a text is a UUID with hyphens.
+    IsUuid,
+    /// The first 63 bits of a UUID.
+    First63Bits,
+    /// The last part of a text between separators.
+    LastPart(Box<str>),
+    /// Microseconds within the second of a time.
+    Microseconds,
+    /// A whole number with zeros before it, in so many characters.
+    Padded(usize),
 }
 
 /// What a term is evaluated in.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Env<'a> {
     /// The row; `None` where terms have outputs only.
     pub row: Option<&'a RowView<'a>>,
@@ -267,152 +241,99 @@ pub(super) struct Env<'a> {
     pub outputs: &'a [(Output, Datum<'a>)],
     /// Namespace of version 5 UUIDs.
     pub namespace: &'a Uuid,
+    /// Reads through references.
+    pub look: &'a dyn Look,
+    /// What the rows of the group come to.
+    pub aggregates: &'a [Datum<'a>],
+    /// Sums of the unit.
+    pub totals: &'a [i128],
+}
+
+impl<'a> Env<'a> {
+    /// Nothing to read from but literals.
+    pub(super) fn plain(namespace: &'a Uuid) -> Self {
+        Self { row: None, outputs: &[], namespace, look: &NoLook, aggregates: &[], totals: &[] }
+    }
 }
 
 impl Term {
-    /// Evaluates the term.
-    pub(super) fn eval<'a>(&'a self, env: Env<'a>) -> Result<Datum<'a>, Fault> {
-        Ok(match self {
-            Term::Const(value) => Datum::Value(Cow::Borrowed(value)),
-            Term::Column(column) => column_of(env, *column)?,
-            Term::Path(column, members) => {
-                let document = match env.row {
-                    Some(row) => row.document(*column)?,
-                    None => None,
-                };
-                within(document, members).map_or(Datum::NULL, |json| Datum::Json(Cow::Borrowed(json)))
+    /// Visits this term and all terms in it.
+    pub(super) fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Term)) {
+        visit(self);
+        match self {
+            Term::First(terms) | Term::Uuid5(terms) | Term::Found { key: terms, .. } => {
+                terms.iter().for_each(|term| term.walk(visit));
             }
-            Term::Output(output, members) => output_of(env, *output, members),
-            Term::First(terms) => {
-                for term in terms {
-                    let datum = term.eval(env)?;
-                    if !datum.null() {
-                        return Ok(datum);
+            Term::Object(members) => members.iter().for_each(|member| member.term.walk(visit)),
+            Term::Template(pieces) => {
+                for piece in pieces {
+                    if let Piece::Term(term) = piece {
+                        term.walk(visit);
                     }
                 }
-                Datum::NULL
             }
-            Term::Case { of, cases, null } => match of.eval(env)?.into_text() {
-                Some(text) => text_datum(cases.get(text.as_str()).map_or(text, |found| found.to_string())),
-                None => null.as_ref().map_or(Datum::NULL, |text| text_datum(text.to_string())),
-            },
-            Term::Object(members) => object(members, env)?,
-            Term::Uuid5(parts) => Datum::Value(Cow::Owned(Value::Uuid(uuid5(parts, env)?))),
-            Term::Text(term) => term.eval(env)?.into_text().map_or(Datum::NULL, text_datum),
-            Term::Decoded(term) => decoded(term.eval(env)?)?,
-        })
-    }
-}
-
-fn text_datum(text: String) -> Datum<'static> {
-    Datum::Value(Cow::Owned(Value::text(text)))
-}
-
-fn column_of(env: Env<'_>, column: usize) -> Result<Datum<'_>, Fault> {
-    let Some(row) = env.row else { return Ok(Datum::NULL) };
-    Ok(match (row.values.get(column), row.document(column)?) {
-        (Some(value), Some(json)) => Datum::Document(value, json),
-        (Some(value), None) => Datum::Value(Cow::Borrowed(value)),
-        (None, _) => Datum::NULL,
-    })
-}
-
-fn output_of<'a>(env: Env<'a>, output: Output, members: &[Box<str>]) -> Datum<'a> {
-    let Some((_, datum)) = env.outputs.iter().find(|(known, _)| *known == output) else { return Datum::NULL };
-    if members.is_empty() {
-        return datum.clone();
-    }
-    match datum {
-        Datum::Json(json) => within(Some(json), members).map_or(Datum::NULL, |json| Datum::Json(Cow::Borrowed(json))),
-        _ => Datum::NULL,
-    }
-}
-
-fn within<'a>(document: Option<&'a Json>, members: &[Box<str>]) -> Option<&'a Json> {
-    members.iter().try_fold(document?, |json, member| json.member(member))
-}
-
-fn object<'a>(members: &'a [Member], env: Env<'a>) -> Result<Datum<'a>, Fault> {
-    let mut built = Vec::with_capacity(members.len());
-    for member in members {
-        match (member.term.eval(env)?.into_json(), member.nulls) {
-            (Some(json), _) => built.push((member.name.to_string(), json)),
-            (None, Nulls::Keep) => built.push((member.name.to_string(), Json::Null)),
-            (None, Nulls::Drop) => {}
+            Term::If(terms) => terms.iter().for_each(|term| term.walk(visit)),
+            Term::Equal(terms) | Term::Without(terms) => terms.iter().for_each(|term| term.walk(visit)),
+            Term::Case { of, .. } | Term::Given { of, .. } | Term::Time { of, .. } | Term::Epoch { of, .. } => {
+                of.walk(visit)
+            }
+            Term::Text(term)
+            | Term::Decoded(term)
+            | Term::OneOf(term, _)
+            | Term::StartsWith(term, _)
+            | Term::Absent(term)
+            | Term::Not(term)
+            | Term::Call(_, term) => term.walk(visit),
+            Term::Const(_)
+            | Term::Column(_)
+            | Term::Path(..)
+            | Term::Output(..)
+            | Term::Aggregate(_)
+            | Term::Total { .. } => {}
         }
     }
-    Ok(Datum::Json(Cow::Owned(Json::Object(built))))
-}
 
-fn uuid5(parts: &[Term], env: Env<'_>) -> Result<Uuid, Fault> {
-    let mut texts = Vec::with_capacity(parts.len());
-    for part in parts {
-        texts.push(Json::String(part.eval(env)?.into_text().unwrap_or_default()));
+    /// Whether this term or one in it has a property.
+    pub(super) fn any(&self, mut test: impl FnMut(&Term) -> bool) -> bool {
+        let mut found = false;
+        self.walk(&mut |term| found |= test(term));
+        found
     }
-    Ok(Uuid::new_v5(env.namespace, Json::Array(texts).to_text().as_bytes()))
-}
 
-fn decoded(datum: Datum<'_>) -> Result<Datum<'_>, Fault> {
-    let inner = match &datum {
-        Datum::Json(json) => &**json,
-        Datum::Document(_, json) => *json,
-        Datum::Value(_) => return Ok(Datum::NULL),
-    };
-    match inner {
-        Json::Object(_) => Ok(datum),
-        Json::String(text) => match Json::parse(text) {
-            Ok(json) if json.holds_nul() => Err(Fault::NotStorable),
-            Ok(json @ Json::Object(_)) => Ok(Datum::Json(Cow::Owned(json))),
-            Ok(_) | Err(_) => Ok(Datum::NULL),
-        },
-        _ => Ok(Datum::NULL),
+    /// Whether the term may refuse a value for a reason that the mapping names.
+    pub(super) fn may_refuse(&self) -> bool {
+        self.any(|term| match term {
+            Term::Case { refuse, .. } => refuse.is_some(),
+            Term::Given { .. } | Term::Time { .. } | Term::Epoch { .. } | Term::Total { .. } => true,
+            _ => false,
+        })
     }
-}
 
-/// A JSON string's text, other JSON as compact text.
-pub(super) fn json_text(json: &Json) -> String {
-    match json {
-        Json::String(text) => text.clone(),
-        other => other.to_text(),
+    /// The only texts that the term can give; `None` when it can give others too.
+    pub(super) fn texts(&self) -> Option<Vec<&str>> {
+        match self {
+            Term::Const(Value::Text(text)) => Some(vec![text]),
+            Term::Const(Value::Null) => Some(Vec::new()),
+            Term::Case { cases, null, refuse: Some(_), .. } => {
+                Some(cases.values().chain(null).map(|text| &**text).collect())
+            }
+            Term::If(terms) => Some([terms[1].texts()?, terms[2].texts()?].concat()),
+            Term::First(terms) => {
+                terms.iter().try_fold(Vec::new(), |known, term| Some([known, term.texts()?].concat()))
+            }
+            _ => None,
+        }
     }
-}
 
-/// A value as a document; the kinds that have no form in JSON are kept out when terms are compiled.
-fn json_of(value: &Value) -> Json {
-    match value {
-        Value::Bool(truth) => Json::Bool(*truth),
-        Value::Int(number) => Json::Number(Decimal::from(*number)),
-        Value::Decimal(number) if number.finite() => Json::Number(number.clone()),
-        Value::Float(Float(number)) => float_json(*number),
-        Value::Json(text) => Json::parse(text).unwrap_or_else(|_| Json::String(text.to_string())),
-        other => Json::String(text_of(other)),
-    }
-}
-
-/// A double as a JSON number, or as a string when it is none.
-fn float_json(number: f64) -> Json {
-    // The shortest digits that read back as the same double, which is also what Postgres prints.
-    let shortest = format!("{number:e}");
-    match Decimal::parse(&shortest) {
-        Ok(decimal) if number.is_finite() => Json::Number(decimal.normalised()),
-        _ if number.is_nan() => Json::String("NaN".into()),
-        _ if number > 0.0 => Json::String("Infinity".into()),
-        _ => Json::String("-Infinity".into()),
-    }
-}
-
-/// A value as text, for ids and units.
-pub(super) fn text_of(value: &Value) -> String {
-    match value {
-        Value::Text(text) | Value::Json(text) => text.to_string(),
-        Value::Int(number) => number.to_string(),
-        Value::Decimal(number) => number.to_string(),
-        Value::Uuid(uuid) => uuid.hyphenated().to_string(),
-        Value::Bool(truth) => truth.to_string(),
-        Value::Float(Float(number)) => json_text(&float_json(*number)),
-        Value::Timestamp(time) => time.unix_us().map_or_else(|| "infinity".to_owned(), |us| us.to_string()),
-        // Compiled terms and unit columns never hold these kinds.
-        _ => String::new(),
+    /// Columns that the term reads.
+    pub(super) fn columns(&self) -> Vec<usize> {
+        let mut columns = Vec::new();
+        self.walk(&mut |term| {
+            if let Term::Column(column) | Term::Path(column, _) = term {
+                columns.push(*column);
+            }
+        });
+        columns
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::datum::Fault;
 use super::plan::Tools;
-use super::term::{Env, Fault};
+use super::term::Env;
 use super::wire::{self, ToolCall, known};
 use crate::event::{Decimal, Json};
 

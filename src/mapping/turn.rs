@@ -6,10 +6,11 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::completion::{Completions, Messages};
+use super::datum::{Datum, Fault, RowView};
 use super::order;
 use super::plan::{Assembly, RowClass, Side};
 use super::stream::{Extract, Known, Stream};
-use super::term::{Datum, Env, Fault, Output, RowView};
+use super::term::{Env, Output};
 use super::tools::ToolRows;
 use super::variant::{Form, Resolved, Variant, resolve};
 use super::wire::{choice_json, known};
@@ -87,7 +88,7 @@ impl<'p> Turn<'p> {
         tally: &mut Tally,
     ) -> Result<(), Fault> {
         let view = RowView::new(values);
-        let env = Env { row: Some(&view), outputs: &[], namespace: self.namespace };
+        let env = Env { row: Some(&view), ..Env::plain(self.namespace) };
         match class {
             RowClass::Request => {
                 tally.mapped += 1;
@@ -265,7 +266,7 @@ fn request_payload(
     raw: Option<&Json>,
 ) -> Result<Json, Fault> {
     let outputs = [borrowed(Output::Messages, messages), borrowed(Output::Model, model), borrowed(Output::Raw, raw)];
-    let env = Env { row: None, outputs: &outputs, namespace };
+    let env = Env { outputs: &outputs, ..Env::plain(namespace) };
     Ok(plan.request.payload.eval(env)?.into_json().unwrap_or(Json::Null))
 }
 
@@ -339,7 +340,7 @@ impl End<'_> {
             borrowed(Output::Choices, said.choices),
             self.status(),
         ];
-        let env = Env { row: None, outputs: &outputs, namespace: self.namespace };
+        let env = Env { outputs: &outputs, ..Env::plain(self.namespace) };
         Ok(self.plan.response.payload.eval(env)?.into_json().unwrap_or(Json::Null))
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rehome::event::{Decimal, Float, Json, Timestamp, Value};
 use rehome::mapping::schema::Kind;
-use rehome::mapping::{Accounts, MemoryRows, Migration, SourceRow, SourceTable, evaluate};
+use rehome::mapping::{Accounts, MemoryRows, Migration, NoLook, Part, Place, Routed, SourceRow, SourceTable, evaluate};
 
 /// Anything that can go wrong with the files.
 pub type Failure = Box<dyn std::error::Error>;
@@ -19,7 +19,7 @@ pub fn lines(migration: &Migration, units: &BTreeMap<String, MemoryRows>) -> Res
     let mut accounts = Accounts::default();
     let mut counts: BTreeMap<Box<str>, u64> = migration.counts().map(|(name, _)| (name.into(), 0)).collect();
     for (unit, rows) in units {
-        let evaluation = evaluate(migration, unit, rows)?;
+        let evaluation = evaluate(migration, unit, &Part::Whole, rows, &NoLook, &[])?;
         for row in &evaluation.rows {
             let table = &migration.target_tables()[usize::from(row.table.0)];
             let columns =
@@ -90,8 +90,11 @@ pub fn read(migration: &Migration, folder: &Path) -> Result<BTreeMap<String, Mem
                 .iter()
                 .map(|column| value(row.member(&column.name).unwrap_or(&Json::Null), column.kind))
                 .collect::<Result<_, _>>()?;
-            let unit = migration.unit_of(source, &values).ok_or("a row without unit")?;
             let key = migration.key_of(source, &values);
+            let cells = values.iter().cloned().collect();
+            let Routed::Placed(Place { unit, .. }) = migration.place(source, &key, &cells, &NoLook)? else {
+                return Err("a row without unit".into());
+            };
             units.entry(unit.into()).or_default().push(source, SourceRow { key, values });
         }
     }

@@ -122,7 +122,14 @@ fn each_mistake_is_told_with_its_place_and_its_remedy() {
             "the column `trace_id` of `calls` is neither mapped nor dropped",
             "map it, or add",
         ),
-        ("legacy.toml", "role = \"unit\"", "role = \"lookup\"", "the role `lookup` is not built", "use `unit`"),
+        (
+            "legacy.toml",
+            "role = \"unit\"",
+            "role = \"lookup\"",
+            "a lookup has rows of no unit",
+            "take it out of [unit]",
+        ),
+        ("legacy.toml", "role = \"unit\"", "role = \"lookups\"", "unknown role `lookups`", "did you mean `lookup`?"),
         (
             "target.sql",
             "call_id TEXT PRIMARY KEY",

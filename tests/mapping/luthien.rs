@@ -2,7 +2,8 @@
 
 use rehome::event::{Json, Key, Value};
 use rehome::mapping::{
-    MemoryRows, Migration, ReadError, RowRef, SourceRow, SourceTable, UnitRows, evaluate, run_cases,
+    MemoryRows, Migration, NO_UNIT, NoLook, Part, Place, ReadError, Routed, RowRef, SourceRow, SourceTable, UnitRows,
+    evaluate, run_cases,
 };
 use uuid::Uuid;
 
@@ -84,7 +85,7 @@ fn a_call_of_many_chunks_is_read_in_pages() {
     let migration = luthien();
     let events = table(&migration, "events");
     let rows = Generated { migration: luthien(), events, rows: CHUNKS, page_max: 0.into() };
-    let evaluation = evaluate(&migration, "c", &rows).expect("rows are there");
+    let evaluation = evaluate(&migration, "c", &Part::Whole, &rows, &NoLook, &[]).expect("rows are there");
     assert_eq!(evaluation.accounts.tables[&events].mapped, CHUNKS);
     assert!(evaluation.accounts.balanced());
     assert!((1..=1_000).contains(&rows.page_max.get()), "{} rows at once", rows.page_max.get());
@@ -114,7 +115,7 @@ fn the_order_in_which_rows_are_visited_does_not_matter() {
         let mut memory = MemoryRows::new();
         rows.iter().for_each(|row| memory.push(events, row.clone()));
         memory.push(calls, call.clone());
-        evaluate(&migration, "c", &memory).expect("in memory")
+        evaluate(&migration, "c", &Part::Whole, &memory, &NoLook, &[]).expect("in memory")
     };
     for (place, row) in rows.iter_mut().enumerate() {
         row.values[0] = Value::Uuid(Uuid::from_u128(place as u128));
@@ -134,9 +135,13 @@ fn a_row_names_its_unit_and_its_key() {
     let migration = luthien();
     let events = table(&migration, "events");
     let row = chunk(&migration, events, 5, "x");
-    assert_eq!(migration.unit_of(events, &row.values).as_deref(), Some("c"));
+    let place = |values: &[Value]| {
+        let cells = values.iter().cloned().collect();
+        migration.place(events, &row.key, &cells, &NoLook).expect("nothing is looked up")
+    };
+    assert_eq!(place(&row.values), Routed::Placed(Place { unit: "c".into(), part: Part::Whole }));
     assert_eq!(migration.key_of(events, &row.values), Key(vec![Value::Uuid(Uuid::from_u128(5))]));
-    assert_eq!(migration.unit_of(events, &vec![Value::Null; row.values.len()]), None);
+    assert_eq!(place(&vec![Value::Null; row.values.len()]), Routed::Quarantined(NO_UNIT.into()));
 }
 
 /// Rows in the sample; fewer means that some were not read.
@@ -172,7 +177,7 @@ fn a_document_that_nests_too_deep_parks_its_unit_and_names_the_row() {
     let payload = migration.source_tables()[usize::from(events.0)].column("payload").expect("a column");
     deep.values[payload] = Value::Json("[".repeat(5_000).into());
     rows.push(events, deep.clone());
-    let evaluation = evaluate(&migration, "c", &rows).expect("in memory");
+    let evaluation = evaluate(&migration, "c", &Part::Whole, &rows, &NoLook, &[]).expect("in memory");
     let parked = evaluation.parked.expect("it is parked");
     assert_eq!((&*parked.reason, parked.table, parked.key), ("unreadable_json", Some(events), Some(deep.key)));
     assert_eq!(evaluation.rows, []);

@@ -4,4 +4,5 @@ mod jsonl;
 mod language;
 mod luthien;
 mod rename;
+mod semantik;
 mod support;

@@ -30,3 +30,13 @@ pub fn table(migration: &Migration, alias: &str) -> SourceTable {
 pub fn seconds(seconds: i64) -> Timestamp {
     Timestamp::from_unix_us(i128::from(seconds) * 1_000_000).expect("a time")
 }
+
+/// A migration that ships, compiled.
+pub fn shipped(name: &str) -> Migration {
+    Migration::load(&root("schemas").join(name)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// semantik, compiled.
+pub fn semantik() -> Migration {
+    shipped("semantik")
+}

@@ -1,0 +1,191 @@
+//! Values on their way from a row to a column: as the source holds them, or as documents of exact decimals.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use super::compile::reason;
+use super::error::ReadError;
+use crate::event::{Decimal, Float, Json, JsonError, Value};
+
+/// Why a row cannot be evaluated; the mapping declares a scope for each reason.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// A text holds U+0000.
+    NotStorable,
+    /// A document does not read, or nests too deep.
+    Unreadable,
+    /// A term refuses the value, for this reason.
+    Refused(Box<str>),
+    /// What a reference finds could not be read; nothing is wrong with the row.
+    Read(ReadError),
+}
+
+impl Fault {
+    /// The reason that the mapping has a scope for, or the error of a store.
+    pub(super) fn into_reason(self) -> Result<Box<str>, ReadError> {
+        match self {
+            Fault::NotStorable => Ok(reason::NOT_STORABLE.into()),
+            Fault::Unreadable => Ok(reason::UNREADABLE.into()),
+            Fault::Refused(reason) => Ok(reason),
+            Fault::Read(error) => Err(error),
+        }
+    }
+}
+
+impl From<ReadError> for Fault {
+    fn from(error: ReadError) -> Self {
+        Fault::Read(error)
+    }
+}
+
+/// A value on its way.
+#[derive(Debug, Clone)]
+pub(super) enum Datum<'a> {
+    /// A value of a column.
+    Value(Cow<'a, Value>),
+    /// A document, or a part of one.
+    Json(Cow<'a, Json>),
+    /// A whole document with the text it came as, to be carried bit for bit.
+    Document(&'a Value, &'a Json),
+}
+
+impl Datum<'_> {
+    /// NULL.
+    pub(super) const NULL: Datum<'static> = Datum::Value(Cow::Owned(Value::Null));
+
+    /// Whether this is SQL NULL or a JSON null.
+    pub(super) fn null(&self) -> bool {
+        match self {
+            Datum::Value(value) => **value == Value::Null,
+            Datum::Json(json) => **json == Json::Null,
+            Datum::Document(_, json) => **json == Json::Null,
+        }
+    }
+
+    /// As a document; SQL NULL is `None`, and so is JSON null.
+    pub(super) fn into_json(self) -> Option<Json> {
+        if self.null() {
+            return None;
+        }
+        Some(match self {
+            Datum::Json(json) => json.into_owned(),
+            Datum::Document(_, json) => json.clone(),
+            Datum::Value(value) => json_of(&value),
+        })
+    }
+
+    /// The text of a text, a JSON string, or of anything else as it is printed; `None` for null.
+    pub(super) fn into_text(self) -> Option<String> {
+        if self.null() {
+            return None;
+        }
+        match self {
+            Datum::Value(value) => Some(text_of(&value)),
+            Datum::Json(json) => Some(json_text(&json)),
+            Datum::Document(_, json) => Some(json_text(json)),
+        }
+    }
+
+    /// As a whole number, when it is one.
+    pub(super) fn to_i64(&self) -> Option<i64> {
+        match self {
+            Datum::Value(value) => match &**value {
+                Value::Int(number) => Some(*number),
+                _ => None,
+            },
+            Datum::Json(json) => match &**json {
+                Json::Number(number) => number.to_i64(),
+                _ => None,
+            },
+            Datum::Document(_, json) => match json {
+                Json::Number(number) => number.to_i64(),
+                _ => None,
+            },
+        }
+    }
+
+    /// As a value for a column.
+    pub(super) fn into_value(self) -> Result<Value, Fault> {
+        let value = match self {
+            Datum::Value(value) => value.into_owned(),
+            Datum::Document(value, _) => value.clone(),
+            Datum::Json(json) if *json == Json::Null => Value::Null,
+            Datum::Json(json) if json.holds_nul() => return Err(Fault::NotStorable),
+            Datum::Json(json) => Value::Json(json.to_text().into()),
+        };
+        match &value {
+            Value::Text(text) if text.contains('\0') => Err(Fault::NotStorable),
+            _ => Ok(value),
+        }
+    }
+}
+
+/// A row whose documents are read when a term first asks for them.
+#[derive(Debug)]
+pub(super) struct RowView<'a> {
+    /// Values by column.
+    pub values: &'a [Value],
+    documents: Vec<OnceCell<Result<Json, JsonError>>>,
+}
+
+impl<'a> RowView<'a> {
+    /// A view of a row.
+    pub(super) fn new(values: &'a [Value]) -> Self {
+        Self { values, documents: vec![OnceCell::new(); values.len()] }
+    }
+
+    /// The document in a column; `None` where the column holds none.
+    pub(super) fn document(&self, column: usize) -> Result<Option<&Json>, Fault> {
+        let (Some(Value::Json(text)), Some(cell)) = (self.values.get(column), self.documents.get(column)) else {
+            return Ok(None);
+        };
+        cell.get_or_init(|| Json::parse(text)).as_ref().map(Some).map_err(|_| Fault::Unreadable)
+    }
+}
+
+/// A JSON string's text, other JSON as compact text.
+pub(super) fn json_text(json: &Json) -> String {
+    match json {
+        Json::String(text) => text.clone(),
+        other => other.to_text(),
+    }
+}
+
+/// A value as a document; the kinds that have no form in JSON are kept out when terms are compiled.
+fn json_of(value: &Value) -> Json {
+    match value {
+        Value::Bool(truth) => Json::Bool(*truth),
+        Value::Int(number) => Json::Number(Decimal::from(*number)),
+        Value::Decimal(number) if number.finite() => Json::Number(number.clone()),
+        Value::Float(Float(number)) => float_json(*number),
+        Value::Json(text) => Json::parse(text).unwrap_or_else(|_| Json::String(text.to_string())),
+        other => Json::String(text_of(other)),
+    }
+}
+
+/// A double as a JSON number, or as a string when it is none.
+fn float_json(number: f64) -> Json {
+    // The shortest digits that read back as the same double, which is also what Postgres prints.
+    let shortest = format!("{number:e}");
+    match Decimal::parse(&shortest) {
+        Ok(decimal) if number.is_finite() => Json::Number(decimal.normalised()),
+        _ if number.is_nan() => Json::String("NaN".into()),
+        _ if number > 0.0 => Json::String("Infinity".into()),
+        _ => Json::String("-Infinity".into()),
+    }
+}
+
+/// A value as text, for ids and units.
+pub(super) fn text_of(value: &Value) -> String {
+    match value {
+        Value::Text(text) | Value::Json(text) => text.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Decimal(number) => number.to_string(),
+        Value::Uuid(uuid) => uuid.hyphenated().to_string(),
+        Value::Bool(truth) => truth.to_string(),
+        Value::Float(Float(number)) => json_text(&float_json(*number)),
+        Value::Timestamp(time) => time.unix_us().map_or_else(|| "infinity".to_owned(), |us| us.to_string()),
+        // Compiled terms and unit columns never hold these kinds.
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,248 @@
+//! Evaluation of terms.
+
+use std::borrow::Cow;
+
+use uuid::Uuid;
+
+use super::datum::{Datum, Fault};
+use super::functions;
+use super::place::ReferenceId;
+use super::term::{Env, Function, Member, Nulls, Output, Piece, Term};
+use crate::event::{Json, Value};
+
+impl Term {
+    /// Evaluates the term.
+    pub(super) fn eval<'a>(&'a self, env: Env<'a>) -> Result<Datum<'a>, Fault> {
+        Ok(match self {
+            Term::Const(value) => Datum::Value(Cow::Borrowed(value)),
+            Term::Column(column) => column_of(env, *column)?,
+            Term::Path(column, members) => {
+                let document = match env.row {
+                    Some(row) => row.document(*column)?,
+                    None => None,
+                };
+                within(document, members).map_or(Datum::NULL, |json| Datum::Json(Cow::Borrowed(json)))
+            }
+            Term::Output(output, members) => output_of(env, *output, members),
+            Term::First(terms) => {
+                for term in terms {
+                    let datum = term.eval(env)?;
+                    if !datum.null() {
+                        return Ok(datum);
+                    }
+                }
+                Datum::NULL
+            }
+            Term::Case { of, cases, null, refuse } => match of.eval(env)?.into_text() {
+                Some(text) => match (cases.get(text.as_str()), refuse) {
+                    (Some(found), _) => text_datum(found.to_string()),
+                    (None, None) => text_datum(text),
+                    (None, Some(reason)) => return Err(Fault::Refused(reason.clone())),
+                },
+                None => null.as_ref().map_or(Datum::NULL, |text| text_datum(text.to_string())),
+            },
+            Term::Object(members) => object(members, env)?,
+            Term::Uuid5(parts) => Datum::Value(Cow::Owned(Value::Uuid(uuid5(parts, env)?))),
+            Term::Text(term) => term.eval(env)?.into_text().map_or(Datum::NULL, text_datum),
+            Term::Decoded(term) => decoded(term.eval(env)?)?,
+            Term::Template(pieces) => template(pieces, env)?,
+            Term::If(terms) => {
+                let [condition, then, otherwise] = &**terms;
+                if condition.holds(env)? { then.eval(env)? } else { otherwise.eval(env)? }
+            }
+            Term::OneOf(of, texts) => {
+                let text = of.eval(env)?.into_text();
+                truth(text.is_some_and(|text| texts.iter().any(|known| **known == *text)))
+            }
+            Term::StartsWith(of, start) => {
+                truth(of.eval(env)?.into_text().is_some_and(|text| text.starts_with(&**start)))
+            }
+            Term::Equal(terms) => {
+                let [one, other] = &**terms;
+                let one = one.eval(env)?.into_text();
+                truth(one.is_some() && one == other.eval(env)?.into_text())
+            }
+            Term::Absent(term) => truth(term.eval(env)?.null()),
+            Term::Not(term) => truth(!term.holds(env)?),
+            Term::Given { of, refuse } => match of.eval(env)? {
+                datum if datum.null() => return Err(Fault::Refused(refuse.clone())),
+                datum => datum,
+            },
+            Term::Time { of, zone, refuse } => match of.eval(env)?.into_text() {
+                Some(text) => {
+                    let time = functions::time(&text, *zone).ok_or_else(|| Fault::Refused(refuse.clone()))?;
+                    datum(Value::Timestamp(time))
+                }
+                None => Datum::NULL,
+            },
+            Term::Epoch { of, refuse } => match of.eval(env)?.into_value()? {
+                Value::Timestamp(time) => {
+                    datum(Value::Int(functions::epoch(time).ok_or_else(|| Fault::Refused(refuse.clone()))?))
+                }
+                _ => Datum::NULL,
+            },
+            Term::Call(function, of) => function.of(of.eval(env)?)?,
+            Term::Found { reference, key, select } => found(*reference, key, *select, env)?,
+            Term::Without(terms) => {
+                let [list, item] = &**terms;
+                let item = item.eval(env)?.into_json();
+                match list.eval(env)?.into_json() {
+                    Some(Json::Array(mut items)) => {
+                        items.retain(|found| item.as_ref().is_none_or(|item| !found.same(item)));
+                        Datum::Json(Cow::Owned(Json::Array(items)))
+                    }
+                    Some(other) => Datum::Json(Cow::Owned(other)),
+                    None => Datum::NULL,
+                }
+            }
+            Term::Aggregate(index) => env.aggregates.get(*index).cloned().unwrap_or(Datum::NULL),
+            Term::Total { index, refuse } => {
+                let total = env.totals.get(*index).copied().unwrap_or_default();
+                datum(Value::Int(i64::try_from(total).map_err(|_| Fault::Refused(refuse.clone()))?))
+            }
+        })
+    }
+
+    /// Evaluates a condition; null does not hold.
+    pub(super) fn holds(&self, env: Env<'_>) -> Result<bool, Fault> {
+        Ok(matches!(self.eval(env)?, Datum::Value(value) if *value == Value::Bool(true)))
+    }
+}
+
+impl Function {
+    fn of(&self, argument: Datum<'_>) -> Result<Datum<'static>, Fault> {
+        if argument.null() {
+            return Ok(Datum::NULL);
+        }
+        let value = match self {
+            Function::Sha256 | Function::IsUuid | Function::LastPart(_) => {
+                let text = argument.into_text().unwrap_or_default();
+                match self {
+                    Function::IsUuid => Value::Bool(functions::hyphenated_uuid(&text)),
+                    Function::LastPart(by) => Value::text(functions::last_part(&text, by)),
+                    _ => Value::text(functions::sha256(&text)),
+                }
+            }
+            Function::First63Bits | Function::Microseconds | Function::Padded(_) => {
+                match (self, argument.into_value()?) {
+                    (Function::First63Bits, Value::Uuid(uuid)) => Value::Int(functions::first_63_bits(uuid)),
+                    (Function::Microseconds, Value::Timestamp(time)) => {
+                        functions::microseconds(time).map_or(Value::Null, Value::Int)
+                    }
+                    (Function::Padded(width), Value::Int(number)) => Value::text(functions::padded(number, *width)),
+                    // Compiled calls have arguments of these kinds.
+                    _ => Value::Null,
+                }
+            }
+        };
+        Ok(datum(value))
+    }
+}
+
+fn datum(value: Value) -> Datum<'static> {
+    Datum::Value(Cow::Owned(value))
+}
+
+fn truth(truth: bool) -> Datum<'static> {
+    datum(Value::Bool(truth))
+}
+
+fn template<'a>(pieces: &'a [Piece], env: Env<'a>) -> Result<Datum<'a>, Fault> {
+    let mut text = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(piece) => text.push_str(piece),
+            Piece::Term(term) => match term.eval(env)?.into_text() {
+                Some(piece) => text.push_str(&piece),
+                None => return Ok(Datum::NULL),
+            },
+        }
+    }
+    Ok(text_datum(text))
+}
+
+/// The values of a key; `None` when one is null, for nothing is found under such a key.
+pub(super) fn key_values(key: &[Term], env: Env<'_>) -> Result<Option<Vec<Value>>, Fault> {
+    let mut values = Vec::with_capacity(key.len());
+    for term in key {
+        let part = term.eval(env)?;
+        if part.null() {
+            return Ok(None);
+        }
+        values.push(part.into_value()?);
+    }
+    Ok(Some(values))
+}
+
+fn found<'a>(reference: ReferenceId, key: &'a [Term], select: usize, env: Env<'a>) -> Result<Datum<'a>, Fault> {
+    let Some(key) = key_values(key, env)? else { return Ok(Datum::NULL) };
+    let first = env.look.find(reference, &key)?.into_iter().next();
+    Ok(first
+        .and_then(|mut values| (select < values.len()).then(|| datum(values.swap_remove(select))))
+        .unwrap_or(Datum::NULL))
+}
+
+fn text_datum(text: String) -> Datum<'static> {
+    Datum::Value(Cow::Owned(Value::text(text)))
+}
+
+fn column_of(env: Env<'_>, column: usize) -> Result<Datum<'_>, Fault> {
+    let Some(row) = env.row else { return Ok(Datum::NULL) };
+    Ok(match (row.values.get(column), row.document(column)?) {
+        (Some(value), Some(json)) => Datum::Document(value, json),
+        (Some(value), None) => Datum::Value(Cow::Borrowed(value)),
+        (None, _) => Datum::NULL,
+    })
+}
+
+fn output_of<'a>(env: Env<'a>, output: Output, members: &[Box<str>]) -> Datum<'a> {
+    let Some((_, datum)) = env.outputs.iter().find(|(known, _)| *known == output) else { return Datum::NULL };
+    if members.is_empty() {
+        return datum.clone();
+    }
+    match datum {
+        Datum::Json(json) => within(Some(json), members).map_or(Datum::NULL, |json| Datum::Json(Cow::Borrowed(json))),
+        _ => Datum::NULL,
+    }
+}
+
+fn within<'a>(document: Option<&'a Json>, members: &[Box<str>]) -> Option<&'a Json> {
+    members.iter().try_fold(document?, |json, member| json.member(member))
+}
+
+fn object<'a>(members: &'a [Member], env: Env<'a>) -> Result<Datum<'a>, Fault> {
+    let mut built = Vec::with_capacity(members.len());
+    for member in members {
+        match (member.term.eval(env)?.into_json(), member.nulls) {
+            (Some(json), _) => built.push((member.name.to_string(), json)),
+            (None, Nulls::Keep) => built.push((member.name.to_string(), Json::Null)),
+            (None, Nulls::Drop) => {}
+        }
+    }
+    Ok(Datum::Json(Cow::Owned(Json::Object(built))))
+}
+
+fn uuid5(parts: &[Term], env: Env<'_>) -> Result<Uuid, Fault> {
+    let mut texts = Vec::with_capacity(parts.len());
+    for part in parts {
+        texts.push(Json::String(part.eval(env)?.into_text().unwrap_or_default()));
+    }
+    Ok(Uuid::new_v5(env.namespace, Json::Array(texts).to_text().as_bytes()))
+}
+
+fn decoded(datum: Datum<'_>) -> Result<Datum<'_>, Fault> {
+    let inner = match &datum {
+        Datum::Json(json) => &**json,
+        Datum::Document(_, json) => *json,
+        Datum::Value(_) => return Ok(Datum::NULL),
+    };
+    match inner {
+        Json::Object(_) => Ok(datum),
+        Json::String(text) => match Json::parse(text) {
+            Ok(json) if json.holds_nul() => Err(Fault::NotStorable),
+            Ok(json @ Json::Object(_)) => Ok(Datum::Json(Cow::Owned(json))),
+            Ok(_) | Err(_) => Ok(Datum::NULL),
+        },
+        _ => Ok(Datum::NULL),
+    }
+}
