@@ -82,6 +82,10 @@ pub enum Command {
     Up {
         /// The migration.
         migration: String,
+        /// Take over the units that an earlier state folder, which is lost, wrote to the target: they are written again, and
+        /// those that have left the source since are removed. Its replication slot is dropped.
+        #[arg(long)]
+        adopt: bool,
     },
     /// Copy what is there, follow what changes, and write it to the target, until stopped; goes on where it left off.
     Run(RunArgs),
@@ -127,6 +131,8 @@ pub enum Command {
         migration: String,
     },
     /// Remove what rehome made: slot and publication, its records at the target, the state folder. Target tables stay.
+    ///
+    /// Works without the state folder too: what carries the migration's name is found in both databases.
     Down {
         /// The migration.
         migration: String,

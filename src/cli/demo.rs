@@ -12,7 +12,7 @@ use crate::demo::cluster::{Cluster, Options};
 use crate::demo::writer::{self, Pace, Written};
 use crate::demo::{Generator, damage};
 use crate::engine::protocol::{Answer, Request, Status};
-use crate::engine::{Engine, Settings, Sums, Until};
+use crate::engine::{Earlier, Engine, Settings, Sums, Until};
 use crate::postgres::Server;
 
 use super::args::{DemoArgs, Global};
@@ -80,7 +80,7 @@ async fn show(global: &Global, args: &DemoArgs) -> Result<Exit, Failure> {
     // Hazards are dense in generated data; in a real migration so many parked units would be worth a halt.
     settings.park_percent_max = 100;
     let engine = Engine::new(migration.into(), settings);
-    engine.up().await?;
+    engine.up(Earlier::Refuse).await?;
     step("copying and following, while live writers change, move and delete rows");
     let backfill = Backfill::start(&engine);
     let live = write_live(&source, &generator, args).await?;

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::engine::{self, Engine, Settings};
+use crate::engine::{self, Earlier, Engine, Settings};
 use args::{Cli, Command, Global, LogForm, RunArgs, Verbosity};
 use exit::Exit;
 
@@ -48,7 +48,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Demo(args) => demo::run(global, args).await,
         Command::Check { migration } => check::run(global, &migration).await,
-        Command::Up { migration } => setup::up(global, &migration).await,
+        Command::Up { migration, adopt } => {
+            setup::up(global, &migration, if adopt { Earlier::Adopt } else { Earlier::Refuse }).await
+        }
         Command::Run(args) => run::run(global, args).await,
         Command::Status { migration } => status::run(global, &migration).await,
         Command::Diff { migration, unit, reveal } => diff::run(global, &migration, &unit, reveal).await,

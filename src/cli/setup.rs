@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 
+use crate::engine::Earlier;
 use crate::engine::protocol::{Answer, Request};
 
 use super::args::Global;
@@ -9,9 +10,9 @@ use super::exit::Exit;
 use super::{Failure, engine, output};
 
 /// Prepares both databases and the state folder.
-pub async fn up(global: &Global, migration: &str) -> Result<Exit, Failure> {
+pub async fn up(global: &Global, migration: &str, earlier: Earlier) -> Result<Exit, Failure> {
     let engine = engine(global, migration)?;
-    let up = engine.up().await?;
+    let up = engine.up(earlier).await?;
     if global.json {
         let findings: Vec<_> = up
             .findings
@@ -24,6 +25,7 @@ pub async fn up(global: &Global, migration: &str) -> Result<Exit, Failure> {
             .collect();
         output::json(&serde_json::json!({
             "migration": migration, "warnings": findings, "created": up.target.created, "present": up.target.present,
+            "adopted": up.adopted.map(|adopted| serde_json::json!({ "units": adopted.units, "slots": adopted.slots })),
         }));
         return Ok(Exit::Success);
     }
@@ -35,6 +37,15 @@ pub async fn up(global: &Global, migration: &str) -> Result<Exit, Failure> {
     }
     for table in &up.target.present {
         output::line(format!("{table} is there already"));
+    }
+    if let Some(adopted) = up.adopted {
+        for slot in adopted.slots {
+            output::line(format!("removed replication slot {slot} of the earlier state folder"));
+        }
+        output::line(format!(
+            "adopted {} unit(s) at the target: the run writes each again, or removes it where the source has no row of it",
+            adopted.units
+        ));
     }
     output::line(format!("{migration} is ready: `rehome run {migration}` copies and follows"));
     Ok(Exit::Success)
@@ -52,8 +63,11 @@ pub async fn down(global: &Global, migration: &str, yes: bool) -> Result<Exit, F
     if down.target.schema_dropped {
         removed.push("schema rehome at the target".to_owned());
     }
-    removed.push(format!("state folder {}", down.folder.display()));
     let mut left = down.source.left.clone();
+    match down.folder {
+        Some(folder) => removed.push(format!("state folder {}", folder.display())),
+        None => left.push("a state folder, if it is elsewhere: there is none here".to_owned()),
+    }
     left.extend(down.target.left.iter().map(|table| format!("target table {table}, with its rows")));
     if global.json {
         output::json(&serde_json::json!({ "removed": removed, "left": left }));

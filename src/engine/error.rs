@@ -35,6 +35,15 @@ pub enum Error {
     /// The source is not the one that the log was begun with.
     #[error("the source is another server or database than the one this migration was begun with")]
     OtherSource,
+    /// The target holds the record of another state folder.
+    #[error("the target holds {units} unit(s) of this migration that another state folder wrote")]
+    Recorded {
+        /// Units of the record.
+        units: u64,
+    },
+    /// A slot that is to be removed is being read.
+    #[error("replication slot {0} is active: a rehome with another state folder reads it")]
+    SlotHeld(String),
     /// A unit that is not in quarantine was to be left out.
     #[error("unit {0} is not in quarantine: leaving it out would remove its rows from the target")]
     NotParked(String),
@@ -104,9 +113,16 @@ impl Error {
             Error::Running(_) => "send SIGTERM to it, or run `rehome stop`",
             Error::OtherMigration { .. } => "name another folder with --state",
             Error::OtherSource => "check --source; if it is right, as after a restore, run again with --accept-source",
+            Error::Recorded { .. } => {
+                "name that folder with --state; if it is lost, `rehome up MIGRATION --adopt` takes its units over"
+            }
+            Error::SlotHeld(_) => {
+                "name its folder with --state, or stop it; if its machine is gone, end its session: \
+                 select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '…'"
+            }
             Error::NotParked(_) => "look at `rehome quarantine list`",
             Error::Project(crate::project::Error::OtherWriter) => {
-                "stop the other rehome that writes this migration; a state folder that was made anew needs `rehome down` first"
+                "stop the other rehome that writes this migration, or name its folder with --state"
             }
             Error::Project(crate::project::Error::Emptied { .. }) => {
                 "check that --source is the right database; if the table was emptied on purpose, pass --sweep-max 18446744073709551615"

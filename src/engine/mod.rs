@@ -30,7 +30,7 @@ use crate::target::TableShape;
 pub use error::Error;
 pub use folder::Folder;
 pub use run::Until;
-pub use setup::{Down, Up};
+pub use setup::{Adopted, Down, Earlier, Up};
 pub use unit::{Comparer, Sums, UnitDiff};
 
 use folder::Owned;
@@ -167,10 +167,15 @@ impl Engine {
 
     async fn open(&self, owned: Owned) -> Result<Open, Error> {
         let digest_key = owned.digest_key()?;
-        let log = Arc::new(EmbeddedLog::open(&self.folder.log(), LogOptions { partitions: 1, generation: now_ms() })?);
+        let log = Arc::new(self.open_log(now_ms())?);
         let state = self.open_state()?;
         let mapping_generation = self.mapping_generation(&*log, &state).await?;
         Ok(Open { _owned: owned, digest_key, log, state: Arc::new(state), mapping_generation })
+    }
+
+    /// Opens the log; one that is made now gets `generation`.
+    fn open_log(&self, generation: u64) -> Result<EmbeddedLog, Error> {
+        Ok(EmbeddedLog::open(&self.folder.log(), LogOptions { partitions: 1, generation })?)
     }
 
     /// Opens the state, and begins it anew when it was built for other source tables.

@@ -16,7 +16,7 @@ use crate::project::state::Space;
 use crate::target::Target;
 
 use super::session::Live;
-use super::{Engine, Error, Open, control, shapes};
+use super::{Earlier, Engine, Error, Open, control, shapes};
 
 /// When a run is to end by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +37,12 @@ impl Engine {
         stop: CancellationToken,
         watchers: impl FnOnce(watch::Receiver<CaptureStatus>, watch::Receiver<Progress>),
     ) -> Result<(), Error> {
-        let owned = self.own().await?;
         let pool = self.target_server()?.pool(self.settings.target_connections);
+        self.refuse_record(&pool).await?;
+        let owned = self.own().await?;
         verify(&pool, &self.tables).await?;
         let open = self.open(owned).await?;
+        self.settle_record(&open.log, &pool, Earlier::Refuse).await?;
         self.know_source(&open).await?;
         self.know_target(&open, &pool).await?;
         let (capture_status, capture_seen) = watch::channel(CaptureStatus::default());

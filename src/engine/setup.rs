@@ -1,11 +1,37 @@
 //! What `check`, `up` and `down` do in both databases and in the state folder.
+//!
+//! A state folder can be lost while the target keeps the record of what was written. A new folder may not go on beside
+//! that record as if it were its own: units that have left the source since would stay at the target for ever. It is
+//! *adopted*, by a notice for every unit of it: the projection then makes each what the source says now, which for a unit
+//! without rows is nothing.
 
 use std::path::PathBuf;
 
+use crate::capture::marks;
+use crate::log::{Batch, EmbeddedLog, EventLog, Notice};
+use crate::postgres::leftovers::{StateFolder, leftovers};
 use crate::postgres::preflight::{Finding, Severity, preflight};
-use crate::postgres::target::{Provisioned, Removed as TargetRemoved, provision, unprovision};
+use crate::postgres::provision as at_source;
+use crate::postgres::target::{
+    Provisioned, Removed as TargetRemoved, highest_version, provision, strangers, units_after, unprovision,
+};
+use crate::postgres::{Connection, PgPool};
 
-use super::{Engine, Error, shapes};
+use super::{Engine, Error, now_ms, shapes};
+
+/// The log's mark that says the target's record is this log's own, made by it or adopted.
+const RECORD: &str = "engine/record";
+/// Units of a record that are read, and noted in the log, at once.
+const UNITS_AT_ONCE: u32 = 10_000;
+
+/// What to do about the record that another state folder left at the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Earlier {
+    /// Go no further.
+    Refuse,
+    /// Take it over: that folder is lost.
+    Adopt,
+}
 
 /// What `up` found and made.
 #[derive(Debug, Clone)]
@@ -14,58 +40,174 @@ pub struct Up {
     pub findings: Vec<Finding>,
     /// At the target.
     pub target: Provisioned,
+    /// What was taken over of an earlier state folder.
+    pub adopted: Option<Adopted>,
+}
+
+/// What was taken over of an earlier state folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    /// Units of the target's record, which are all projected again.
+    pub units: u64,
+    /// The earlier folder's replication slots, which were removed.
+    pub slots: Vec<String>,
 }
 
 /// What `down` removed and left.
 #[derive(Debug, Clone)]
 pub struct Down {
     /// In the source.
-    pub source: crate::postgres::provision::Removed,
+    pub source: at_source::Removed,
     /// At the target.
     pub target: TargetRemoved,
-    /// The state folder, which was removed.
-    pub folder: PathBuf,
+    /// The state folder, which was removed; `None` when there was none.
+    pub folder: Option<PathBuf>,
 }
 
 impl Engine {
     /// Looks both databases over, creates what the target lacks, and prepares the state folder.
-    pub async fn up(&self) -> Result<Up, Error> {
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] when the source lacks something, [`Error::Recorded`] when the target holds the record of another
+    /// state folder and adopting it was not asked for.
+    pub async fn up(&self, earlier: Earlier) -> Result<Up, Error> {
         let findings = self.preflight().await?;
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(Error::NotReady(findings));
         }
         let pool = self.target_server()?.pool(1);
+        match earlier {
+            Earlier::Refuse => self.refuse_record(&pool).await?,
+            // Before there is a folder here, which would look like the one that is in use.
+            Earlier::Adopt if !self.folder.log().exists() => drop(self.earlier_slots(None).await?),
+            Earlier::Adopt => {}
+        }
         let target = provision(&pool, self.migration.target_sql(), &self.tables).await?;
-        pool.close().await;
         let owned = self.own().await?;
         owned.digest_key()?;
-        Ok(Up { findings, target })
+        let highest = highest_version(&pool, self.migration.name()).await?.map_or(0, |version| version.log);
+        // A clock that was set back must not make this log older than the record that it takes over.
+        let log = self.open_log(now_ms().max(highest.saturating_add(1)))?;
+        let adopted = self.settle_record(&log, &pool, earlier).await?;
+        pool.close().await;
+        Ok(Up { findings, target, adopted })
     }
 
-    /// Everything the source lacks.
+    /// Everything the source lacks, and what seems to be left over in it.
     pub async fn preflight(&self) -> Result<Vec<Finding>, Error> {
         let mut connection = self.source()?.connect().await?;
-        Ok(preflight(&mut connection, &shapes::expectations(&self.sources), None).await?)
+        let mut findings = preflight(&mut connection, &shapes::expectations(&self.sources), None).await?;
+        let folder = if self.folder.exists() { StateFolder::Present } else { StateFolder::Absent };
+        findings.extend(leftovers(&mut connection, &self.prefix(), folder).await?);
+        Ok(findings)
     }
 
-    /// Removes what rehome made in both databases, and the state folder.
-    pub async fn down(&self) -> Result<Down, Error> {
-        if !self.folder.exists() {
-            return Err(Error::NotUp(self.settings.state.clone()));
+    /// Refuses before anything is made here when there is no log yet but a record at the target.
+    pub(super) async fn refuse_record(&self, pool: &PgPool) -> Result<(), Error> {
+        if self.folder.log().exists() {
+            return Ok(());
         }
-        let owned = self.own().await?;
+        match strangers(pool, self.migration.name(), 0).await? {
+            0 => Ok(()),
+            units => Err(Error::Recorded { units }),
+        }
+    }
+
+    /// Sees to it that the target's record is this log's own: there is none of another, or it is adopted.
+    ///
+    /// # Errors
+    /// [`Error::Recorded`] when adopting was not asked for, [`Error::SlotHeld`] when the earlier folder is still in use.
+    pub(super) async fn settle_record(
+        &self,
+        log: &EmbeddedLog,
+        pool: &PgPool,
+        earlier: Earlier,
+    ) -> Result<Option<Adopted>, Error> {
+        if log.mark(RECORD)?.is_some() {
+            return Ok(None);
+        }
+        let units = strangers(pool, self.migration.name(), log.generation()).await?;
+        let mut adopted = None;
+        if units > 0 {
+            if earlier == Earlier::Refuse {
+                return Err(Error::Recorded { units });
+            }
+            let newer = highest_version(pool, self.migration.name()).await?;
+            if newer.is_some_and(|version| version.log > log.generation()) {
+                return Err(Error::Project(crate::project::Error::OtherWriter));
+            }
+            let slots = self.drop_earlier_slots(log).await?;
+            adopted = Some(Adopted { units: self.note_record(log, pool).await?, slots });
+        }
+        // Last: what a crash left half noted is noted again.
+        let marks = [(RECORD.to_owned(), Some(Vec::new()))].into_iter().collect();
+        log.append(Batch { marks, ..Batch::default() }).await?;
+        Ok(adopted)
+    }
+
+    /// Has every unit of the record projected again; returns how many there are.
+    async fn note_record(&self, log: &EmbeddedLog, pool: &PgPool) -> Result<u64, Error> {
+        let mut noted = 0;
+        let mut after: Option<String> = None;
+        loop {
+            let units = units_after(pool, self.migration.name(), after.as_deref(), UNITS_AT_ONCE).await?;
+            let Some(last) = units.last() else { return Ok(noted) };
+            after = Some(last.clone());
+            noted += units.len() as u64;
+            let notice = |unit: String| Notice { unit: unit.into(), reason: "adopt: record of an earlier log".into() };
+            log.append(Batch { notices: units.into_iter().map(notice).collect(), ..Batch::default() }).await?;
+        }
+    }
+
+    /// Drops the slots of the state folder that was lost: nobody can go on from them.
+    async fn drop_earlier_slots(&self, log: &EmbeddedLog) -> Result<Vec<String>, Error> {
+        let (mut connection, earlier) = self.earlier_slots(Some(log)).await?;
+        let mut dropped = Vec::new();
+        for name in earlier {
+            if at_source::drop_slot(&mut connection, &name).await? {
+                dropped.push(name);
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// Slots of this migration that a log, if there is one, knows nothing of; and a session in the source.
+    ///
+    /// # Errors
+    /// [`Error::SlotHeld`] when one of them is read: its state folder is elsewhere, and in use.
+    async fn earlier_slots(&self, log: Option<&EmbeddedLog>) -> Result<(Connection, Vec<String>), Error> {
+        let own = log.map(|log| log.mark(marks::SLOT)).transpose()?.flatten();
         let mut connection = self.source()?.connect().await?;
-        let source = crate::postgres::provision::down(&mut connection, &self.prefix()).await?;
-        let pool = self.target_server()?.pool(1);
+        let mut earlier = at_source::slots(&mut connection, &self.prefix()).await?;
+        earlier.retain(|(name, _)| own.as_deref() != Some(name.as_bytes()));
+        match earlier.iter().find(|(_, active)| *active) {
+            Some((name, _)) => Err(Error::SlotHeld(name.clone())),
+            None => Ok((connection, earlier.into_iter().map(|(name, _)| name).collect())),
+        }
+    }
+
+    /// Removes what rehome made in both databases, and the state folder. What carries the migration's name is found without
+    /// the folder too.
+    ///
+    /// # Errors
+    /// [`Error::SlotHeld`] when something reads a slot that the folder's log does not know: its folder is elsewhere.
+    pub async fn down(&self) -> Result<Down, Error> {
+        let (_, target) = (self.source()?, self.target_server()?);
+        let pool = target.pool(1);
+        let owned = if self.folder.exists() { Some(self.own().await?) } else { None };
+        // A log that does not open any more knows no slot; that must not keep anybody from removing it.
+        let log = if self.folder.log().exists() { self.open_log(now_ms()).ok() } else { None };
+        let (mut connection, _) = self.earlier_slots(log.as_ref()).await?;
+        drop(log);
+        let source = at_source::down(&mut connection, &self.prefix()).await?;
         let target = unprovision(&pool, self.migration.name(), &self.tables).await?;
         pool.close().await;
-        let path = self.settings.state.clone();
+        let folder = owned.is_some().then(|| self.settings.state.clone());
         drop(owned);
-        std::fs::remove_dir_all(&path).map_err(|source| Error::File {
-            action: "remove",
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Down { source, target, folder: path })
+        if let Some(path) = &folder {
+            let file = |source| Error::File { action: "remove", path: path.clone(), source };
+            std::fs::remove_dir_all(path).map_err(file)?;
+        }
+        Ok(Down { source, target, folder })
     }
 }

@@ -77,7 +77,7 @@ struct Open {
 #[derive(Debug)]
 pub struct Assembler {
     start: Start,
-    shapes: HashMap<u32, Shape>,
+    shapes: HashMap<u32, Arc<Shape>>,
     open: Option<Open>,
     /// The newest change, held back until it is known whether it is its transaction's last.
     held: Option<Event>,
@@ -147,7 +147,7 @@ impl Assembler {
         if known.is_some_and(|known| known != shape.hash) {
             self.push(shape.hash, Op::Schema, Key(Vec::new()), None, None, None)?;
         }
-        self.shapes.insert(oid, shape);
+        self.shapes.insert(oid, Arc::new(shape));
         Ok(())
     }
 
@@ -155,7 +155,7 @@ impl Assembler {
     ///
     /// # Errors
     /// [`Inconsistent`] when the stream contradicts itself.
-    pub fn change(&mut self, message: Message, bytes: usize) -> Result<(), Inconsistent> {
+    pub fn change(&mut self, message: Message<'_>, bytes: usize) -> Result<(), Inconsistent> {
         self.bytes += bytes + EVENT_OVERHEAD_BYTES;
         match message {
             Message::Insert { relation, new } => {
@@ -210,11 +210,11 @@ impl Assembler {
         self.position = self.position.max(position);
     }
 
-    fn shape(&self, relation: u32) -> Result<Shape, Inconsistent> {
+    fn shape(&self, relation: u32) -> Result<Arc<Shape>, Inconsistent> {
         self.shapes.get(&relation).cloned().ok_or(Inconsistent::UnknownRelation(relation))
     }
 
-    fn update(&mut self, relation: u32, old: Option<Old>, new: &Tuple) -> Result<(), Inconsistent> {
+    fn update(&mut self, relation: u32, old: Option<Old<'_>>, new: &Tuple<'_>) -> Result<(), Inconsistent> {
         let shape = self.shape(relation)?;
         let mut after = row(&shape, new)?;
         let (told, full) = match &old {
@@ -268,7 +268,7 @@ impl Assembler {
 }
 
 /// Reads a row. A value that its type does not explain is kept as the text it is: the capture never stops for a value.
-fn row(shape: &Shape, tuple: &Tuple) -> Result<Row, Inconsistent> {
+fn row(shape: &Shape, tuple: &Tuple<'_>) -> Result<Row, Inconsistent> {
     if tuple.0.len() != shape.types.len() {
         return Err(Inconsistent::Columns {
             relation: shape.relation.name.clone(),
@@ -276,7 +276,7 @@ fn row(shape: &Shape, tuple: &Tuple) -> Result<Row, Inconsistent> {
             found: tuple.0.len(),
         });
     }
-    let cell = |(cell, facts): (&TupleCell, &super::catalog::TypeFacts)| match cell {
+    let cell = |(cell, facts): (&TupleCell<'_>, &super::catalog::TypeFacts)| match cell {
         TupleCell::Null => Cell::Value(Value::Null),
         TupleCell::Unchanged => Cell::Missing,
         TupleCell::Text(text) => Cell::Value(facts.kind.from_text(text).unwrap_or_else(|_| super::codec::text(text))),

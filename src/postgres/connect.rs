@@ -60,13 +60,15 @@ pub struct Server {
 impl Server {
     /// Reads `postgres://user:password@host:port/database?sslmode=…`, with what it leaves out from the usual variables.
     ///
+    /// `postgres://user@/database?host=/run/postgresql` goes through the Unix socket in that folder.
+    ///
     /// # Errors
     /// [`Error::Address`] when the text is not such an address.
     pub fn parse(url: &str) -> Result<Self, Error> {
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(Error::Address { reason: "it does not begin with postgres://".into() });
         }
-        let options = PgConnectOptions::from_str(url).map_err(error::sql("read the address"))?;
+        let options = PgConnectOptions::from_str(&with_host(url)).map_err(error::sql("read the address"))?;
         let options =
             options.extra_float_digits(None).application_name("rehome").options(PINNED).disable_statement_logging();
         let replication = replication_config(&options)?;
@@ -95,10 +97,25 @@ impl Server {
         config
     }
 
+    /// Whether the server is reached through a Unix socket.
+    pub(super) fn local(&self) -> bool {
+        self.options.get_socket().is_some()
+    }
+
     /// The database's name.
     pub fn database(&self) -> &str {
         self.options.get_database().unwrap_or_else(|| self.options.get_username())
     }
+}
+
+/// Puts a host where a URL has none behind its user, as the server's own tools allow when the folder of a socket follows.
+fn with_host(url: &str) -> std::borrow::Cow<'_, str> {
+    let authority = url.find("://").map_or(0, |scheme| scheme + 3);
+    let end = url[authority..].find(['/', '?']).map_or(url.len(), |length| authority + length);
+    if !url[authority..end].ends_with('@') {
+        return url.into();
+    }
+    format!("{}localhost{}", &url[..end], &url[end..]).into()
 }
 
 /// Says the same to the replication driver as to the SQL driver.
@@ -174,6 +191,16 @@ mod tests {
         assert_eq!((config.host.as_str(), config.port, config.password.as_str()), ("example.org", 6000, "p@ss"));
         assert_eq!((config.user.as_str(), config.database.as_str()), ("me", "data"));
         assert!(config.options.is_some_and(|options| options.contains("-c timezone=UTC")));
+    }
+
+    #[test]
+    fn a_folder_as_host_is_a_unix_socket_to_both_drivers() {
+        let server = Server::parse("postgres://me@/data?host=/run/postgresql&port=6000&sslmode=require");
+        let server = server.expect("an address");
+        assert!(server.local());
+        let config = server.replication("slot", "publication", Lsn(7));
+        assert_eq!(config.unix_socket_path(), std::path::Path::new("/run/postgresql/.s.PGSQL.6000"));
+        assert!(matches!(config.tls.mode, SslMode::Disable), "no TLS through a socket, which would be refused");
     }
 
     #[test]

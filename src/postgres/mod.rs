@@ -1,7 +1,7 @@
 //! The Postgres edge: everything that names `sqlx`, the replication protocol or a system catalog.
 //!
 //! Read in this order: [`connect`] opens sessions with pinned settings, [`catalog`] reads what a table is, [`codec`] reads
-//! values in both wire forms, [`preflight`] says what is missing, [`provision`] makes and removes publication and slot,
+//! values in both wire forms, [`preflight`] says what is missing, [`leftovers`] what is too much, [`provision`] makes and removes publication and slot,
 //! [`snapshot`] copies by ranges ([`copy`]), and [`feed`] follows the stream: [`pgoutput`] reads messages and
 //! [`assemble`] makes transactions of them.
 
@@ -11,6 +11,7 @@ mod error;
 pub mod catalog;
 pub mod codec;
 
+pub mod leftovers;
 pub mod preflight;
 pub mod provision;
 

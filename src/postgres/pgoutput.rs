@@ -1,13 +1,12 @@
 //! The messages of `pgoutput`, protocol version 1, as they are on the wire.
 //!
 //! Begin, commit and logical messages are parsed by the transport; what comes here are relations, types, origins, changes
-//! and truncations. Values stay as bytes: what they mean is for [`assemble`](super::assemble) to say.
-
-use bytes::Bytes;
+//! and truncations. Values stay the message's own bytes, borrowed: what they mean is for [`assemble`](super::assemble) to
+//! say. Holding each value as a counted slice instead cost a twelfth of the whole stream's time.
 
 /// A message from inside a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
+pub enum Message<'a> {
     /// The shape of a relation, sent before its first change in a session and after every change of shape.
     Relation(RelationMessage),
     /// A type that is not built in; its name is read from the catalog, so only its OID is kept.
@@ -19,23 +18,23 @@ pub enum Message {
         /// The relation's OID.
         relation: u32,
         /// The row.
-        new: Tuple,
+        new: Tuple<'a>,
     },
     /// A row was updated.
     Update {
         /// The relation's OID.
         relation: u32,
         /// What the stream tells of the row before.
-        old: Option<Old>,
+        old: Option<Old<'a>>,
         /// The row after.
-        new: Tuple,
+        new: Tuple<'a>,
     },
     /// A row was deleted.
     Delete {
         /// The relation's OID.
         relation: u32,
         /// What the stream tells of the row.
-        old: Old,
+        old: Old<'a>,
     },
     /// Relations were emptied together.
     Truncate {
@@ -70,26 +69,26 @@ pub struct ColumnMessage {
 
 /// What a change tells of the row before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Old {
+pub enum Old<'a> {
     /// Only the replica identity's columns are told; the others read as null and mean nothing (P4).
-    Key(Tuple),
+    Key(Tuple<'a>),
     /// The whole row, under `REPLICA IDENTITY FULL`.
-    Full(Tuple),
+    Full(Tuple<'a>),
 }
 
 /// The cells of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tuple(pub Vec<TupleCell>);
+pub struct Tuple<'a>(pub Vec<TupleCell<'a>>);
 
 /// One cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TupleCell {
+pub enum TupleCell<'a> {
     /// NULL.
     Null,
     /// A TOAST value that the change did not touch and the stream does not tell (P1).
     Unchanged,
     /// The value's text.
-    Text(Bytes),
+    Text(&'a [u8]),
 }
 
 /// The message breaks the protocol.
@@ -106,7 +105,7 @@ pub struct Broken {
 ///
 /// # Errors
 /// [`Broken`] when the bytes are not a message of protocol 1.
-pub fn parse(data: Bytes) -> Result<Message, Broken> {
+pub fn parse(data: &[u8]) -> Result<Message<'_>, Broken> {
     let kind = data.first().copied().unwrap_or(0);
     let mut reader = Reader { kind, rest: data, at: 1 };
     let message = match kind {
@@ -148,18 +147,18 @@ pub fn parse(data: Bytes) -> Result<Message, Broken> {
 }
 
 /// Reads fields off a message's front.
-struct Reader {
+struct Reader<'a> {
     kind: u8,
-    rest: Bytes,
+    rest: &'a [u8],
     at: usize,
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
     fn broken(&self, what: &'static str) -> Broken {
         Broken { kind: self.kind, what }
     }
 
-    fn take(&mut self, count: usize) -> Result<&[u8], Broken> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Broken> {
         let end = self.at.checked_add(count).filter(|end| *end <= self.rest.len());
         let Some(end) = end else { return Err(self.broken("cut short")) };
         let taken = &self.rest[self.at..end];
@@ -209,7 +208,7 @@ impl Reader {
         Ok(RelationMessage { oid, schema, table, columns })
     }
 
-    fn update(&mut self) -> Result<Message, Broken> {
+    fn update(&mut self) -> Result<Message<'a>, Broken> {
         let relation = self.u32()?;
         let mut mark = self.u8()?;
         let mut old = None;
@@ -223,7 +222,7 @@ impl Reader {
         Ok(Message::Update { relation, old, new: self.tuple()? })
     }
 
-    fn old(&mut self, mark: u8) -> Result<Old, Broken> {
+    fn old(&mut self, mark: u8) -> Result<Old<'a>, Broken> {
         match mark {
             b'K' => self.tuple().map(Old::Key),
             b'O' => self.tuple().map(Old::Full),
@@ -231,7 +230,7 @@ impl Reader {
         }
     }
 
-    fn tuple(&mut self) -> Result<Tuple, Broken> {
+    fn tuple(&mut self) -> Result<Tuple<'a>, Broken> {
         let count = usize::from(self.u16()?);
         let mut cells = Vec::with_capacity(count);
         for _ in 0..count {
@@ -240,9 +239,7 @@ impl Reader {
                 b'u' => TupleCell::Unchanged,
                 b't' => {
                     let length = self.u32()? as usize;
-                    let start = self.at;
-                    self.take(length)?;
-                    TupleCell::Text(self.rest.slice(start..start + length))
+                    TupleCell::Text(self.take(length)?)
                 }
                 _ => return Err(self.broken("an unknown kind of cell")),
             });
@@ -255,39 +252,31 @@ impl Reader {
 mod tests {
     use super::*;
 
-    fn update(parts: &[&[u8]]) -> Bytes {
-        Bytes::from(parts.concat())
-    }
+    const UPDATE: &[u8] = b"U\0\0\0\x07K\0\x02t\0\0\0\x011nN\0\x02t\0\0\0\x012u";
 
     #[test]
     fn an_update_with_old_key_and_unchanged_toast_reads() {
-        let bytes = update(&[b"U\0\0\0\x07K\0\x02t\0\0\0\x011nN\0\x02t\0\0\0\x012u"]);
-        let text = |text: &'static [u8]| TupleCell::Text(Bytes::from_static(text));
         assert_eq!(
-            parse(bytes),
+            parse(UPDATE),
             Ok(Message::Update {
                 relation: 7,
-                old: Some(Old::Key(Tuple(vec![text(b"1"), TupleCell::Null]))),
-                new: Tuple(vec![text(b"2"), TupleCell::Unchanged]),
+                old: Some(Old::Key(Tuple(vec![TupleCell::Text(b"1"), TupleCell::Null]))),
+                new: Tuple(vec![TupleCell::Text(b"2"), TupleCell::Unchanged]),
             })
         );
     }
 
     #[test]
     fn a_truncation_names_every_relation() {
-        assert_eq!(
-            parse(Bytes::from_static(b"T\0\0\0\x02\x02\0\0\0\x05\0\0\0\x06")),
-            Ok(Message::Truncate { relations: vec![5, 6] })
-        );
+        assert_eq!(parse(b"T\0\0\0\x02\x02\0\0\0\x05\0\0\0\x06"), Ok(Message::Truncate { relations: vec![5, 6] }));
     }
 
     #[test]
     fn no_cut_or_lengthened_message_is_read() {
-        let whole = update(&[b"U\0\0\0\x07K\0\x02t\0\0\0\x011nN\0\x02t\0\0\0\x012u"]);
-        for length in 0..whole.len() {
-            assert!(parse(whole.slice(..length)).is_err(), "{length} bytes");
+        for length in 0..UPDATE.len() {
+            assert!(parse(&UPDATE[..length]).is_err(), "{length} bytes");
         }
-        assert!(parse(Bytes::from([&whole[..], b"x"].concat())).is_err());
-        assert!(parse(Bytes::from_static(b"T\xff\xff\xff\xff\x00")).is_err());
+        assert!(parse(&[UPDATE, b"x"].concat()).is_err());
+        assert!(parse(b"T\xff\xff\xff\xff\x00").is_err());
     }
 }

@@ -244,6 +244,21 @@ pub async fn emit(connection: &mut PgConnection, content: &str) -> Result<Lsn, E
     end.parse().map_err(|_| unreadable(ACTION, "a position that does not read"))
 }
 
+/// The slots of this database that carry `prefix`, each with whether a session holds it.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn slots(connection: &mut PgConnection, prefix: &str) -> Result<Vec<(String, bool)>, Error> {
+    sqlx::query_as(
+        "select slot_name::text, active from pg_replication_slots \
+         where database = current_database() and slot_name ~ ('^' || $1 || '_e[0-9]+_[0-9a-f]{8}$') order by 1",
+    )
+    .bind(prefix)
+    .fetch_all(connection)
+    .await
+    .map_err(sql("read the replication slots"))
+}
+
 /// Removes the slots and the publication that carry `prefix`, and says what is left.
 ///
 /// # Errors
@@ -251,15 +266,7 @@ pub async fn emit(connection: &mut PgConnection, content: &str) -> Result<Lsn, E
 pub async fn down(connection: &mut PgConnection, prefix: &str) -> Result<Removed, Error> {
     const ACTION: &str = "remove what was made in the source";
     let mut done = Removed::default();
-    let slots: Vec<String> = sqlx::query_scalar(
-        "select slot_name::text from pg_replication_slots \
-         where database = current_database() and slot_name ~ ('^' || $1 || '_e[0-9]+_[0-9a-f]{8}$') order by 1",
-    )
-    .bind(prefix)
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(sql(ACTION))?;
-    for name in slots {
+    for (name, _) in slots(connection, prefix).await? {
         if drop_slot(connection, &name).await? {
             done.removed.push(format!("replication slot {name}"));
         }

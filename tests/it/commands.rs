@@ -1,6 +1,6 @@
 //! Every command alone and beside a run: exit codes, JSON, errors that say what to do, contents that stay hidden.
 
-use crate::support::cluster::cluster;
+use crate::support::cluster::{cluster, on_socket};
 use crate::support::rig::{Outcome, Rig, bare, finish};
 
 /// Stands in rows, and nowhere else.
@@ -146,14 +146,10 @@ async fn usage_and_addresses_that_are_wrong_exit_with_3_and_say_what_to_do() {
     };
     told(run(&["up", "luthien"]), &["source", "--source", "REHOME_SOURCE"]);
     told(run(&["status", "nothing"]), &["nothing", "luthien"]);
-    for command in [
-        &["status", "luthien"][..],
-        &["quarantine", "list", "luthien"],
-        &["log", "show", "luthien"],
-        &["down", "luthien", "--yes"],
-    ] {
+    for command in [&["status", "luthien"][..], &["quarantine", "list", "luthien"], &["log", "show", "luthien"]] {
         told(run(command), &["rehome up"]);
     }
+    told(run(&["down", "luthien", "--yes"]), &["--source"]);
     let nobody = "postgres://u:Secret-word@127.0.0.1:1/x";
     let unreachable = run(&["up", "luthien", "--source", nobody, "--target", &rig.target.url]);
     assert!(!unreachable.err.contains("Secret-word"), "{unreachable:?}");
@@ -164,6 +160,26 @@ async fn usage_and_addresses_that_are_wrong_exit_with_3_and_say_what_to_do() {
     told(run(&["up", "luthien", "--source", &missing, "--target", &rig.target.url]), &["no_such_database"]);
     let failed = run(&["up", "luthien", "--json"]).expect(3);
     assert!(failed.json()["error"].is_string() && failed.json()["hint"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_databases_are_reached_through_a_unix_socket() {
+    let mut rig = Rig::new().await;
+    for database in [&mut rig.legacy, &mut rig.target] {
+        database.url = on_socket(&database.url);
+    }
+    rig.rehome(&["up", "luthien"]).expect(0);
+    rig.legacy.run("insert into conversation_calls (call_id, status) values ('a', 'success')").await;
+    let mut run = rig.start(&[]);
+    rig.settled(&mut run).await;
+    let sender = "select coalesce(host(client_addr), 'a socket') from pg_stat_activity \
+        where datname = current_database() and backend_type = 'walsender'";
+    assert_eq!(rig.legacy.texts(sender).await, ["a socket"]);
+    rig.legacy.run("update conversation_calls set provider = 'p'").await;
+    rig.settled(&mut run).await;
+    run.terminate().expect(0);
+    assert_eq!(rig.target.texts("select provider from conversation_calls_v2").await, ["p"]);
+    assert_eq!(rig.diff("a"), (0, "MATCH".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ mod ownership;
 mod plan;
 mod provision;
 mod read;
+mod record;
 mod sql;
 mod text;
 mod write;
@@ -28,6 +29,7 @@ use crate::target::{
 pub(super) use text::input_text;
 
 pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
+pub use record::{strangers, units_after};
 
 /// A record of a part: unit, part, version, packed ownership.
 type UnitRecord = (String, Vec<u8>, Vec<u8>, Vec<u8>);

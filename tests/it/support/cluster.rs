@@ -24,11 +24,23 @@ pub struct Database {
 /// The server.
 pub fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(|| {
-        let settings = [("max_replication_slots", "300"), ("max_wal_senders", "60"), ("max_connections", "200")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = [
+            ("max_replication_slots", "300"),
+            ("max_wal_senders", "60"),
+            ("max_connections", "200"),
+            // In its data folder.
+            ("unix_socket_directories", "."),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let options = Options { settings: settings.into(), ..Options::temporary() };
         Cluster::start(&options).expect("Postgres is installed where tests run")
     })
+}
+
+/// The URL of a database of the server through its Unix socket.
+pub fn on_socket(url: &str) -> String {
+    let folder = cluster().folder().join("data");
+    format!("{}?host={}", url.replace("@127.0.0.1:", "@localhost:"), folder.display())
 }
 
 impl Database {
