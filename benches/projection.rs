@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rehome::demo::cluster::{Cluster, Options};
 use rehome::demo::{Generator, writer};
-use rehome::engine::{Engine, Settings, Until};
+use rehome::engine::{Earlier, Engine, Settings, Until};
 use rehome::mapping::Migration;
 use rehome::target::{Error as TargetError, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite};
 use tokio_util::sync::CancellationToken;
@@ -91,12 +91,12 @@ async fn identity(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
         databases_target(cluster, "one").await?;
         let folder = tempfile::tempdir()?;
         let engine = engine(&migration, folder.path(), cluster, "one");
-        engine.up().await?;
+        engine.up(Earlier::Refuse).await?;
         whole.push(timed(engine.run(Until::CaughtUp, CancellationToken::new(), |_, _| {})).await?);
         // The log is complete now: the state and the target anew, from it alone.
         std::fs::remove_dir_all(folder.path().join("state-folder/state"))?;
         databases_target(cluster, "one").await?;
-        engine.up().await?;
+        engine.up(Earlier::Refuse).await?;
         replays.push(timed(engine.run(Until::CaughtUp, CancellationToken::new(), |_, _| {})).await?);
         std::fs::remove_dir_all(folder.path().join("state-folder/state"))?;
         nulls.push(timed(engine.project_into(Arc::new(Null))).await?);
@@ -122,11 +122,11 @@ async fn luthien(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
         databases_target(cluster, "two").await?;
         let state = tempfile::tempdir()?;
         let engine = engine(&migration, state.path(), cluster, "two");
-        engine.up().await?;
+        engine.up(Earlier::Refuse).await?;
         engine.run(Until::CaughtUp, CancellationToken::new(), |_, _| {}).await?;
         std::fs::remove_dir_all(state.path().join("state-folder/state"))?;
         databases_target(cluster, "two").await?;
-        engine.up().await?;
+        engine.up(Earlier::Refuse).await?;
         replays.push(timed(engine.run(Until::CaughtUp, CancellationToken::new(), |_, _| {})).await?);
         targets = engine.comparer()?.target_rows().await?;
         engine.down().await?;
@@ -146,7 +146,7 @@ async fn live(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
     let migration = Arc::new(Migration::load(Path::new("benches/schemas/identity"))?);
     let folder = tempfile::tempdir()?;
     let engine = engine(&migration, folder.path(), cluster, "three");
-    engine.up().await?;
+    engine.up(Earlier::Refuse).await?;
     let target = cluster.url("three_target");
     let mut arrivals = writer::connect(&target).await?;
     writer::run_script(&mut arrivals, "ALTER TABLE copied ADD COLUMN arrived timestamptz DEFAULT clock_timestamp()")

@@ -8,21 +8,24 @@
 use std::path::PathBuf;
 
 use crate::capture::marks;
+use crate::event::to_hex;
 use crate::log::{Batch, EmbeddedLog, EventLog, Notice};
 use crate::postgres::leftovers::{StateFolder, leftovers};
 use crate::postgres::preflight::{Finding, Severity, preflight};
 use crate::postgres::provision as at_source;
 use crate::postgres::target::{
-    Provisioned, Removed as TargetRemoved, highest_version, provision, strangers, units_after, unprovision,
+    Provisioned, RecordedPart, Removed as TargetRemoved, highest_version, parts_after, provision, strangers,
+    unprovision,
 };
 use crate::postgres::{Connection, PgPool};
+use crate::project::names;
 
 use super::{Engine, Error, now_ms, shapes};
 
 /// The log's mark that says the target's record is this log's own, made by it or adopted.
 const RECORD: &str = "engine/record";
-/// Units of a record that are read, and noted in the log, at once.
-const UNITS_AT_ONCE: u32 = 10_000;
+/// Parts of a record that are read, and noted in the log, at once.
+const PARTS_AT_ONCE: u32 = 10_000;
 
 /// What to do about the record that another state folder left at the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub struct Up {
 /// What was taken over of an earlier state folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adopted {
-    /// Units of the target's record, which are all projected again.
+    /// Units of the target's record, or parts of them, which are all projected again.
     pub units: u64,
     /// The earlier folder's replication slots, which were removed.
     pub slots: Vec<String>,
@@ -145,17 +148,20 @@ impl Engine {
         Ok(adopted)
     }
 
-    /// Has every unit of the record projected again; returns how many there are.
+    /// Has every part of the record projected again; returns how many there are.
     async fn note_record(&self, log: &EmbeddedLog, pool: &PgPool) -> Result<u64, Error> {
         let mut noted = 0;
-        let mut after: Option<String> = None;
+        let mut after: Option<RecordedPart> = None;
         loop {
-            let units = units_after(pool, self.migration.name(), after.as_deref(), UNITS_AT_ONCE).await?;
-            let Some(last) = units.last() else { return Ok(noted) };
+            let parts = parts_after(pool, self.migration.name(), after.as_ref(), PARTS_AT_ONCE).await?;
+            let Some(last) = parts.last() else { return Ok(noted) };
             after = Some(last.clone());
-            noted += units.len() as u64;
-            let notice = |unit: String| Notice { unit: unit.into(), reason: "adopt: record of an earlier log".into() };
-            log.append(Batch { notices: units.into_iter().map(notice).collect(), ..Batch::default() }).await?;
+            noted += parts.len() as u64;
+            let notice = |(unit, part): RecordedPart| Notice {
+                unit: unit.into(),
+                reason: format!("{}: {}", names::TAKE_BACK, to_hex(&part)).into(),
+            };
+            log.append(Batch { notices: parts.into_iter().map(notice).collect(), ..Batch::default() }).await?;
         }
     }
 

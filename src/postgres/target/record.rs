@@ -1,4 +1,4 @@
-//! Looks into the record of units that the target holds, whoever wrote it.
+//! Looks into the record of parts that the target holds, whoever wrote it.
 
 use sqlx::PgPool;
 
@@ -6,7 +6,7 @@ use crate::target::Error;
 
 use super::classify;
 
-/// Counts the units that the record holds of a migration and that another log than that of `generation` wrote.
+/// Counts the parts that the record holds of a migration and that another log than that of `generation` wrote.
 ///
 /// A version begins with the generation of its log, eight bytes, big-endian ([`version_bytes`](super::ownership::version_bytes)).
 ///
@@ -31,21 +31,25 @@ pub async fn strangers(pool: &PgPool, migration: &str, generation: u64) -> Resul
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// Names of up to `limit` recorded units after `after`, in order; `None` is before the first.
+/// A recorded part: its unit, and what tells it apart there.
+pub type RecordedPart = (String, Vec<u8>);
+
+/// Up to `limit` recorded parts after `after`, in order; `None` is before the first.
 ///
 /// # Errors
 /// Those of the target.
-pub async fn units_after(
+pub async fn parts_after(
     pool: &PgPool,
     migration: &str,
-    after: Option<&str>,
+    after: Option<&RecordedPart>,
     limit: u32,
-) -> Result<Vec<String>, Error> {
-    let query =
-        "SELECT unit FROM rehome.units WHERE migration = $1 AND ($2::text IS NULL OR unit > $2) ORDER BY unit LIMIT $3";
-    sqlx::query_scalar(query)
+) -> Result<Vec<RecordedPart>, Error> {
+    let query = "SELECT unit, part FROM rehome.units WHERE migration = $1 AND ($2::text IS NULL OR (unit, part) > ($2, $3)) \
+        ORDER BY unit, part LIMIT $4";
+    sqlx::query_as(query)
         .bind(migration)
-        .bind(after)
+        .bind(after.map(|(unit, _)| unit))
+        .bind(after.map(|(_, part)| part))
         .bind(i64::from(limit))
         .fetch_all(pool)
         .await
