@@ -18,4 +18,6 @@ mod postgres_preflight;
 mod postgres_stream;
 mod postgres_values;
 mod schema_change;
+mod sources;
 mod targets;
+mod truncate;

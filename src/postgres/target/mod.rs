@@ -27,7 +27,7 @@ use crate::target::{
 };
 
 pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
-pub use record::{strangers, units_after};
+pub use record::{parts_after, strangers};
 
 /// A record of a part: unit, part, version, packed ownership.
 type UnitRecord = (String, Vec<u8>, Vec<u8>, Vec<u8>);

@@ -21,7 +21,8 @@ pub async fn strangers(pool: &PgPool, migration: &str, generation: u64) -> Resul
     if there.is_none() {
         return Ok(0);
     }
-    let query = "SELECT count(*) FROM rehome.units WHERE migration = $1 AND substring(version FROM 1 FOR 8) <> $2";
+    let query =
+        "SELECT count(DISTINCT unit) FROM rehome.units WHERE migration = $1 AND substring(version FROM 1 FOR 8) <> $2";
     let count: i64 = sqlx::query_scalar(query)
         .bind(migration)
         .bind(generation.to_be_bytes().as_slice())
@@ -31,21 +32,22 @@ pub async fn strangers(pool: &PgPool, migration: &str, generation: u64) -> Resul
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// Names of up to `limit` recorded units after `after`, in order; `None` is before the first.
+/// Up to `limit` recorded parts behind `after`, each with its unit, in order; `None` is before the first.
 ///
 /// # Errors
 /// Those of the target.
-pub async fn units_after(
+pub async fn parts_after(
     pool: &PgPool,
     migration: &str,
-    after: Option<&str>,
+    after: Option<&(String, Vec<u8>)>,
     limit: u32,
-) -> Result<Vec<String>, Error> {
-    let query =
-        "SELECT unit FROM rehome.units WHERE migration = $1 AND ($2::text IS NULL OR unit > $2) ORDER BY unit LIMIT $3";
-    sqlx::query_scalar(query)
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let query = "SELECT unit, part FROM rehome.units \
+        WHERE migration = $1 AND ($2::text IS NULL OR (unit, part) > ($2, $3)) ORDER BY unit, part LIMIT $4";
+    sqlx::query_as(query)
         .bind(migration)
-        .bind(after)
+        .bind(after.map(|(unit, _)| unit))
+        .bind(after.map(|(_, part)| part))
         .bind(i64::from(limit))
         .fetch_all(pool)
         .await
