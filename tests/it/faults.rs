@@ -255,3 +255,24 @@ async fn a_target_table_that_someone_locks_is_waited_for() {
     assert_eq!(rig.target.texts("select call_id from conversation_calls_v2").await, ["a"]);
     assert!(rig.parked().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_transaction_in_the_source_delays_the_beginning_and_does_not_end_it() {
+    let mut rig = Rig::up().await;
+    let mut writer = rig.legacy.connect().await;
+    sql(&mut writer, "begin; insert into conversation_calls (call_id, status) values ('a', 'success')").await;
+    let mut run = rig.start(&[]);
+    // Longer than the lock timeout of every session of ours.
+    let waits = "select count(*)::text from pg_stat_activity where datname = current_database() \
+        and backend_type = 'walsender' and wait_event_type = 'Lock' and now() - query_start > interval '11 seconds'";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while rig.legacy.text(waits).await != "1" {
+        run.assert_alive("the transaction was waited for");
+        assert!(Instant::now() < deadline, "nothing waits: {}", run.told());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    sql(&mut writer, "commit").await;
+    rig.settled(&mut run).await;
+    run.terminate().expect(0);
+    assert_eq!(rig.target.texts("select call_id from conversation_calls_v2").await, ["a"]);
+}
