@@ -37,7 +37,7 @@ impl Engine {
         stop: CancellationToken,
         watchers: impl FnOnce(watch::Receiver<CaptureStatus>, watch::Receiver<Progress>),
     ) -> Result<(), Error> {
-        let pool = self.target_server()?.pool(self.settings.target_connections);
+        let pool = self.target_server()?.reached_pool(self.settings.target_connections).await?;
         self.refuse_record(&pool).await?;
         let owned = self.own().await?;
         verify(&pool, &self.tables).await?;

@@ -2,7 +2,7 @@
 //!
 //! A state folder can be lost while the target keeps the record of what was written. A new folder may not go on beside
 //! that record as if it were its own: units that have left the source since would stay at the target for ever. It is
-//! *adopted*, by a notice for every unit of it: the projection then makes each what the source says now, which for a unit
+//! *adopted*, by a notice for every part of it: the projection then makes each what the source says now, which for a part
 //! without rows is nothing.
 
 use std::path::PathBuf;
@@ -14,8 +14,7 @@ use crate::postgres::leftovers::{StateFolder, leftovers};
 use crate::postgres::preflight::{Finding, Severity, preflight};
 use crate::postgres::provision as at_source;
 use crate::postgres::target::{
-    Provisioned, RecordedPart, Removed as TargetRemoved, highest_version, parts_after, provision, strangers,
-    unprovision,
+    Provisioned, Removed as TargetRemoved, highest_version, parts_after, provision, strangers, unprovision,
 };
 use crate::postgres::{Connection, PgPool};
 use crate::project::names;
@@ -50,7 +49,7 @@ pub struct Up {
 /// What was taken over of an earlier state folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adopted {
-    /// Units of the target's record, or parts of them, which are all projected again.
+    /// Units of the target's record, of which every part is projected again.
     pub units: u64,
     /// The earlier folder's replication slots, which were removed.
     pub slots: Vec<String>,
@@ -78,7 +77,7 @@ impl Engine {
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(Error::NotReady(findings));
         }
-        let pool = self.target_server()?.pool(1);
+        let pool = self.target_server()?.reached_pool(1).await?;
         match earlier {
             Earlier::Refuse => self.refuse_record(&pool).await?,
             // Before there is a folder here, which would look like the one that is in use.
@@ -148,20 +147,27 @@ impl Engine {
         Ok(adopted)
     }
 
-    /// Has every part of the record projected again; returns how many there are.
+    /// Has every part of the record projected again; returns how many units they belong to.
     async fn note_record(&self, log: &EmbeddedLog, pool: &PgPool) -> Result<u64, Error> {
-        let mut noted = 0;
-        let mut after: Option<RecordedPart> = None;
+        let mut units = 0;
+        let mut after: Option<(String, Vec<u8>)> = None;
         loop {
             let parts = parts_after(pool, self.migration.name(), after.as_ref(), PARTS_AT_ONCE).await?;
-            let Some(last) = parts.last() else { return Ok(noted) };
+            let Some(last) = parts.last() else { return Ok(units) };
+            let mut notices = Vec::with_capacity(parts.len());
+            let mut unit_before = after.as_ref().map(|(unit, _)| unit);
+            for (unit, part) in &parts {
+                units += u64::from(unit_before != Some(unit));
+                unit_before = Some(unit);
+                let part = to_hex(part);
+                if names::called_back(unit, &part).is_none() {
+                    return Err(Error::Project(crate::project::Error::Damaged("the target's unit records")));
+                }
+                let reason = format!("{}: {part}", names::TAKE_BACK).into();
+                notices.push(Notice { unit: unit.as_str().into(), reason });
+            }
             after = Some(last.clone());
-            noted += parts.len() as u64;
-            let notice = |(unit, part): RecordedPart| Notice {
-                unit: unit.into(),
-                reason: format!("{}: {}", names::TAKE_BACK, to_hex(&part)).into(),
-            };
-            log.append(Batch { notices: parts.into_iter().map(notice).collect(), ..Batch::default() }).await?;
+            log.append(Batch { notices, ..Batch::default() }).await?;
         }
     }
 
@@ -199,7 +205,7 @@ impl Engine {
     /// [`Error::SlotHeld`] when something reads a slot that the folder's log does not know: its folder is elsewhere.
     pub async fn down(&self) -> Result<Down, Error> {
         let (_, target) = (self.source()?, self.target_server()?);
-        let pool = target.pool(1);
+        let pool = target.reached_pool(1).await?;
         let owned = if self.folder.exists() { Some(self.own().await?) } else { None };
         // A log that does not open any more knows no slot; that must not keep anybody from removing it.
         let log = if self.folder.log().exists() { self.open_log(now_ms()).ok() } else { None };

@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, PgConnection};
 use super::error;
 use crate::event::Lsn;
 use crate::source::Error;
+use crate::target;
 
 /// What every session of ours is started with, and why.
 const PINNED: [(&str, &str); 14] = [
@@ -80,13 +81,47 @@ impl Server {
     /// # Errors
     /// [`Error::Unreachable`] or [`Error::Refused`].
     pub async fn connect(&self) -> Result<PgConnection, Error> {
-        self.options.connect().await.map_err(error::sql("connect"))
+        self.options.connect().await.map_err(|error| match error::sql("connect")(error) {
+            Error::Unreachable { action, reason } => {
+                Error::Unreachable { action, reason: format!("{}: {reason}", self.place()) }
+            }
+            other => other,
+        })
     }
 
     /// A pool of sessions that ask for rows by key; connections are made as they are needed.
     pub fn pool(&self, connections_max: u32) -> PgPool {
         let options = self.options.clone().options(BY_KEY);
         PgPoolOptions::new().max_connections(connections_max).connect_lazy_with(options)
+    }
+
+    /// As [`Server::pool`], for a target that one session has been opened with: a pool by itself tries for half a minute to
+    /// reach a server that is not there, and then says no more than that its time was up.
+    ///
+    /// # Errors
+    /// [`target::Error`] that names the server.
+    pub async fn reached_pool(&self, connections_max: u32) -> Result<PgPool, target::Error> {
+        match self.connect().await {
+            Ok(session) => drop(session),
+            Err(Error::Unreachable { action, reason }) => {
+                return Err(target::Error::Unreachable { action, source: reason.into() });
+            }
+            Err(Error::Refused { action, code, message }) => {
+                return Err(target::Error::Refused { action, code, message });
+            }
+            Err(other) => {
+                return Err(target::Error::Unreachable { action: "connect", source: other.to_string().into() });
+            }
+        }
+        Ok(self.pool(connections_max))
+    }
+
+    /// Where the server is, for people: without user and password.
+    fn place(&self) -> String {
+        match self.options.get_socket() {
+            Some(folder) => format!("{} (port {})", folder.display(), self.options.get_port()),
+            None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
+        }
     }
 
     /// What a replication session is opened with.

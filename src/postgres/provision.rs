@@ -153,6 +153,8 @@ pub async fn create_slot(server: &Server, name: &str) -> Result<NewSlot, Error> 
     const ACTION: &str = "make the replication slot";
     let mut session =
         ReplicationClient::connect_gated(server.replication("", "", Lsn(0))).await.map_err(replication(ACTION))?;
+    // Our lock timeout would end that waiting, in which nobody queues behind us: it is for transactions, not for tables.
+    session.simple_query("SET lock_timeout = 0").await.map_err(replication(ACTION))?;
     let rows = session
         .simple_query(&format!("CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput EXPORT_SNAPSHOT"))
         .await

@@ -153,8 +153,11 @@ async fn usage_and_addresses_that_are_wrong_exit_with_3_and_say_what_to_do() {
     let nobody = "postgres://u:Secret-word@127.0.0.1:1/x";
     let unreachable = run(&["up", "luthien", "--source", nobody, "--target", &rig.target.url]);
     assert!(!unreachable.err.contains("Secret-word"), "{unreachable:?}");
-    told(unreachable, &["source's address"]);
-    told(run(&["up", "luthien", "--source", &rig.legacy.url, "--target", nobody]), &["target's address"]);
+    told(unreachable, &["source", "127.0.0.1:1", "source's address"]);
+    told(
+        run(&["up", "luthien", "--source", &rig.legacy.url, "--target", nobody]),
+        &["target", "127.0.0.1:1", "target's address"],
+    );
     told(run(&["up", "luthien", "--source", "not an address", "--target", nobody]), &["address"]);
     let missing = cluster().url("no_such_database");
     told(run(&["up", "luthien", "--source", &missing, "--target", &rig.target.url]), &["no_such_database"]);

@@ -1,7 +1,7 @@
 //! What breaks from outside: lost local state, a target that goes away, a disk that is full, a unit that is huge.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rehome::demo::cluster::{Cluster, Options};
 use sqlx::Connection as _;
@@ -231,4 +231,48 @@ async fn one_call_of_a_hundred_thousand_chunks_is_mapped_in_bounded_memory_and_c
     assert!(peak > 1_000 && peak < HUGE_MEMORY_MAX_KB, "{peak} kB");
     let ended = tokio::time::timeout(Duration::from_secs(60), tokio::task::spawn_blocking(|| run.terminate())).await;
     assert_eq!(ended.expect("it stops").expect("no panic").code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_table_that_someone_locks_is_waited_for() {
+    let mut rig = Rig::up().await;
+    // The slot is there before the lock: making one waits for every transaction of the server.
+    rig.catch_up();
+    rig.legacy.run("insert into conversation_calls (call_id, status) values ('a', 'success')").await;
+    let mut locker = rig.target.connect().await;
+    sql(&mut locker, "begin; lock table conversation_calls_v2 in access exclusive mode").await;
+    let mut run = rig.start(&[]);
+    // After the server's own lock timeout, which every session of ours has.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !run.told().contains("trying again") {
+        run.assert_alive("the lock was met");
+        assert!(Instant::now() < deadline, "nothing was told: {}", run.told());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    sql(&mut locker, "commit").await;
+    rig.settled(&mut run).await;
+    run.terminate().expect(0);
+    assert_eq!(rig.target.texts("select call_id from conversation_calls_v2").await, ["a"]);
+    assert!(rig.parked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_transaction_in_the_source_delays_the_beginning_and_does_not_end_it() {
+    let mut rig = Rig::up().await;
+    let mut writer = rig.legacy.connect().await;
+    sql(&mut writer, "begin; insert into conversation_calls (call_id, status) values ('a', 'success')").await;
+    let mut run = rig.start(&[]);
+    // Longer than the lock timeout of every session of ours.
+    let waits = "select count(*)::text from pg_stat_activity where datname = current_database() \
+        and backend_type = 'walsender' and wait_event_type = 'Lock' and now() - query_start > interval '11 seconds'";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while rig.legacy.text(waits).await != "1" {
+        run.assert_alive("the transaction was waited for");
+        assert!(Instant::now() < deadline, "nothing waits: {}", run.told());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    sql(&mut writer, "commit").await;
+    rig.settled(&mut run).await;
+    run.terminate().expect(0);
+    assert_eq!(rig.target.texts("select call_id from conversation_calls_v2").await, ["a"]);
 }

@@ -19,4 +19,6 @@ mod postgres_stream;
 mod postgres_values;
 mod schema_change;
 mod semantik;
+mod sources;
 mod targets;
+mod truncate;

@@ -273,3 +273,42 @@ async fn keys_and_units_of_any_length_are_taken_or_counted() {
     rig.compare().await.assert_equal();
     assert_eq!(run.terminate().code, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_too_long_for_an_index_of_the_target_parks_its_unit_and_diff_says_why_it_differs() {
+    let mut rig = Rig::up().await;
+    rig.target.run("create index on conversation_calls_v2 (provider)").await;
+    for name in ["a", "long"] {
+        rig.legacy.run(call(name)).await;
+    }
+    // Digits of digests, since the index would take a longer value that packs well.
+    let long = "select string_agg(md5(i::text), '') from generate_series(1, 300) i";
+    rig.legacy.run(format!("update conversation_calls set provider = ({long}) where call_id = 'long'")).await;
+    let told = rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    let start: String = rig.legacy.text("select md5('1')").await;
+    assert!(!told.err.contains(&start), "the value is not told");
+    assert_eq!(rig.parked(), [("long".to_owned(), "too_long".to_owned())]);
+    assert_eq!(rig.target.texts("select call_id from conversation_calls_v2").await, ["a"]);
+    assert_eq!(rig.diff("long"), (1, "MISMATCH".to_owned()), "the mapping has rows for it, the target none");
+    assert_eq!(rig.diff("a"), (0, "MATCH".to_owned()));
+
+    rig.legacy.run("update conversation_calls set provider = 'short' where call_id = 'long'").await;
+    rig.catch_up();
+    assert_eq!(rig.diff("long"), (0, "MATCH".to_owned()));
+    rig.compare().await.assert_equal();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn diff_of_a_unit_that_the_mapping_parks_proves_nothing() {
+    let mut rig = Rig::up().await;
+    rig.legacy
+        .run(
+            "insert into conversation_calls (call_id, status) values ('nul', 'success'); \
+             insert into conversation_events (call_id, event_type, sequence, chunk_index, raw_chunk) values ('nul', \
+               'original_chunk', 2, 0, to_jsonb('{\"x\": \"\\u0000\"}'::text))",
+        )
+        .await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.parked().len(), 1);
+    assert_eq!(rig.diff("nul"), (2, "INCOMPLETE".to_owned()));
+}

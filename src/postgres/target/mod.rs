@@ -29,7 +29,7 @@ use crate::target::{
 pub(super) use text::input_text;
 
 pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
-pub use record::{RecordedPart, parts_after, strangers};
+pub use record::{parts_after, strangers};
 
 /// A record of a part: unit, part, version, packed ownership.
 type UnitRecord = (String, Vec<u8>, Vec<u8>, Vec<u8>);

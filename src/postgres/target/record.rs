@@ -1,4 +1,4 @@
-//! Looks into the record of parts that the target holds, whoever wrote it.
+//! Looks into the record of units that the target holds, whoever wrote it.
 
 use sqlx::PgPool;
 
@@ -6,7 +6,7 @@ use crate::target::Error;
 
 use super::classify;
 
-/// Counts the parts that the record holds of a migration and that another log than that of `generation` wrote.
+/// Counts the units that the record holds of a migration and that another log than that of `generation` wrote.
 ///
 /// A version begins with the generation of its log, eight bytes, big-endian ([`version_bytes`](super::ownership::version_bytes)).
 ///
@@ -21,7 +21,8 @@ pub async fn strangers(pool: &PgPool, migration: &str, generation: u64) -> Resul
     if there.is_none() {
         return Ok(0);
     }
-    let query = "SELECT count(*) FROM rehome.units WHERE migration = $1 AND substring(version FROM 1 FOR 8) <> $2";
+    let query =
+        "SELECT count(DISTINCT unit) FROM rehome.units WHERE migration = $1 AND substring(version FROM 1 FOR 8) <> $2";
     let count: i64 = sqlx::query_scalar(query)
         .bind(migration)
         .bind(generation.to_be_bytes().as_slice())
@@ -31,21 +32,18 @@ pub async fn strangers(pool: &PgPool, migration: &str, generation: u64) -> Resul
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// A recorded part: its unit, and what tells it apart there.
-pub type RecordedPart = (String, Vec<u8>);
-
-/// Up to `limit` recorded parts after `after`, in order; `None` is before the first.
+/// Up to `limit` recorded parts behind `after`, each with its unit, in order; `None` is before the first.
 ///
 /// # Errors
 /// Those of the target.
 pub async fn parts_after(
     pool: &PgPool,
     migration: &str,
-    after: Option<&RecordedPart>,
+    after: Option<&(String, Vec<u8>)>,
     limit: u32,
-) -> Result<Vec<RecordedPart>, Error> {
-    let query = "SELECT unit, part FROM rehome.units WHERE migration = $1 AND ($2::text IS NULL OR (unit, part) > ($2, $3)) \
-        ORDER BY unit, part LIMIT $4";
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let query = "SELECT unit, part FROM rehome.units \
+        WHERE migration = $1 AND ($2::text IS NULL OR (unit, part) > ($2, $3)) ORDER BY unit, part LIMIT $4";
     sqlx::query_as(query)
         .bind(migration)
         .bind(after.map(|(unit, _)| unit))

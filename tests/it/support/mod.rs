@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod fold;
 pub mod gate;
 pub mod legacy;
+pub mod memory_source;
 pub mod memory_target;
 pub mod rig;
 pub mod writer;
