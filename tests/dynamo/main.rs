@@ -1,5 +1,5 @@
-//! DynamoDB as a source, against DynamoDB Local: a process of its own, because that server becomes slow after some ten
-//! thousand records of streams.
+//! DynamoDB as a source and as a target, against DynamoDB Local: a process of its own, because that server
+//! becomes slow after some ten thousand records of streams.
 
 mod support;
 
@@ -10,3 +10,6 @@ mod scan;
 mod shards;
 mod shim;
 mod stream;
+mod target;
+mod target_faults;
+mod target_tables;
