@@ -8,6 +8,7 @@ use rehome::dynamo::{Address, Server};
 use rehome::target::{Target as _, UnitOutcome};
 
 use crate::support::server;
+use crate::support::shim::{Fault, Shim};
 use crate::support::targets::{SETTINGS, Tables, fresh, one, row_of, spec, unique, written};
 
 fn attribute(name: &str, kind: KeyKind) -> KeyAttribute {
@@ -51,6 +52,15 @@ async fn tables_are_created_once_with_indexes_and_stream() {
     let table = describe(&server, &names[0]).await.expect("it answers").expect("a table");
     assert_eq!(table.stream.expect("a stream").view, Some(View::Both));
     assert_eq!(unprovision(&specs).tables, names);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_waits_while_too_many_are_in_the_making() {
+    let (shim, specs) = (Shim::new().await, [spec(&unique("plain"))]);
+    let through = Server::new(&Address::local(&shim.url)).await.expect("an address");
+    shim.fault("CreateTable", 2, Fault::Refuse("LimitExceededException"));
+    provision(&through, &specs).await.expect("it is made");
+    assert_eq!((shim.calls_of("CreateTable").len(), shim.left()), (3, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -109,14 +109,15 @@ impl Wanted {
 
 /// Writes the attributes of an item, and says which one cannot be.
 fn write_item(spec: &TableSpec, item: &BTreeMap<Box<str>, Value>) -> Result<Attributes, Refusal> {
-    let attribute = |(name, value): (&Box<str>, &Value)| {
+    let mut attributes = Attributes::with_capacity(item.len() + 2);
+    for (name, value) in item {
         let written = codec::write(value).map_err(|error| {
             let reason = if error == CodecError::NumberRange { NUMBER_OUT_OF_RANGE } else { NOT_STORABLE };
             Refusal { reason, detail: format!("{}: {name}: {error}", spec.name) }
         })?;
-        Ok((name.to_string(), written))
-    };
-    item.iter().map(attribute).collect()
+        attributes.insert(name.to_string(), written);
+    }
+    Ok(attributes)
 }
 
 /// Reads an item that is there.

@@ -12,7 +12,7 @@ use aws_sdk_dynamodb::types::{
     ProjectionType, ProvisionedThroughput, ScalarAttributeType, StreamSpecification, StreamViewType, TableDescription,
     TableStatus,
 };
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use backon::{BackoffBuilder as _, ExponentialBuilder, Retryable as _};
 
 use crate::dynamo::Server;
 use crate::dynamo::error::{Failure, Kind, failure};
@@ -108,9 +108,13 @@ async fn describe(client: &Client, spec: &TableSpec) -> Result<Option<TableDescr
     }
 }
 
+/// The waits between looks.
+fn waits() -> ExponentialBuilder {
+    ExponentialBuilder::default().with_min_delay(LOOK.0).with_max_delay(LOOK.1).with_max_times(LOOKS_MAX)
+}
+
 async fn wait_until_ready(client: &Client, spec: &TableSpec) -> Result<(), Error> {
-    let waits = ExponentialBuilder::default().with_min_delay(LOOK.0).with_max_delay(LOOK.1).with_max_times(LOOKS_MAX);
-    let mut waits = waits.build();
+    let mut waits = waits().build();
     loop {
         let table = describe(client, spec).await?;
         let status = table.as_ref().and_then(TableDescription::table_status);
@@ -171,13 +175,14 @@ async fn create(client: &Client, spec: &TableSpec) -> Result<(), Error> {
         let stream = StreamSpecification::builder().stream_enabled(true).stream_view_type(view_type(view));
         call = call.stream_specification(stream.build().expect(complete));
     }
-    match call.send().await {
+    // Few tables with indexes may be in the making at once: the next one waits for those before it.
+    let attempt = || async { call.clone().send().await.map_err(|error| failure(&error)) };
+    let created = attempt.retry(waits()).when(|failure: &Failure| failure.kind == Kind::Throttled).await;
+    match created {
         Ok(_) => Ok(()),
-        Err(error) => match failure(&error) {
-            // Someone else was faster; whether it is the same table is seen when it is verified.
-            failure if failure.code == "ResourceInUseException" => Ok(()),
-            failure => Err(failed(CREATE, &spec.name, failure)),
-        },
+        // Someone else was faster; whether it is the same table is seen when it is verified.
+        Err(failure) if failure.code == "ResourceInUseException" => Ok(()),
+        Err(failure) => Err(failed(CREATE, &spec.name, failure)),
     }
 }
 
