@@ -19,7 +19,7 @@ use rehome::dynamo::scan::{DynamoScan, Next, Segment, SegmentTask};
 use rehome::dynamo::table::{Table, describe};
 use rehome::dynamo::{Address, Server};
 use rehome::event::Epoch;
-use rehome::log::{EmbeddedLog, EventLog, Options};
+use rehome::log::{Batch, EmbeddedLog, EventLog, Options};
 use rehome::source::{ChangeFeed as _, Clock, RangeId, Snapshot as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -93,8 +93,7 @@ async fn fill(server: &Server, items: usize) -> Outcome<()> {
     let client = server.tables();
     let definition = AttributeDefinition::builder().attribute_name("id").attribute_type(ScalarAttributeType::S);
     let key = KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash);
-    let stream =
-        StreamSpecification::builder().stream_enabled(true).stream_view_type(StreamViewType::NewAndOldImages);
+    let stream = StreamSpecification::builder().stream_enabled(true).stream_view_type(StreamViewType::NewAndOldImages);
     client
         .create_table()
         .table_name(TABLE)
@@ -156,8 +155,7 @@ fn log() -> Outcome<(Arc<EmbeddedLog>, tempfile::TempDir)> {
 async fn scan_to_log(server: &Server, table: &Table) -> Outcome<usize> {
     let (log, _folder) = log()?;
     let task = |number| {
-        let segment =
-            Segment { table: TABLE.into(), number, total: SEGMENTS, next: Next::Start, rows: 0, bytes: 0 };
+        let segment = Segment { table: TABLE.into(), number, total: SEGMENTS, next: Next::Start, rows: 0, bytes: 0 };
         (RangeId(number), SegmentTask { shape: table.shape.clone(), segment })
     };
     let mark = |range: RangeId| format!("segment/{}", range.0);
@@ -168,7 +166,7 @@ async fn scan_to_log(server: &Server, table: &Table) -> Outcome<usize> {
     for number in 0..SEGMENTS {
         let (scan, log) = (Arc::clone(&scan), Arc::clone(&log));
         segments.spawn(async move {
-            let (out, mut batches) = mpsc::channel(1);
+            let (out, mut batches) = mpsc::channel::<Batch>(1);
             let append = async {
                 let mut count = 0;
                 while let Some(batch) = batches.recv().await {

@@ -14,10 +14,13 @@ use tokio::time::Instant;
 const DECREASE: f64 = 0.5;
 /// Requests that were under way when the table throttled are throttled as well: they count once.
 const DECREASE_APART: Duration = Duration::from_secs(1);
-/// What the limit grows by in a second without throttling, as a part of the rate at which the table last throttled.
+/// One throttled burst says little of the table: the limit falls to half of this part of itself at the least.
+const DECREASE_MAX: f64 = 0.25;
+/// What the limit grows by in a second without throttling, as a part of the rate at which the table last throttled, or of
+/// the limit where that is more.
 const INCREASE: f64 = 0.05;
-/// The limit grows by [`INCREASE`] of this at least: what throttled the very first request says nothing of the table.
-const INCREASE_OF_MIN: f64 = 20.0;
+/// The rate that is taken for the one at which the table throttled when nothing was read before.
+const RATE_GUESS: f64 = 100.0;
 /// The limit never falls below this many units a second.
 const LIMIT_MIN: f64 = 1.0;
 /// A full bucket holds this much time: the wait for the log's sync must not slow the scan down.
@@ -100,7 +103,11 @@ impl Limit {
         if self.decreased.is_some_and(|before| now < before + DECREASE_APART) {
             return;
         }
-        self.throttled_at = self.limit.map_or(self.rate(now), |limit| limit.min(self.rate(now).max(LIMIT_MIN)));
+        let rate = self.rate(now);
+        self.throttled_at = match self.limit {
+            Some(limit) => limit.min(rate.max(limit * DECREASE_MAX)),
+            None => rate.max(RATE_GUESS),
+        };
         self.limit = Some((self.throttled_at * DECREASE).max(LIMIT_MIN));
         self.decreased = Some(now);
         self.bucket = self.bucket.min(0.0);
@@ -113,7 +120,7 @@ impl Limit {
         let Some(limit) = self.limit else { return };
         self.bucket = (self.bucket + limit * passed).min(limit * BURST);
         if self.decreased.is_some() {
-            let grown = limit + self.throttled_at.max(INCREASE_OF_MIN) * INCREASE * passed;
+            let grown = limit + self.throttled_at.max(limit) * INCREASE * passed;
             self.limit = Some(self.cap.map_or(grown, |cap| grown.min(cap)));
         }
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use rehome::capture::CaptureStatus;
 use rehome::capture::dynamo::{Config, run};
+use rehome::capture::{CaptureStatus, Phase};
 use rehome::event::Op;
 use rehome::log::{EmbeddedLog, EventLog, Options};
 use tokio::sync::watch;
@@ -37,7 +37,7 @@ const ITEMS: u32 = 400;
 
 /// Slow enough that kills come in the middle of the scan: pages of a few items.
 fn settings(url: &str) -> Config {
-    Config { read_capacity: Some(60), tables: Vec::new(), ..config(url, &[]) }
+    Config { read_capacity: Some(10), tables: Vec::new(), ..config(url, &[]) }
 }
 
 /// The capturing process, when told so by its environment.
@@ -85,7 +85,7 @@ async fn write(table: Arc<Table>, seed: u64, stop: Arc<AtomicBool>) -> u64 {
         }
         written += 1;
         // The server slows down for good after some ten thousand records.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(15)).await;
     }
     written
 }
@@ -112,7 +112,7 @@ async fn round(seed: u64) -> bool {
     for kill in 0..KILLS {
         let mut child = capturer(&directory, &shim.url, &table.name);
         // When the kill comes is the randomness under test, not an order between two things.
-        tokio::time::sleep(Duration::from_millis(random.random_range(300..2000))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(500..2500))).await;
         assert!(child.try_wait().expect("a child").is_none(), "seed {seed}: it ended by itself");
         child.kill().expect("it is killed");
         child.wait().expect("it is gone");
@@ -125,12 +125,13 @@ async fn round(seed: u64) -> bool {
     let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::open(&directory, OPTIONS).expect("it opens"));
     let last = Config { tables: vec![needed(&table.name)], read_capacity: None, ..settings(&shim.url) };
     let mut last = start(last, Arc::clone(&log));
-    let status = last.caught_up().await;
+    last.until("the scan's end", |status| matches!(status.phase, Phase::CatchingUp | Phase::Live)).await;
     stop.store(true, Ordering::Relaxed);
     let mut written = 0;
     while let Some(count) = patiently("the writers", writers.join_next()).await {
         written += count.expect("no panic");
     }
+    let status = last.caught_up().await;
     last.equals(&table).await;
     let all = events(&*log).await;
     let reads = all.iter().filter(|event| event.op == Op::Read).count();

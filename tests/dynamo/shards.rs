@@ -44,7 +44,7 @@ async fn shards_that_roll_and_split_while_they_are_read_lose_nothing_and_keep_ev
     let mut running = start(config(&shim.url, &[&table]), memory());
     for round in 0..4_u32 {
         for id in 0..6_u32 {
-            table.put(item(&format!("k{id:05}"), &[("n", number(round * 100 + id))])).await;
+            table.put(item(&format!("k{id:05}"), &[("n", number((round + 1) * 100 + id))])).await;
         }
         shim.streams().roll(&arn, if round == 1 { 2 } else { 1 }).await;
         table.delete(&format!("k{round:05}")).await;
@@ -142,7 +142,8 @@ async fn a_restart_goes_on_after_the_last_record_of_each_shard() {
     let of_feed: Vec<_> = calls[before..].iter().filter(|call| call["SequenceNumber"].is_string()).collect();
     assert!(!of_feed.is_empty(), "open shards are gone on with: {calls:?}");
     let inserts = streamed(&*again.log).await;
-    assert_eq!(inserts.len(), 5 + 6 + 4, "nothing was read twice: a drained parent is not read again");
+    // Writes that changed nothing made no record.
+    assert_eq!(inserts.len(), 5 + 4 + 3, "nothing was read twice: a drained parent is not read again");
     assert_eq!(epoch(&again), Some(1));
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::shim::Upstream;
 
-/// Records of a page: few, so that a shard has several.
+/// Records of a page: few, so that a shard has several; half of what there is where that is more.
 const PAGE: usize = 3;
 /// Shards of a page of a description.
 const LISTED: usize = 2;
@@ -161,44 +161,58 @@ impl Streams {
 }
 
 /// Reads the real stream to its end; each record goes to the open shard of its key.
+///
+/// A client may be killed at any await, and this goes with it: records and place change together, between two awaits.
 async fn pull(upstream: &Upstream, arn: &str, stream: &mut Stream) {
-    let mut next = match stream.iterator.take() {
-        Some(iterator) => iterator,
-        None => {
-            let target = |operation: &str| format!("DynamoDBStreams_20120810.{operation}");
-            let described = upstream.ask(&target("DescribeStream"), &json!({ "StreamArn": arn })).await;
-            let shard = &described["StreamDescription"]["Shards"][0]["ShardId"];
-            let asked = json!({"StreamArn": arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"});
-            let answer = upstream.ask(&target("GetShardIterator"), &asked).await;
-            answer["ShardIterator"].as_str().expect("an iterator").to_owned()
-        }
-    };
     loop {
-        let asked = json!({ "ShardIterator": next });
+        let iterator = match stream.iterator.clone() {
+            Some(iterator) => iterator,
+            None => beginning(upstream, arn).await,
+        };
+        let asked = json!({ "ShardIterator": iterator });
         let page = upstream.ask("DynamoDBStreams_20120810.GetRecords", &asked).await;
-        next = page["NextShardIterator"].as_str().expect("the real shard is open").to_owned();
+        if stream.count == 0 && page["__type"].as_str().is_some_and(|kind| kind.ends_with(TRIMMED)) {
+            // The local server takes a place before the first record of a shard for a trimmed one.
+            stream.iterator = None;
+            continue;
+        }
+        let next = page["NextShardIterator"].as_str().unwrap_or_else(|| panic!("the real shard is open: {page}"));
+        stream.iterator = Some(next.to_owned());
         let records = page["Records"].as_array().cloned().unwrap_or_default();
         let last = records.is_empty();
-        for mut record in records {
-            if stream.numbering == Numbering::Widening {
-                let wide = 999_999_999_999_999_990 + u64::from(stream.count);
-                record["dynamodb"]["SequenceNumber"] = format!("{wide}{}", "0".repeat(21)).into();
-            }
-            stream.count += 1;
-            let keys: BTreeMap<String, Value> =
-                serde_json::from_value(record["dynamodb"]["Keys"].clone()).expect("a map");
-            let mut hasher = DefaultHasher::new();
-            format!("{keys:?}").hash(&mut hasher);
-            let open: Vec<usize> =
-                stream.shards.iter().enumerate().filter(|(_, shard)| !shard.closed).map(|(at, _)| at).collect();
-            if !open.is_empty() {
-                let at = hasher.finish() % open.len() as u64;
-                stream.shards[open[usize::try_from(at).expect("small")]].records.push(record);
-            }
-        }
+        records.into_iter().for_each(|record| stream.take(record));
         if last {
-            stream.iterator = Some(next);
             return;
+        }
+    }
+}
+
+/// An iterator at the beginning of the real stream's one shard.
+async fn beginning(upstream: &Upstream, arn: &str) -> String {
+    let target = |operation: &str| format!("DynamoDBStreams_20120810.{operation}");
+    let described = upstream.ask(&target("DescribeStream"), &json!({ "StreamArn": arn })).await;
+    let shard = &described["StreamDescription"]["Shards"][0]["ShardId"];
+    let asked = json!({"StreamArn": arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"});
+    let answer = upstream.ask(&target("GetShardIterator"), &asked).await;
+    answer["ShardIterator"].as_str().expect("an iterator").to_owned()
+}
+
+impl Stream {
+    /// Puts a record into the open shard of its key.
+    fn take(&mut self, mut record: Value) {
+        if self.numbering == Numbering::Widening {
+            let wide = 999_999_999_999_999_990 + u64::from(self.count);
+            record["dynamodb"]["SequenceNumber"] = format!("{wide}{}", "0".repeat(21)).into();
+        }
+        self.count += 1;
+        let keys: BTreeMap<String, Value> = serde_json::from_value(record["dynamodb"]["Keys"].clone()).expect("a map");
+        let mut hasher = DefaultHasher::new();
+        format!("{keys:?}").hash(&mut hasher);
+        let open: Vec<usize> =
+            self.shards.iter().enumerate().filter(|(_, shard)| !shard.closed).map(|(at, _)| at).collect();
+        if !open.is_empty() {
+            let at = hasher.finish() % open.len() as u64;
+            self.shards[open[usize::try_from(at).expect("small")]].records.push(record);
         }
     }
 }
@@ -266,7 +280,8 @@ fn records(
     if index < shard.trimmed {
         return Err(TRIMMED);
     }
-    let page: Vec<&Value> = shard.records.iter().skip(index).take(PAGE).collect();
+    let page: Vec<&Value> =
+        shard.records.iter().skip(index).take(PAGE.max((shard.records.len() - index) / 2)).collect();
     let next = index + page.len();
     let mut answer = json!({ "Records": page });
     if !shard.closed || next < shard.records.len() {
