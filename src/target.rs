@@ -79,6 +79,31 @@ pub struct WriteVersion {
     pub offset: u64,
 }
 
+impl WriteVersion {
+    /// Fixed-width form; its byte order is the order of versions.
+    pub fn to_bytes(self) -> [u8; 22] {
+        let mut bytes = [0; 22];
+        bytes[..8].copy_from_slice(&self.log.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.mapping.to_be_bytes());
+        bytes[12..14].copy_from_slice(&self.partition.to_be_bytes());
+        bytes[14..].copy_from_slice(&self.offset.to_be_bytes());
+        bytes
+    }
+
+    /// Reads [`WriteVersion::to_bytes`]; `None` when the bytes are not a version.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (log, rest) = bytes.split_first_chunk::<8>()?;
+        let (mapping, rest) = rest.split_first_chunk::<4>()?;
+        let (partition, rest) = rest.split_first_chunk::<2>()?;
+        Some(Self {
+            log: u64::from_be_bytes(*log),
+            mapping: u32::from_be_bytes(*mapping),
+            partition: u16::from_be_bytes(*partition),
+            offset: u64::from_be_bytes(rest.try_into().ok()?),
+        })
+    }
+}
+
 /// Everything a part of a unit should be at the target.
 #[derive(Debug, Clone)]
 pub struct UnitWrite {
@@ -198,4 +223,24 @@ pub enum Error {
         /// The server's message without its DETAIL and CONTEXT, which hold row contents.
         message: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_bytes_order_as_versions_do() {
+        let old = WriteVersion { log: 1, mapping: 2, partition: 3, offset: 400 };
+        let newer = [
+            WriteVersion { offset: 401, ..old },
+            WriteVersion { mapping: 3, offset: 0, ..old },
+            WriteVersion { log: 256, mapping: 0, ..old },
+        ];
+        for newer in newer {
+            assert!(old < newer && old.to_bytes() < newer.to_bytes());
+            assert_eq!(WriteVersion::from_bytes(&newer.to_bytes()), Some(newer));
+        }
+        assert_eq!(WriteVersion::from_bytes(&old.to_bytes()[1..]), None);
+    }
 }

@@ -11,7 +11,7 @@ use super::epoch::Session;
 use super::marks::{self, Done, Range};
 use super::plan::{self, LeafNow, Pass};
 use super::run::{Context, Ended};
-use super::{Error, Phase};
+use super::{Error, Phase, Position};
 use crate::event::{Lsn, RelationName};
 use crate::log::{Batch, EventLog};
 use crate::postgres::catalog;
@@ -69,7 +69,7 @@ pub(super) async fn copy_all(
     }
     context.tell(|status| {
         status.phase = Phase::Live;
-        status.caught_up = Some(position);
+        status.caught_up = Some(Position::Wal(position));
     });
     tracing::info!(at = %position, "caught up");
     std::future::pending().await

@@ -34,7 +34,7 @@ pub const SHAPE: &str = "pg/shape/";
 /// Prefix of the number of rows that a completed snapshot read of each relation.
 pub const COPIED: &str = "pg/copied/";
 /// Prefix of the request to delete what an epoch's snapshot did not find; followed by the epoch.
-pub const SWEEP: &str = "pg/sweep/";
+pub const SWEEP: &str = "capture/sweep/";
 
 /// Version of the stored form of [`Range`].
 const RANGE_FORMAT: u32 = 1;

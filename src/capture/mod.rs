@@ -2,12 +2,14 @@
 //!
 //! Read in this order: [`start`] decides between going on and a new epoch, [`plan`] which ranges to read (both pure);
 //! [`marks`] name what the log remembers, [`status`] what is told meanwhile; `stream` and `copy` move batches from the
-//! seams to the log; [`run()`] drives them, with heartbeat and watch over the slot in `watch`.
+//! seams to the log; [`run()`] drives them, with heartbeat and watch over the slot in `watch`. All of this is for Postgres;
+//! [`dynamo`] is the same for DynamoDB.
 //!
 //! Order of an epoch: preflight, publication, slot with exported snapshot, then stream and copy beside each other. Every
 //! step is a mark in the log, so that a process killed at any point goes on from there.
 
 mod copy;
+pub mod dynamo;
 mod epoch;
 mod error;
 pub mod marks;
@@ -20,5 +22,5 @@ mod watch;
 
 pub use error::Error;
 pub use run::{Config, run};
-pub use status::{CaptureStatus, Phase, TableProgress};
+pub use status::{CaptureStatus, Phase, Position, TableProgress};
 pub use stream::{null_copy, null_stream};

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Epoch, Lsn, RelationName};
+use crate::dynamo::feed::StreamProgress;
+use crate::dynamo::pace::ReadRate;
+use crate::event::{Epoch, Lsn, RelationName, Timestamp};
 use crate::source::Finding;
 
 /// What the capture is at.
@@ -36,6 +38,15 @@ pub struct TableProgress {
     pub bytes: u64,
 }
 
+/// A place that a stream passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// In a Postgres server's WAL.
+    Wal(Lsn),
+    /// The time at which the last table of DynamoDB was scanned.
+    Time(Timestamp),
+}
+
 /// The state of a capture, published as it changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CaptureStatus {
@@ -55,8 +66,12 @@ pub struct CaptureStatus {
     pub wal_end: Lsn,
     /// Events streamed since the start of the process.
     pub streamed: u64,
-    /// Position that had to be passed to be caught up, once it was.
-    pub caught_up: Option<Lsn>,
+    /// What had to be passed to be caught up, once it was.
+    pub caught_up: Option<Position>,
+    /// How far the streams of DynamoDB tables are in the log.
+    pub streams: BTreeMap<RelationName, StreamProgress>,
+    /// How fast DynamoDB tables are scanned; absent before the scan and for Postgres.
+    pub read_rate: Option<ReadRate>,
     /// The slot.
     pub slot: Option<String>,
     /// Bytes that may be written until the slot is in danger; absent without a limit.

@@ -423,7 +423,26 @@ fn capture_json(capture: &CaptureStatus) -> serde_json::Value {
             (name.to_string(), shown)
         })
         .collect();
+    let streams: serde_json::Map<String, serde_json::Value> = capture
+        .streams
+        .iter()
+        .map(|(name, stream)| {
+            let shown = serde_json::json!({
+                "shards_open": stream.shards_open, "shards_waiting": stream.shards_waiting,
+                "newest": stream.newest.map(|time| time.to_string()),
+            });
+            (name.to_string(), shown)
+        })
+        .collect();
+    let read_rate = capture.read_rate.map(|rate| {
+        serde_json::json!({
+            "units": rate.units, "units_per_second": rate.units_per_second,
+            "limit": rate.limit, "throttled": rate.throttled,
+        })
+    });
     serde_json::json!({
+        "streams": streams,
+        "read_rate": read_rate,
         "phase": format!("{:?}", capture.phase).to_lowercase(),
         "epoch": capture.epoch.map(|epoch| epoch.0),
         "epoch_reason": capture.epoch_reason,

@@ -37,7 +37,7 @@ pub const FORCED: &[u8] = b"forced";
 /// Tables whose held events are to be released: followed by the table's index.
 pub const RELEASE: &[u8] = b"release/";
 /// Marks of the log that ask for a sweep: followed by the epoch.
-pub const SWEEP: &str = "pg/sweep/";
+pub const SWEEP: &str = "capture/sweep/";
 /// Marks of the log that say a sweep was done: followed by the epoch; the value is the number of rows.
 pub const SWEPT: &str = "project/swept/";
 

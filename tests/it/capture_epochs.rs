@@ -41,7 +41,7 @@ async fn reopened(database: &mut Database, log: Arc<dyn EventLog>, second: Confi
     let status =
         running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
     assert_eq!(text(&*log, "pg/epoch").as_deref(), Some("2"));
-    assert_eq!(text(&*log, "pg/sweep/0000000002").as_deref(), Some("requested"));
+    assert_eq!(text(&*log, "capture/sweep/0000000002").as_deref(), Some("requested"));
     assert_eq!(text(&*log, "pg/copied/public.t").as_deref(), Some("45"));
     assert_eq!(text(&*log, "pg/lost"), None);
     let mut again = running.changes(&[Op::Read]).await;

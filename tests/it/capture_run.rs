@@ -42,7 +42,7 @@ async fn an_empty_table_is_captured_and_its_shape_is_known() {
     assert_eq!(running.events().await, []);
     assert_eq!(running.log.relations().iter().map(|relation| relation.name.clone()).collect::<Vec<_>>(), [public("t")]);
     assert_eq!(running.log.mark("pg/copied/public.t").expect("it reads"), Some(b"0".to_vec()));
-    assert_eq!(running.log.marks("pg/sweep/").expect("it reads"), [], "nothing is older than the first epoch");
+    assert_eq!(running.log.marks("capture/sweep/").expect("it reads"), [], "nothing is older than the first epoch");
     running.stop().await.expect("a clean end");
 }
 

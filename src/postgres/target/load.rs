@@ -10,7 +10,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::target::{Error, TableShape, UnitOutcome, UnitWrite};
 
-use super::ownership::{Owned, version_bytes};
+use super::ownership::Owned;
 use super::plan::{Plan, plan};
 use super::write::{Refusal, refuse};
 use super::{PostgresTarget, classify, read, sql, text};
@@ -73,7 +73,7 @@ fn put_record(target: &PostgresTarget, write: &UnitWrite, owned: &Owned, out: &m
     text::put_copy_text(&target.migration, out);
     out.push(b'\t');
     text::put_copy_text(&write.unit, out);
-    for bytes in [&write.part, &version_bytes(write.version)[..], &owned.pack(&target.tables)] {
+    for bytes in [&write.part, &write.version.to_bytes()[..], &owned.pack(&target.tables)] {
         out.push(b'\t');
         text::put_copy_bytes(bytes, out);
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::{Canonical, Key};
-use crate::target::{TableShape, TargetKey, TargetTable, WriteVersion};
+use crate::target::{TableShape, TargetKey, TargetTable};
 
 /// First 16 bytes of a row's keyed digest: enough to see that a row changed, 2^-64 odds of a chance collision in 2^32 rows.
 pub type RowDigest = [u8; 16];
@@ -77,29 +77,6 @@ impl Owned {
     }
 }
 
-/// Fixed-width form of a write version; its byte order is the order of versions.
-pub fn version_bytes(version: WriteVersion) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(22);
-    bytes.extend_from_slice(&version.log.to_be_bytes());
-    bytes.extend_from_slice(&version.mapping.to_be_bytes());
-    bytes.extend_from_slice(&version.partition.to_be_bytes());
-    bytes.extend_from_slice(&version.offset.to_be_bytes());
-    bytes
-}
-
-/// Reads [`version_bytes`]; `None` when the bytes are not a version.
-pub fn version_from(bytes: &[u8]) -> Option<WriteVersion> {
-    let (log, rest) = bytes.split_first_chunk::<8>()?;
-    let (mapping, rest) = rest.split_first_chunk::<4>()?;
-    let (partition, rest) = rest.split_first_chunk::<2>()?;
-    Some(WriteVersion {
-        log: u64::from_be_bytes(*log),
-        mapping: u32::from_be_bytes(*mapping),
-        partition: u16::from_be_bytes(*partition),
-        offset: u64::from_be_bytes(rest.try_into().ok()?),
-    })
-}
-
 fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     let length = u32::try_from(part.len()).expect("a table's name or key is shorter than 4 GiB");
     bytes.extend_from_slice(&length.to_be_bytes());
@@ -151,15 +128,6 @@ mod tests {
         let packed = owned.pack(&tables);
         for length in [0, 2, packed.len() - 1] {
             assert_eq!(Owned::unpack(&packed[..length], &tables), None);
-        }
-    }
-
-    #[test]
-    fn version_bytes_order_as_versions_do() {
-        let old = WriteVersion { log: 1, mapping: 2, partition: 3, offset: 400 };
-        for newer in [WriteVersion { offset: 401, ..old }, WriteVersion { mapping: 3, offset: 0, ..old }] {
-            assert!(old < newer && version_bytes(old) < version_bytes(newer));
-            assert_eq!(version_from(&version_bytes(newer)), Some(newer));
         }
     }
 }

@@ -4,7 +4,6 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::target::{Error, TableShape, WriteVersion};
 
-use super::ownership::version_from;
 use super::{classify, sql};
 
 /// What [`provision`] found and made.
@@ -99,7 +98,7 @@ pub async fn highest_version(pool: &PgPool, migration: &str) -> Result<Option<Wr
     let query = "SELECT version FROM rehome.units WHERE migration = $1 ORDER BY version DESC LIMIT 1";
     let found: Option<(Vec<u8>,)> =
         sqlx::query_as(query).bind(migration).fetch_optional(pool).await.map_err(|source| classify(ACTION, source))?;
-    Ok(found.and_then(|(bytes,)| version_from(&bytes)))
+    Ok(found.and_then(|(bytes,)| WriteVersion::from_bytes(&bytes)))
 }
 
 /// Column names and type names of a live table; empty when there is no such table.

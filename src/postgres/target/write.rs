@@ -6,10 +6,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::event::Value;
 use crate::target::{
-    Error, ForeignScope, TableShape, TargetKey, TargetRow, TargetTable, Trust, UnitOutcome, UnitWrite,
+    Error, ForeignScope, TableShape, TargetKey, TargetRow, TargetTable, Trust, UnitOutcome, UnitWrite, WriteVersion,
 };
 
-use super::ownership::{Owned, version_bytes, version_from};
+use super::ownership::Owned;
 use super::plan::{Plan, plan};
 use super::sql::Reference;
 use super::{PostgresTarget, UnitRecord, classify, damaged, load, read, sql};
@@ -55,7 +55,7 @@ pub async fn apply(target: &PostgresTarget, batch: &[UnitWrite]) -> Result<Vec<U
     let mut candidates = Vec::new();
     for (place, write) in batch.iter().enumerate() {
         let record = records.get(&(write.unit.to_string(), write.part.to_vec()));
-        let by = record.map(|(version, _)| version_from(version).ok_or_else(damaged)).transpose()?;
+        let by = record.map(|(version, _)| WriteVersion::from_bytes(version).ok_or_else(damaged)).transpose()?;
         if let Some(by) = by.filter(|by| *by > write.version) {
             outcomes[place] = Some(UnitOutcome::Superseded { by });
             continue;
@@ -328,7 +328,7 @@ async fn store_records(
     for candidate in candidates {
         let write = candidate.write;
         let owned = Owned::after_write(candidate.plan.owned.clone(), &candidate.before);
-        records.insert((&write.unit, &write.part), (version_bytes(write.version), owned.pack(&target.tables)));
+        records.insert((&write.unit, &write.part), (write.version.to_bytes().to_vec(), owned.pack(&target.tables)));
     }
     let (names, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
     let (units, parts): (Vec<&str>, Vec<&[u8]>) = names.into_iter().unzip();

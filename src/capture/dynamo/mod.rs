@@ -1,0 +1,252 @@
+//! Capture of DynamoDB tables: every shard lineage of their streams, and then, beside that, a scan.
+//!
+//! Read in this order: [`start`] decides between going on and a new epoch (pure), [`marks`] name what the log remembers,
+//! `epoch` opens a session, `copy` scans; [`run()`] drives them.
+//!
+//! Order of an epoch: preflight, the streams' ARNs pinned, every lineage followed into the log from its oldest record, and
+//! only then the scan. So it does not matter that a stream is kept for 24 hours and the scan takes thirty. All tables share
+//! an epoch: a loss on one is a new epoch, a new scan and a sweep for all, because a sweep looks at epochs and not at
+//! tables.
+
+mod copy;
+mod epoch;
+pub mod marks;
+pub mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::epoch::Session;
+use super::{CaptureStatus, Error, Phase};
+use crate::dynamo::feed::Followed;
+use crate::dynamo::pace::Pace;
+use crate::dynamo::preflight::TableExpectation;
+use crate::dynamo::{Address, Server};
+use crate::log::{Batch, EventLog};
+use crate::source::{ChangeFeed as _, Clock, Fault};
+
+/// First wait before trying again.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// Longest wait between two tries: a service that is back is noticed within it.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// What to capture, and how.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the tables are.
+    pub address: Address,
+    /// The tables.
+    pub tables: Vec<TableExpectation>,
+    /// Segments scanned at the same time.
+    pub workers: usize,
+    /// About how much of a table one segment holds.
+    pub segment_bytes: u64,
+    /// Segments of a table at least: its size as described is up to six hours old, and zero for a new one.
+    pub segments_min: u32,
+    /// Read units a second that the scan may consume; `None` lets it read until the table throttles.
+    pub read_capacity: Option<u32>,
+    /// Wait after a page of a shard without records.
+    pub poll: Duration,
+    /// Wait between two descriptions of a stream when nothing calls for one.
+    pub discover: Duration,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Config {
+    /// The usual settings for tables at an address.
+    pub fn new(address: Address, tables: Vec<TableExpectation>) -> Self {
+        Self {
+            address,
+            tables,
+            workers: 4,
+            segment_bytes: 1 << 30,
+            segments_min: 4,
+            read_capacity: None,
+            poll: Duration::from_millis(250),
+            discover: Duration::from_secs(10),
+            clock: Clock::system(),
+        }
+    }
+
+    /// Refuses settings that cannot work.
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |setting, value: String, fix| Err(Error::Setting { setting, value, fix });
+        if self.workers == 0 || self.workers > 64 {
+            return wrong("workers", self.workers.to_string(), "from 1 to 64");
+        }
+        if self.segments_min == 0 || self.segments_min > 1_000_000 {
+            return wrong("segments", self.segments_min.to_string(), "from 1 to 1000000");
+        }
+        if self.read_capacity == Some(0) {
+            return wrong("read capacity", "0".into(), "1 read unit a second or more, or none for no cap");
+        }
+        if self.tables.is_empty() {
+            return wrong("tables", "empty".into(), "at least one table");
+        }
+        Ok(())
+    }
+}
+
+/// What all parts of a capture share.
+struct Context {
+    config: Config,
+    server: Server,
+    log: Arc<dyn EventLog>,
+    pace: Arc<Pace>,
+    status: watch::Sender<CaptureStatus>,
+    shutdown: CancellationToken,
+}
+
+impl Context {
+    /// Changes the published status.
+    fn tell(&self, change: impl FnOnce(&mut CaptureStatus)) {
+        self.status.send_modify(change);
+    }
+}
+
+/// How a session ended, other than by an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ended {
+    /// A person wanted it so.
+    Shutdown,
+    /// The epoch is over.
+    Lost(String),
+}
+
+/// Captures until `shutdown` is cancelled: opens an epoch where the log has none, goes on where it has one.
+///
+/// After a lost connection it tries again by itself, for ever, once it was connected a first time; before that, and on
+/// everything that waiting will not mend, it returns the error.
+///
+/// # Errors
+/// [`Error::NotReady`] with all that the tables lack, [`Error::Setting`], an error of the log, or a fatal one of the source.
+pub async fn run(
+    config: Config,
+    log: Arc<dyn EventLog>,
+    status: watch::Sender<CaptureStatus>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    config.check()?;
+    let server = Server::new(&config.address).await?;
+    let pace = Arc::new(Pace::new(config.read_capacity));
+    let context = Arc::new(Context { config, server, log, pace, status, shutdown });
+    let outcome = sessions(&context).await;
+    context.tell(|status| {
+        status.phase = Phase::Stopped;
+        status.error = outcome.as_ref().err().map(ToString::to_string);
+    });
+    outcome
+}
+
+/// Runs one session after another.
+async fn sessions(context: &Arc<Context>) -> Result<(), Error> {
+    let fresh = || {
+        let waits = ExponentialBuilder::default().with_min_delay(RETRY_MIN).with_max_delay(RETRY_MAX);
+        waits.without_max_times().build()
+    };
+    let mut waits = fresh();
+    let mut connected = false;
+    while !context.shutdown.is_cancelled() {
+        let before = progress(context);
+        let error = match session(context, &mut connected).await {
+            Ok(Ended::Shutdown) => return Ok(()),
+            Ok(Ended::Lost(reason)) => {
+                lost(context, reason).await?;
+                continue;
+            }
+            Err(Error::Source(error)) => match error.fault() {
+                Fault::Lost => {
+                    lost(context, error.to_string()).await?;
+                    continue;
+                }
+                Fault::Transient if connected => error,
+                Fault::Transient | Fault::Fatal => return Err(error.into()),
+            },
+            Err(error) => return Err(error),
+        };
+        if progress(context) > before {
+            waits = fresh();
+        }
+        let wait = waits.next().unwrap_or(RETRY_MAX);
+        tracing::warn!(%error, wait_ms = wait.as_millis(), "the source went away, trying again");
+        context.tell(|status| {
+            status.phase = Phase::Waiting;
+            status.error = Some(error.to_string());
+            status.retries += 1;
+        });
+        tokio::select! {
+            () = context.shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Events and rows so far: more of them means that the last session got somewhere.
+fn progress(context: &Context) -> u64 {
+    let status = context.status.borrow();
+    status.streamed + status.tables.values().map(|table| table.rows).sum::<u64>()
+}
+
+/// Records that the epoch is over; the next session opens another.
+async fn lost(context: &Context, reason: String) -> Result<(), Error> {
+    tracing::error!(%reason, "continuity with the source is lost: opening a new epoch with a scan of its own");
+    let marks = [(marks::LOST.to_owned(), Some(reason.into_bytes()))].into();
+    context.log.append(Batch { marks, ..Batch::default() }).await?;
+    Ok(())
+}
+
+/// One session: from looking the tables over to the first error, loss or shutdown.
+async fn session(context: &Arc<Context>, connected: &mut bool) -> Result<Ended, Error> {
+    context.tell(|status| status.phase = Phase::Starting);
+    let session = tokio::select! {
+        () = context.shutdown.cancelled() => return Ok(Ended::Shutdown),
+        session = Session::open(context) => session?,
+    };
+    *connected = true;
+    context.tell(|status| status.error = None);
+    let mut feed = session.feed(context)?;
+    let followed = feed.followed();
+    // Each part ends only by an error or a loss, and then the others are dropped: an append that was cut off so either
+    // happened or did not, and the next session reads the marks. The stream ends the session on a shutdown, too.
+    tokio::select! {
+        ended = follow(context, &mut feed) => ended,
+        ended = copy::copy_all(context, &session, followed.clone()) => ended,
+        ended = watch_over(context, followed) => ended,
+    }
+}
+
+/// From the change feed to the log: append, then acknowledge, never the other way round (I2).
+async fn follow(context: &Context, feed: &mut crate::dynamo::feed::DynamoFeed) -> Result<Ended, Error> {
+    let mut stopping = false;
+    loop {
+        let delivery = tokio::select! {
+            delivery = feed.next() => delivery?,
+            () = context.shutdown.cancelled(), if !stopping => {
+                stopping = true;
+                feed.stop();
+                continue;
+            }
+        };
+        let Some(delivery) = delivery else { return Ok(Ended::Shutdown) };
+        let events = delivery.batch.events.len() as u64;
+        context.log.append(delivery.batch).await?;
+        feed.acknowledge(delivery.receipt);
+        context.tell(|status| status.streamed += events);
+    }
+}
+
+/// Tells how far the streams are.
+async fn watch_over(context: &Context, mut followed: watch::Receiver<Followed>) -> Result<Ended, Error> {
+    while followed.changed().await.is_ok() {
+        let streams = followed.borrow_and_update().streams.clone();
+        context.tell(|status| status.streams = streams);
+    }
+    // The feed has ended, and says why.
+    std::future::pending().await
+}

@@ -1,0 +1,322 @@
+//! Which shards of a stream to read, in which order, and when something of it was lost: pure.
+//!
+//! A stream is a forest of shards: a parent is closed, and its children go on. Each lineage is read from its oldest shard,
+//! a child only when its parent is drained, which is known from reading it and never from a description: the service's
+//! descriptions lag behind it and contradict each other (a parent that looks open though it has children, a child that
+//! comes before its parent). So everything here holds whatever a description leaves out for a while.
+//!
+//! **Loss.** Records are trimmed after 24 hours. A shard that was read before goes on after a sequence number, and the
+//! service says so when that place is gone. From a shard that was never read it is read from wherever the shard now begins,
+//! in silence; so each shard remembers since when its records are needed ([`Shard::needed_from`]), and one that is opened
+//! more than [`RETENTION_US`] later has lost some. Not a row is ordered by this clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{SequenceNumber, Timestamp};
+
+/// Microseconds of a minute.
+const MINUTE_US: i64 = 60_000_000;
+
+/// How long the service keeps records at least.
+pub const RETENTION_US: i64 = 24 * 60 * MINUTE_US;
+
+/// A new shard is in every description at the latest after this: a shard that is missing from one may be so much older.
+const LISTING_LAG_US: i64 = 10 * MINUTE_US;
+
+/// A child whose parent nobody lists is read after so many descriptions without it: the parent was trimmed.
+const ORPHAN_DESCRIPTIONS: u32 = 3;
+
+/// A shard that is still to be read is given up as trimmed after so many descriptions without it.
+const MISSING_DESCRIPTIONS: u32 = 3;
+
+/// Version of the stored form of [`Shard`].
+const FORMAT: u32 = 1;
+
+/// Name of a shard within its stream.
+pub type ShardId = Box<str>;
+
+/// A shard as a description lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub id: ShardId,
+    /// Its parent's, which need not be listed any more.
+    pub parent: Option<ShardId>,
+}
+
+/// All pages of one description of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// When its first page was asked for.
+    pub asked: Timestamp,
+    /// Shards, in whatever order they came.
+    pub shards: Vec<Listed>,
+    /// Whether the stream is still written.
+    pub enabled: bool,
+}
+
+/// How far a shard is read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Progress {
+    /// Not yet: its parent is not drained, or nothing of it was seen.
+    Unread,
+    /// The log holds everything up to this sequence number, in the writing of the service.
+    After(Box<str>),
+    /// The log holds all of it.
+    Drained,
+}
+
+/// A shard that is being followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    /// Its parent.
+    pub parent: Option<ShardId>,
+    /// How far it is read.
+    pub progress: Progress,
+    /// Its records from then on belong to the epoch.
+    pub needed_from: Timestamp,
+}
+
+/// The stored form of [`Shard`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    format: u32,
+    parent: Option<ShardId>,
+    progress: Progress,
+    needed_from_us: i64,
+}
+
+impl Shard {
+    /// The mark's value.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let stored = Stored {
+            format: FORMAT,
+            parent: self.parent.clone(),
+            progress: self.progress.clone(),
+            needed_from_us: self.needed_from.0,
+        };
+        serde_json::to_vec(&stored).unwrap_or_default()
+    }
+
+    /// Reads [`Shard::to_bytes`]; `None` when it is not of this form.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let stored: Stored = serde_json::from_slice(bytes).ok()?;
+        (stored.format == FORMAT).then_some(Self {
+            parent: stored.parent,
+            progress: stored.progress,
+            needed_from: Timestamp(stored.needed_from_us),
+        })
+    }
+
+    /// Whether records that are needed may have been trimmed unseen before it is opened at `now`.
+    fn too_old(&self, now: Timestamp) -> bool {
+        self.progress == Progress::Unread && now.0.saturating_sub(self.needed_from.0) > RETENTION_US
+    }
+}
+
+/// Something of the stream can no longer be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// A shard went away before all of it was read.
+    Gone(ShardId),
+    /// A shard is opened for the first time so late that its first records may have been trimmed.
+    Late(ShardId),
+    /// The stream was disabled, and all that it still held is read.
+    Ended,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Loss::Gone(id) => write!(f, "shard {id} went away before all of it was read"),
+            Loss::Late(id) => write!(f, "shard {id} was first opened more than 24 hours after its records are needed"),
+            Loss::Ended => f.write_str("the stream was disabled"),
+        }
+    }
+}
+
+/// What a description changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Shards that were not known before; they are recorded before they are read.
+    pub found: Vec<ShardId>,
+    /// Drained shards that are trimmed by now and that nothing refers to: their records may go.
+    pub forgotten: Vec<ShardId>,
+}
+
+/// What is known of a stream's shards.
+#[derive(Debug, Clone, Default)]
+pub struct Tracker {
+    shards: BTreeMap<ShardId, Shard>,
+    /// Shards that are being read.
+    open: BTreeSet<ShardId>,
+    /// When the last description was asked for; `None` before the epoch's first.
+    described: Option<Timestamp>,
+    /// Descriptions in a row without the shard, or without its parent.
+    without: BTreeMap<ShardId, u32>,
+    enabled: bool,
+}
+
+impl Tracker {
+    /// What was remembered: the shards, and when the stream was last described.
+    pub fn new(shards: BTreeMap<ShardId, Shard>, described: Option<Timestamp>) -> Self {
+        Self { shards, described, enabled: true, ..Self::default() }
+    }
+
+    /// A shard.
+    pub fn shard(&self, id: &str) -> Option<&Shard> {
+        self.shards.get(id)
+    }
+
+    /// When the stream was last described.
+    pub fn described(&self) -> Option<Timestamp> {
+        self.described
+    }
+
+    /// Shards that are not drained.
+    pub fn unfinished(&self) -> impl Iterator<Item = &ShardId> {
+        self.shards.iter().filter(|(_, shard)| shard.progress != Progress::Drained).map(|(id, _)| id)
+    }
+
+    /// Whether every lineage is being read, so that nothing written from now on is missed.
+    pub fn following(&self) -> bool {
+        // A stream that is written has an open shard: when there is none, it is not listed yet.
+        let found = self.described.is_some() && self.unfinished().next().is_some();
+        found && self.unfinished().all(|id| self.open.contains(id) || self.waits_for_parent(id))
+    }
+
+    /// Whether a shard's turn comes when its parent, which is being read, is drained.
+    pub fn waits_for_parent(&self, id: &str) -> bool {
+        let parent = self.shards.get(id).and_then(|shard| shard.parent.as_ref());
+        let parent = parent.and_then(|parent| self.shards.get(parent));
+        !self.open.contains(id) && parent.is_some_and(|parent| parent.progress != Progress::Drained)
+    }
+
+    /// Takes a description in.
+    ///
+    /// # Errors
+    /// [`Loss`] when it shows that something cannot be read any more.
+    pub fn describe(&mut self, description: &Description) -> Result<Changes, Loss> {
+        let listed: BTreeMap<&str, &Listed> = description.shards.iter().map(|shard| (&*shard.id, shard)).collect();
+        // In the epoch's first description everything before it is history; later on a shard may have come at any time
+        // since the description before.
+        let since = self.described.map_or(description.asked.0, |described| described.0 - LISTING_LAG_US);
+        let mut changes = Changes::default();
+        for shard in listed.values() {
+            if !self.shards.contains_key(&shard.id) {
+                let (parent, needed_from) = (shard.parent.clone(), Timestamp(since));
+                self.shards.insert(shard.id.clone(), Shard { parent, progress: Progress::Unread, needed_from });
+                changes.found.push(shard.id.clone());
+            }
+        }
+        self.described = Some(description.asked);
+        self.enabled = description.enabled;
+        self.count_absences(&listed)?;
+        changes.forgotten = self.forget(&listed);
+        if !self.enabled && self.unfinished().next().is_none() {
+            return Err(Loss::Ended);
+        }
+        Ok(changes)
+    }
+
+    /// Counts how often a shard that is still to be read, or an unread one's parent, was not listed.
+    fn count_absences(&mut self, listed: &BTreeMap<&str, &Listed>) -> Result<(), Loss> {
+        let mut without = BTreeMap::new();
+        for (id, shard) in &self.shards {
+            let orphan = shard
+                .parent
+                .as_ref()
+                .is_some_and(|parent| !self.shards.contains_key(parent) && !listed.contains_key(&**parent));
+            let gone = !listed.contains_key(&**id) && shard.progress != Progress::Drained;
+            if !orphan && !gone {
+                continue;
+            }
+            let count = self.without.get(id).map_or(1, |count| count + 1);
+            if gone && count >= MISSING_DESCRIPTIONS {
+                return Err(Loss::Gone(id.clone()));
+            }
+            without.insert(id.clone(), count);
+        }
+        self.without = without;
+        Ok(())
+    }
+
+    /// Forgets drained shards that are not listed any more and whose children are known.
+    fn forget(&mut self, listed: &BTreeMap<&str, &Listed>) -> Vec<ShardId> {
+        let is_parent = |id: &ShardId| self.shards.values().any(|shard| shard.parent.as_ref() == Some(id));
+        let unread_child = |id: &ShardId| {
+            self.shards.values().any(|s| s.parent.as_ref() == Some(id) && s.progress == Progress::Unread)
+        };
+        let past: Vec<ShardId> = self
+            .shards
+            .iter()
+            .filter(|(id, shard)| shard.progress == Progress::Drained && !listed.contains_key(&***id))
+            .filter(|(id, _)| is_parent(id) && !unread_child(id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &past {
+            self.shards.remove(id);
+        }
+        past
+    }
+
+    /// Shards to begin with now; they count as being read from then on.
+    ///
+    /// # Errors
+    /// [`Loss::Late`].
+    pub fn open(&mut self, now: Timestamp) -> Result<Vec<ShardId>, Loss> {
+        let ready: Vec<ShardId> = self.unfinished().filter(|id| self.eligible(id)).cloned().collect();
+        if let Some(late) = ready.iter().find(|id| self.shards[*id].too_old(now)) {
+            return Err(Loss::Late(late.clone()));
+        }
+        self.open.extend(ready.iter().cloned());
+        Ok(ready)
+    }
+
+    fn eligible(&self, id: &ShardId) -> bool {
+        let shard = &self.shards[id];
+        let parent_done = match &shard.parent {
+            None => true,
+            // It was read before; what its parent is now matters no more.
+            Some(_) if shard.progress != Progress::Unread => true,
+            Some(parent) => match self.shards.get(parent) {
+                Some(parent) => parent.progress == Progress::Drained,
+                None => self.without.get(id).is_some_and(|count| *count >= ORPHAN_DESCRIPTIONS),
+            },
+        };
+        parent_done && !self.open.contains(id)
+    }
+
+    /// Takes in that a shard was read up to a sequence number; a page that came twice does not move it back.
+    pub fn read(&mut self, id: &str, last: &str) {
+        let Some(shard) = self.shards.get_mut(id) else { return };
+        let forward = match &shard.progress {
+            Progress::Unread => true,
+            Progress::After(before) => before.parse::<SequenceNumber>().ok() < last.parse().ok(),
+            Progress::Drained => false,
+        };
+        if forward {
+            shard.progress = Progress::After(last.into());
+        }
+    }
+
+    /// Takes in that a shard was read to its end.
+    pub fn drained(&mut self, id: &str) {
+        self.open.remove(id);
+        if let Some(shard) = self.shards.get_mut(id) {
+            shard.progress = Progress::Drained;
+        }
+    }
+
+    /// Takes in that reading a shard stopped before its end; it is begun again from where it was.
+    pub fn stopped(&mut self, id: &str) {
+        self.open.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests;
