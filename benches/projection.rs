@@ -128,7 +128,7 @@ async fn luthien(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
         databases_target(cluster, "two").await?;
         engine.up(Earlier::Refuse).await?;
         replays.push(timed(engine.run(Until::CaughtUp, CancellationToken::new(), |_, _| {})).await?);
-        targets = engine.comparer()?.target_rows().await?;
+        targets = engine.comparer().await?.target_rows().await?;
         engine.down().await?;
     }
     let median = median(&mut replays);

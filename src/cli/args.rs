@@ -32,10 +32,11 @@ pub struct Global {
     /// State folder of the migration [default: .rehome/MIGRATION].
     #[arg(long, global = true, value_name = "DIR", env = "REHOME_STATE")]
     pub state: Option<PathBuf>,
-    /// Address of the source database, postgres://user:password@host:port/database.
+    /// Address of the source: postgres://user:password@host:port/database, dynamodb://REGION?profile=NAME, or
+    /// dynamodb+local://HOST:PORT for a local server.
     #[arg(long, global = true, value_name = "URL", env = "REHOME_SOURCE", hide_env_values = true)]
     pub source: Option<String>,
-    /// Address of the target database.
+    /// Address of the target, in the same forms.
     #[arg(long, global = true, value_name = "URL", env = "REHOME_TARGET", hide_env_values = true)]
     pub target: Option<String>,
     /// How much to tell on standard error.
@@ -191,6 +192,16 @@ pub struct RunArgs {
     /// Give the replication slot up, and begin a new epoch, when it holds back this many bytes of the source's WAL.
     #[arg(long, value_name = "BYTES")]
     pub abandon_slot_at: Option<u64>,
+    /// Read at most this many units a second in the scan of a DynamoDB source.
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub read_capacity: Option<u32>,
+    /// Write at most this many units a second to a DynamoDB target.
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub write_capacity: Option<u32>,
+    /// Nobody else writes the DynamoDB target's tables: while one that was empty is filled, items go in batches, without a
+    /// condition each.
+    #[arg(long)]
+    pub exclusive_target: bool,
 }
 
 /// When a run ends by itself.

@@ -86,7 +86,7 @@ async fn show(global: &Global, args: &DemoArgs) -> Result<Exit, Failure> {
     let live = write_live(&source, &generator, args).await?;
     let status = caught_up(&engine).await?;
     step(&format!("{} live transactions later: caught up; comparing every unit", live.committed));
-    let comparer = engine.comparer()?;
+    let comparer = engine.comparer().await?;
     let sums = comparer.all().await?;
     let others = sums.target_rows - sums.found_rows;
     if !global.json {
@@ -157,7 +157,7 @@ impl Backfill {
 
 /// Waits until the target holds everything that was written before.
 async fn caught_up(engine: &Engine) -> Result<Status, Failure> {
-    let comparer = engine.comparer()?;
+    let comparer = engine.comparer().await?;
     let position = comparer.source_position().await?;
     let began = Instant::now();
     loop {
@@ -208,7 +208,7 @@ async fn damage_and_find(global: &Global, engine: &Engine, target: &str) -> Resu
         "damaged one {} of {} at the target, unseen by rehome; comparing again",
         damaged.column, damaged.table
     ));
-    let sums = engine.comparer()?.all().await?;
+    let sums = engine.comparer().await?.all().await?;
     let [found] = sums.different.as_slice() else { return Ok(false) };
     if !global.json {
         diff::show(engine.tables(), found, false);

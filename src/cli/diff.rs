@@ -18,7 +18,7 @@ const PATHS_MAX: usize = 20;
 /// Compares one unit.
 pub async fn run(global: &Global, migration: &str, unit: &str, reveal: bool) -> Result<Exit, Failure> {
     let engine = engine(global, migration)?;
-    let diff = engine.comparer()?.unit(unit).await?;
+    let diff = engine.comparer().await?.unit(unit).await?;
     if diff.legacy_rows == 0 && diff.actual_rows == 0 && diff.expected_rows == 0 {
         let message = format!("unit {unit} has no rows in the source, the log or the target");
         return Err(Failure { message, hint: Some("check its spelling".to_owned()) });

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::engine::{self, Earlier, Engine, Settings};
+use crate::engine::{self, Earlier, Engine, Settings, Sharing};
 use args::{Cli, Command, Global, LogForm, RunArgs, Verbosity};
 use exit::Exit;
 
@@ -102,6 +102,9 @@ fn engine_with(global: &Global, migration: &str, run: Option<&RunArgs>) -> Resul
     let mut settings = Settings::new(state, global.source.clone(), global.target.clone());
     if let Some(run) = run {
         settings.copy_workers = run.copy_workers.into();
+        settings.read_capacity = run.read_capacity;
+        settings.write_capacity = run.write_capacity;
+        settings.sharing = if run.exclusive_target { Sharing::Exclusive } else { Sharing::Shared };
         settings.target_connections = run.target_connections.into();
         settings.unit_bytes_max = run.unit_bytes_max;
         settings.park_percent_max = run.park_percent_max;

@@ -5,6 +5,7 @@
 //! [`shards`] decides which shards of a stream to read and [`record`] reads its records; [`feed`] follows the streams of all
 //! tables. [`scan`] reads tables in segments, as fast as [`pace`] lets it. [`target`] writes items, at a pace of its own.
 
+mod address;
 pub mod connect;
 pub mod error;
 

@@ -73,6 +73,24 @@ pub enum Error {
     /// The running process answered with an error.
     #[error("{0}")]
     Remote(String),
+    /// An address of another kind of store than the migration is for.
+    #[error("the migration's {side} is another kind of store than this address is for")]
+    OtherStore {
+        /// `source` or `target`.
+        side: &'static str,
+        /// What its address looks like.
+        wanted: &'static str,
+    },
+    /// What was asked for cannot be done with this kind of store.
+    #[error("{what} is not possible with a {store} {side} yet")]
+    NotWithStore {
+        /// What was asked for.
+        what: &'static str,
+        /// The kind of store.
+        store: &'static str,
+        /// `source` or `target`.
+        side: &'static str,
+    },
     /// The source failed.
     #[error(transparent)]
     Source(#[from] crate::source::Error),

@@ -12,6 +12,7 @@ mod run;
 pub mod session;
 mod setup;
 mod shapes;
+mod stores;
 mod unit;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use crate::project::source::SourceShape;
 use crate::project::state::{Space, State};
 use crate::target::TableShape;
 
+pub use crate::dynamo::target::Sharing;
 pub use error::Error;
 pub use folder::Folder;
 pub use run::Until;
@@ -65,6 +67,12 @@ pub struct Settings {
     pub abandon_slot_at: Option<u64>,
     /// Take the source for the right one although it is another than before.
     pub accept_source: bool,
+    /// Read units a second that the scan of a DynamoDB source may consume.
+    pub read_capacity: Option<u32>,
+    /// Write units a second that may be consumed at a DynamoDB target.
+    pub write_capacity: Option<u32>,
+    /// Who else writes the tables of a DynamoDB target.
+    pub sharing: Sharing,
 }
 
 /// One migration with its settings.
@@ -108,17 +116,6 @@ impl Engine {
     /// Its target tables.
     pub fn tables(&self) -> &Arc<[TableShape]> {
         &self.tables
-    }
-
-    /// The source database.
-    pub fn source(&self) -> Result<Server, Error> {
-        let url = self.settings.source.as_deref().ok_or(Error::NoAddress { side: "source" })?;
-        Ok(Server::parse(url)?)
-    }
-
-    fn target_server(&self) -> Result<Server, Error> {
-        let url = self.settings.target.as_deref().ok_or(Error::NoAddress { side: "target" })?;
-        Ok(Server::parse(url)?)
     }
 
     /// Begins the names of what is made in the source.
@@ -229,6 +226,7 @@ impl Engine {
             sources: Arc::clone(&self.sources),
             log: Arc::clone(&open.log) as Arc<dyn EventLog>,
             state: Arc::clone(&open.state),
+            tables: Arc::clone(&self.tables),
             mapping_generation: open.mapping_generation,
             live,
         }
@@ -254,6 +252,9 @@ impl Settings {
             sweep_max: 1_000,
             abandon_slot_at: None,
             accept_source: false,
+            read_capacity: None,
+            write_capacity: None,
+            sharing: Sharing::Shared,
         }
     }
 }

@@ -160,4 +160,7 @@ pub struct UnitView {
     pub result: Option<PartResult>,
     /// Target rows that the mapping makes of it: table, and canonical encoding of the values in hex.
     pub rows: Vec<(u16, String)>,
+    /// Keys that it was written under, where the target keeps no record: table, and canonical encoding in hex.
+    #[serde(default)]
+    pub owned: Vec<(u16, String)>,
 }

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capture::{self, CaptureStatus};
 use crate::log::{Batch, EventLog};
+use crate::mapping::schema::Store;
 use crate::postgres::target::{PostgresTarget, highest_version, verify};
 use crate::project::names;
 use crate::project::prepare::Settings as ProjectorSettings;
@@ -16,7 +17,7 @@ use crate::project::state::Space;
 use crate::target::Target;
 
 use super::session::Live;
-use super::{Earlier, Engine, Error, Open, control, shapes};
+use super::{Earlier, Engine, Error, Open, control, shapes, stores};
 
 /// When a run is to end by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,33 +38,29 @@ impl Engine {
         stop: CancellationToken,
         watchers: impl FnOnce(watch::Receiver<CaptureStatus>, watch::Receiver<Progress>),
     ) -> Result<(), Error> {
-        let pool = self.target_server()?.reached_pool(self.settings.target_connections).await?;
-        self.refuse_record(&pool).await?;
-        let owned = self.own().await?;
-        verify(&pool, &self.tables).await?;
-        let open = self.open(owned).await?;
-        self.settle_record(&open.log, &pool, Earlier::Refuse).await?;
+        let (open, target) = match self.migration.target_store() {
+            Store::Postgres => self.open_to_postgres().await?,
+            Store::DynamoDb => self.open_to_dynamo().await?,
+        };
         self.know_source(&open).await?;
-        self.know_target(&open, &pool).await?;
         let (capture_status, capture_seen) = watch::channel(CaptureStatus::default());
         let (progress, progress_seen) = watch::channel(Progress::default());
         watchers(capture_seen.clone(), progress_seen.clone());
         let ended = CancellationToken::new();
         let live = Live { capture: capture_seen.clone(), progress: progress_seen.clone(), stop: stop.clone() };
         let session = self.session(&open, Some(live));
-        let projection = self.projection(&open, self.postgres_target(&open, pool));
+        let projection = self.projection(&open, target);
         let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
-        let config = self.capture_config()?;
 
         let halt = stop.child_token();
-        let capturing = capture::run(config, Arc::clone(&log), capture_status, halt.clone());
+        let capturing = self.capture(Arc::clone(&log), capture_status, halt.clone());
         let projecting = projection.run(progress, halt.clone());
         let serving = control::serve(&self.folder, session, ended.clone());
         let watching = wait_until(until, Arc::clone(&log), capture_seen, progress_seen, halt.clone());
         let working = async {
             // Whichever ends first stops the other, which then ends cleanly; the first error is the one told.
             let capturing = async {
-                let result = capturing.await.map_err(Error::from);
+                let result = capturing.await;
                 halt.cancel();
                 result
             };
@@ -86,9 +83,41 @@ impl Engine {
         worked.and(served)
     }
 
+    /// Opens folder and target, where that is Postgres.
+    async fn open_to_postgres(&self) -> Result<(Open, Arc<dyn Target>), Error> {
+        let pool = self.target_server()?.reached_pool(self.settings.target_connections).await?;
+        self.refuse_record(&pool).await?;
+        let owned = self.own().await?;
+        verify(&pool, &self.tables).await?;
+        let open = self.open(owned).await?;
+        self.settle_record(&open.log, &pool, Earlier::Refuse).await?;
+        self.know_target(&open, &pool).await?;
+        let target = self.postgres_target(&open, pool);
+        Ok((open, target))
+    }
+
+    /// Opens folder and target, where that is DynamoDB.
+    async fn open_to_dynamo(&self) -> Result<(Open, Arc<dyn Target>), Error> {
+        let owned = self.own().await?;
+        let target = self.dynamo_target().await?;
+        let open = self.open(owned).await?;
+        // A state that knows of no write has to learn from the items themselves what was written.
+        if open.state.get(Space::Meta, names::WRITTEN)?.is_none() {
+            let items = stores::take_up_items(&open.state, &target, self).await?;
+            if items > 0 {
+                tracing::info!(items, "taken up from the target's own marks");
+            }
+        }
+        Ok((open, stores::behind(target)))
+    }
+
     /// Refuses to go on with another source than the log was begun with, unless a person says that it is the right one:
     /// a new snapshot of the wrong database would delete what it does not find.
     async fn know_source(&self, open: &Open) -> Result<(), Error> {
+        // A DynamoDB table is known by the ARN of its stream, which the capture pins.
+        if self.migration.source_store() == Store::DynamoDb {
+            return Ok(());
+        }
         let server = self.source()?;
         let found = format!("{} {}", crate::postgres::provision::identify(&server).await?.system, server.database());
         let known = open.log.mark(names::SOURCE)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -170,19 +199,19 @@ impl Engine {
                 park_percent_max: self.settings.park_percent_max,
                 sweep_max: self.settings.sweep_max,
             },
-            snapshot_complete: Box::new(|log| Ok(log.mark(capture::marks::SNAPSHOT_COMPLETE)?.is_some())),
+            snapshot_complete: Box::new(snapshot_complete),
         }
     }
+}
 
-    fn capture_config(&self) -> Result<capture::Config, Error> {
-        let url = self.settings.source.clone().ok_or(Error::NoAddress { side: "source" })?;
-        Ok(capture::Config {
-            workers: self.settings.copy_workers,
-            abandon_slot_at: self.settings.abandon_slot_at,
-            prefix: self.prefix(),
-            ..capture::Config::new(url, shapes::expectations(&self.sources))
-        })
+/// Whether the log holds a complete snapshot of the present epoch, of whichever kind of source.
+fn snapshot_complete(log: &dyn EventLog) -> Result<bool, crate::log::Error> {
+    for mark in [capture::marks::SNAPSHOT_COMPLETE, capture::dynamo::marks::SNAPSHOT_COMPLETE] {
+        if log.mark(mark)?.is_some() {
+            return Ok(true);
+        }
     }
+    Ok(false)
 }
 
 /// Stops the run when it has caught up, where that was asked for.

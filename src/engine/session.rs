@@ -24,6 +24,8 @@ use crate::project::scope::{Scope, UNIT_BYTES_MAX, unit_key};
 use crate::project::source::{Acceptable, Binding, SourceShape, bind};
 use crate::project::state::{Space, State};
 
+use crate::target::TableShape;
+
 use super::protocol::{Answer, ParkedUnit, Request, Status, UnitView};
 use super::{CaptureStatus, Error};
 use crate::capture::{Phase, marks};
@@ -46,6 +48,8 @@ pub struct Session {
     pub log: Arc<dyn EventLog>,
     /// The state.
     pub state: Arc<State>,
+    /// Its target tables.
+    pub tables: Arc<[TableShape]>,
     /// Generation of the mapping.
     pub mapping_generation: u32,
     /// Present in a running process.
@@ -227,7 +231,7 @@ impl Session {
         let captured = self.live.as_ref().map(|live| live.capture.borrow().durable.to_string());
         for _ in 0..ATTEMPTS {
             let parts = self.parts(unit)?;
-            let (mut offset, mut dirty, mut rows, mut result) = (0, false, Vec::new(), None);
+            let (mut offset, mut dirty, mut rows, mut owned, mut result) = (0, false, Vec::new(), Vec::new(), None);
             let evaluated = parts.iter().all(|(_, part)| part.incomplete == 0);
             for (scope, part) in &parts {
                 offset = offset.max(part.last);
@@ -235,6 +239,7 @@ impl Session {
                 if evaluated {
                     rows.extend(self.expected(scope)?);
                 }
+                owned.extend(self.owned(scope)?);
                 let became = part.result()?;
                 // The worst that became of a part is what became of the unit.
                 let parked = became.as_ref().is_some_and(|result| matches!(result.status, PartStatus::Parked { .. }));
@@ -246,7 +251,7 @@ impl Session {
             // A commit changes rows and parts together: the same parts before and after mean the rows stood still.
             if self.parts(unit)? == parts {
                 let known = !parts.is_empty();
-                return Ok(UnitView { known, offset, dirty, applied, end, captured, result, rows });
+                return Ok(UnitView { known, offset, dirty, applied, end, captured, result, rows, owned });
             }
         }
         Err(Error::Remote(format!("unit {unit} changes too fast to be read")))
@@ -272,6 +277,13 @@ impl Session {
         let rows = StateRows::new(&self.state, scope);
         let evaluation = evaluate(&self.migration, unit, &part, &rows, &Looker::committed(&self.state), &totals)?;
         Ok(evaluation.rows.into_iter().map(|row| (row.table.0, to_hex(&Key(row.values).encode()))).collect())
+    }
+
+    /// Keys that a part was written under, where the target keeps no record.
+    fn owned(&self, scope: &[u8]) -> Result<Vec<(u16, String)>, Error> {
+        let Some(bytes) = self.state.get(Space::Owned, scope)? else { return Ok(Vec::new()) };
+        let keys = crate::project::owned::unpack(&bytes, &self.tables)?;
+        Ok(keys.into_iter().map(|key| (key.table.0, to_hex(&Key(key.values).encode()))).collect())
     }
 
     fn known(&self, unit: &str) -> Result<(), Error> {

@@ -7,9 +7,13 @@
 
 use std::path::PathBuf;
 
+use tokio::sync::mpsc;
+
 use crate::capture::marks;
+use crate::dynamo::target::{self as dynamo_target, Placed};
 use crate::event::to_hex;
 use crate::log::{Batch, EmbeddedLog, EventLog, Notice};
+use crate::mapping::schema::Store;
 use crate::postgres::leftovers::{StateFolder, leftovers};
 use crate::postgres::preflight::{Finding, Severity, preflight};
 use crate::postgres::provision as at_source;
@@ -77,6 +81,13 @@ impl Engine {
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(Error::NotReady(findings));
         }
+        match self.migration.target_store() {
+            Store::Postgres => self.up_to_postgres(findings, earlier).await,
+            Store::DynamoDb => self.up_to_dynamo(findings, earlier).await,
+        }
+    }
+
+    async fn up_to_postgres(&self, findings: Vec<Finding>, earlier: Earlier) -> Result<Up, Error> {
         let pool = self.target_server()?.reached_pool(1).await?;
         match earlier {
             Earlier::Refuse => self.refuse_record(&pool).await?,
@@ -95,8 +106,52 @@ impl Engine {
         Ok(Up { findings, target, adopted })
     }
 
+    /// A DynamoDB target has no record; its items say who wrote them, and a run that knows of no write takes that up.
+    async fn up_to_dynamo(&self, findings: Vec<Finding>, earlier: Earlier) -> Result<Up, Error> {
+        let server = self.target_tables().await?;
+        let target = dynamo_target::provision(&server, &self.written_tables()).await?;
+        let target = Provisioned { created: target.created, present: target.present };
+        let new = !self.folder.log().exists();
+        if new && earlier == Earlier::Refuse && !target.present.is_empty() {
+            let units = self.marked_items().await?;
+            if units > 0 {
+                return Err(Error::Recorded { units });
+            }
+        }
+        let owned = self.own().await?;
+        owned.digest_key()?;
+        let log = self.open_log(now_ms())?;
+        let from_postgres = self.migration.source_store() == Store::Postgres;
+        let adopted = if new && earlier == Earlier::Adopt && from_postgres {
+            Some(Adopted { units: self.marked_items().await?, slots: self.drop_earlier_slots(&log).await? })
+        } else {
+            None
+        };
+        Ok(Up { findings, target, adopted })
+    }
+
+    /// Items that an earlier state folder of this migration wrote, as far as the first page that has any.
+    async fn marked_items(&self) -> Result<u64, Error> {
+        let target = self.dynamo_target().await?;
+        let (out, mut pages) = mpsc::channel(1);
+        let first = async {
+            let found = pages.recv().await.map_or(0, |page: Vec<Placed>| page.len() as u64);
+            drop(pages);
+            found
+        };
+        let (told, found) = tokio::join!(target.inventory(out), first);
+        told?;
+        Ok(found)
+    }
+
     /// Everything the source lacks, and what seems to be left over in it.
     pub async fn preflight(&self) -> Result<Vec<Finding>, Error> {
+        if self.migration.source_store() == Store::DynamoDb {
+            let server = self.source_tables().await?;
+            let now = crate::source::Clock::system().now();
+            let looked = crate::dynamo::preflight::preflight(&server, &self.captured_tables(), |_| None, now).await?;
+            return Ok(looked.findings);
+        }
         let mut connection = self.source()?.connect().await?;
         let mut findings = preflight(&mut connection, &shapes::expectations(&self.sources), None).await?;
         let folder = if self.folder.exists() { StateFolder::Present } else { StateFolder::Absent };
@@ -204,16 +259,34 @@ impl Engine {
     /// # Errors
     /// [`Error::SlotHeld`] when something reads a slot that the folder's log does not know: its folder is elsewhere.
     pub async fn down(&self) -> Result<Down, Error> {
-        let (_, target) = (self.source()?, self.target_server()?);
-        let pool = target.reached_pool(1).await?;
+        // Both addresses are read before anything is removed.
+        let target = match self.migration.target_store() {
+            Store::Postgres => Some(self.target_server()?.reached_pool(1).await?),
+            Store::DynamoDb => None,
+        };
         let owned = if self.folder.exists() { Some(self.own().await?) } else { None };
-        // A log that does not open any more knows no slot; that must not keep anybody from removing it.
-        let log = if self.folder.log().exists() { self.open_log(now_ms()).ok() } else { None };
-        let (mut connection, _) = self.earlier_slots(log.as_ref()).await?;
-        drop(log);
-        let source = at_source::down(&mut connection, &self.prefix()).await?;
-        let target = unprovision(&pool, self.migration.name(), &self.tables).await?;
-        pool.close().await;
+        let source = match self.migration.source_store() {
+            Store::Postgres => {
+                // A log that does not open any more knows no slot; that must not keep anybody from removing it.
+                let log = if self.folder.log().exists() { self.open_log(now_ms()).ok() } else { None };
+                let (mut connection, _) = self.earlier_slots(log.as_ref()).await?;
+                drop(log);
+                at_source::down(&mut connection, &self.prefix()).await?
+            }
+            // Nothing was made there: the streams are the operator's.
+            Store::DynamoDb => at_source::Removed { removed: Vec::new(), left: vec!["the tables' streams".to_owned()] },
+        };
+        let target = match target {
+            Some(pool) => {
+                let removed = unprovision(&pool, self.migration.name(), &self.tables).await?;
+                pool.close().await;
+                removed
+            }
+            None => {
+                let left = dynamo_target::unprovision(&self.written_tables());
+                TargetRemoved { records: 0, schema_dropped: false, left: left.tables }
+            }
+        };
         let folder = owned.is_some().then(|| self.settings.state.clone());
         drop(owned);
         if let Some(path) = &folder {

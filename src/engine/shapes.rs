@@ -1,7 +1,7 @@
 //! Translates what a migration's files say into what the stages take.
 
 use crate::event::RelationName;
-use crate::mapping::schema::{ColumnDef, SourceTableDef, TargetTableDef};
+use crate::mapping::schema::{ColumnDef, SourceTableDef, Store, TargetTableDef};
 use crate::mapping::{Migration, Scope};
 use crate::postgres::preflight::{ColumnExpectation, TableExpectation};
 use crate::project::source::SourceShape;
@@ -23,8 +23,9 @@ pub fn sources(migration: &Migration) -> Vec<SourceShape> {
 pub fn targets(migration: &Migration) -> Vec<TableShape> {
     let column =
         |column: &ColumnDef| ColumnShape { name: column.name.clone(), type_name: catalog_name(&column.type_name) };
+    let schema = if migration.target_store() == Store::Postgres { "public" } else { "" };
     let target = |table: &TargetTableDef| TableShape {
-        schema: "public".into(),
+        schema: schema.into(),
         name: table.name.clone(),
         columns: table.columns.iter().map(column).collect(),
         key: table.key.clone(),

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::event::{Canonical, Key, Lsn, from_hex};
-use crate::mapping::schema::Role;
+use crate::dynamo::target::DynamoTarget;
+use crate::mapping::schema::{Role, Store};
 use crate::mapping::{Condition, Corpus, SourceRow, SourceTable, UnitRead};
 use crate::postgres::PgPool;
 use crate::postgres::live::{self, LiveTable, LiveUnit, Wanted};
@@ -70,7 +71,22 @@ pub struct Sums {
 pub struct Comparer<'a> {
     engine: &'a Engine,
     source: PgPool,
-    target: PostgresTarget,
+    target: Held,
+}
+
+/// The target, as it is read.
+enum Held {
+    Postgres(PostgresTarget),
+    Dynamo(DynamoTarget),
+}
+
+impl Held {
+    fn seam(&self) -> &dyn Target {
+        match self {
+            Held::Postgres(target) => target,
+            Held::Dynamo(target) => target,
+        }
+    }
 }
 
 /// One reading of everything about a unit.
@@ -85,12 +101,23 @@ struct Reading {
 
 impl Engine {
     /// Opens both sides for comparing.
-    pub fn comparer(&self) -> Result<Comparer<'_>, Error> {
+    ///
+    /// # Errors
+    /// [`Error::NotWithStore`] for a DynamoDB source.
+    pub async fn comparer(&self) -> Result<Comparer<'_>, Error> {
+        if self.migration.source_store() == Store::DynamoDb {
+            return Err(Error::NotWithStore { what: "comparing", store: "DynamoDB", side: "source" });
+        }
         let foreign = super::shapes::foreign_scope(&self.migration);
-        // Reading needs no digests, so it needs no key of the deployment's either.
-        let key = crate::event::DigestKey::new([0; 32]);
-        let pool = self.target_server()?.pool(2);
-        let target = PostgresTarget::new(pool, self.migration.name(), self.tables.clone(), &key, foreign);
+        let target = match self.migration.target_store() {
+            Store::Postgres => {
+                // Reading needs no digests, so it needs no key of the deployment's either.
+                let key = crate::event::DigestKey::new([0; 32]);
+                let pool = self.target_server()?.pool(2);
+                Held::Postgres(PostgresTarget::new(pool, self.migration.name(), self.tables.clone(), &key, foreign))
+            }
+            Store::DynamoDb => Held::Dynamo(self.dynamo_target().await?),
+        };
         Ok(Comparer { engine: self, source: self.source()?.pool(2), target })
     }
 }
@@ -98,7 +125,11 @@ impl Engine {
 impl Comparer<'_> {
     /// All rows of the target tables, whoever wrote them.
     pub async fn target_rows(&self) -> Result<u64, Error> {
-        Ok(self.target.count_rows().await?)
+        match &self.target {
+            Held::Postgres(target) => Ok(target.count_rows().await?),
+            // What else is in a shared table is not ours to count.
+            Held::Dynamo(_) => Ok(0),
+        }
     }
 
     /// Everything that the source holds now was written before this position.
@@ -157,7 +188,7 @@ impl Comparer<'_> {
         let (expected, legacy_rows) = self.expected(unit, &live)?;
         let view = self.view(unit).await?;
         let logged = decode_rows(&view)?;
-        let held = self.held(unit, &expected, &logged).await?;
+        let held = self.held(unit, &view, &expected, &logged).await?;
         Ok(Reading { live, legacy_rows, expected, logged, held, view })
     }
 
@@ -171,7 +202,7 @@ impl Comparer<'_> {
             return Ok(verdict);
         }
         let again = self.view(unit).await?;
-        let held = self.held(unit, &reading.expected, &reading.logged).await?;
+        let held = self.held(unit, &again, &reading.expected, &reading.logged).await?;
         let live = self.read_live(unit).await?;
         let still = again.offset == reading.view.offset
             && !again.dirty
@@ -260,19 +291,27 @@ impl Comparer<'_> {
     }
 
     /// The target's rows of a unit: those it owns, those it should have, and those that name it.
-    async fn held(&self, unit: &str, expected: &[TargetRow], logged: &[TargetRow]) -> Result<Vec<TargetRow>, Error> {
+    async fn held(
+        &self,
+        unit: &str,
+        view: &UnitView,
+        expected: &[TargetRow],
+        logged: &[TargetRow],
+    ) -> Result<Vec<TargetRow>, Error> {
         let key_of = |row: &TargetRow| self.engine.tables[usize::from(row.table.0)].key_of(row);
-        let mut keys: BTreeSet<TargetKey> = self.target.owned(unit).await?.into_iter().collect();
-        // Rows that someone else wrote for the unit are part of what a reader of the target sees of it.
-        for index in 0..self.engine.tables.len() {
-            let table = TargetTable(u16::try_from(index).unwrap_or(u16::MAX));
-            if let Some(column) = self.engine.migration.target_unit_column(table) {
-                keys.extend(self.target.naming(table, column, unit).await?);
+        let mut keys: BTreeSet<TargetKey> = view_keys(view)?;
+        if let Held::Postgres(target) = &self.target {
+            keys.extend(target.owned(unit).await?);
+            // Rows that someone else wrote for the unit are part of what a reader of the target sees of it.
+            for table in (0..).take(self.engine.tables.len()).map(TargetTable) {
+                if let Some(column) = self.engine.migration.target_unit_column(table) {
+                    keys.extend(target.naming(table, column, unit).await?);
+                }
             }
         }
         keys.extend(expected.iter().chain(logged).map(key_of));
         let keys: Vec<TargetKey> = keys.into_iter().collect();
-        Ok(self.target.read(&keys).await?.into_iter().flatten().collect())
+        Ok(self.target.seam().read(&keys).await?.into_iter().flatten().collect())
     }
 
     fn describe(&self, unit: &str, verdict: Verdict, reading: &Reading) -> UnitDiff {
@@ -316,6 +355,16 @@ fn unexpected(answer: Answer) -> Error {
         Answer::Failed { message, .. } => Error::Remote(message),
         _ => Error::Remote("the running process answered another question".to_owned()),
     }
+}
+
+/// Keys that the unit was written under, where the target keeps no record of that.
+fn view_keys(view: &UnitView) -> Result<BTreeSet<TargetKey>, Error> {
+    let decode = |(table, text): &(u16, String)| {
+        let values = Key::decode(&from_hex(text)?).ok()?.0;
+        Some(TargetKey { table: TargetTable(*table), values })
+    };
+    let keys: Option<BTreeSet<TargetKey>> = view.owned.iter().map(decode).collect();
+    keys.ok_or_else(|| Error::Remote("the running process sent keys that do not read".to_owned()))
 }
 
 fn decode_rows(view: &UnitView) -> Result<Vec<TargetRow>, Error> {

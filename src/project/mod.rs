@@ -13,7 +13,7 @@ mod error;
 pub mod fold;
 mod held;
 pub mod names;
-mod owned;
+pub mod owned;
 pub mod pick;
 pub mod prepare;
 pub mod projector;
