@@ -147,6 +147,7 @@ fn frame(
         target_sql: Arc::clone(&sources.target.text),
         generation: generation(sources),
         quarantine,
+        reasons: written(&mapping.quarantine).into_iter().map(|(name, _)| name.get_ref().as_str().into()).collect(),
         drop: texts(&mapping.drop),
         count: texts(&mapping.count),
         dropped_parts: texts(&mapping.dropped_parts).into_iter().collect(),

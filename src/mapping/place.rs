@@ -164,7 +164,12 @@ impl Migration {
         }
     }
 
-    /// Why a row cannot be mapped, as far as it can be told from the row alone.
+    /// Place of a reason among those that the mapping declares.
+    fn rank(&self, reason: &str) -> usize {
+        self.reasons.iter().position(|known| **known == *reason).unwrap_or(usize::MAX)
+    }
+
+    /// Why a row cannot be mapped, as far as it can be told from the row alone; of several reasons the first declared.
     pub(super) fn refusal(&self, table: SourceTable, values: &[Value]) -> Result<Option<Box<str>>, ReadError> {
         let plan = &self.tables[usize::from(table.0)];
         if self.quarantine_scope(reason::NOT_STORABLE) == Some(Scope::Row) {
@@ -178,12 +183,16 @@ impl Migration {
         }
         let view = RowView::new(values);
         let env = Env { row: Some(&view), ..Env::plain(&self.namespace) };
+        let mut first: Option<Box<str>> = None;
         for term in &plan.refusing {
             if let Err(fault) = term.eval(env) {
-                return fault.into_reason().map(Some);
+                let reason = fault.into_reason()?;
+                if first.as_ref().is_none_or(|first| self.rank(&reason) < self.rank(first)) {
+                    first = Some(reason);
+                }
             }
         }
-        Ok(None)
+        Ok(first)
     }
 
     /// How many sums each unit has; see [`Evaluation::totals`](super::Evaluation::totals).

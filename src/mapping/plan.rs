@@ -32,6 +32,8 @@ pub struct Migration {
     pub(super) target_sql: Arc<str>,
     pub(super) generation: [u8; 32],
     pub(super) quarantine: BTreeMap<Box<str>, Scope>,
+    /// Reasons of quarantine in the order written.
+    pub(super) reasons: Vec<Box<str>>,
     pub(super) drop: BTreeMap<Box<str>, Box<str>>,
     pub(super) count: BTreeMap<Box<str>, Box<str>>,
     pub(super) dropped_parts: Vec<(Box<str>, Box<str>)>,

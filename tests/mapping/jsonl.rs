@@ -4,22 +4,25 @@
 //! ISO texts, SQL NULL is `null`, and a double that JSON cannot say is a string.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rehome::event::{Decimal, Float, Json, Timestamp, Value};
 use rehome::mapping::schema::Kind;
-use rehome::mapping::{Accounts, MemoryRows, Migration, NoLook, Part, Place, Routed, SourceRow, SourceTable, evaluate};
+use rehome::mapping::{Accounts, Corpus, Migration, SourceRow, SourceTable};
+
+use crate::support::root;
 
 /// Anything that can go wrong with the files.
 pub type Failure = Box<dyn std::error::Error>;
 
-/// Evaluates units: sorted target rows and parked units, then the account of each table, then the counts.
-pub fn lines(migration: &Migration, units: &BTreeMap<String, MemoryRows>) -> Result<Vec<String>, Failure> {
+/// Evaluates everything: sorted target rows and parked units, then the account of each table, then the counts.
+pub fn lines(migration: &Migration, corpus: &Corpus) -> Result<Vec<String>, Failure> {
     let mut lines = BTreeSet::new();
     let mut accounts = Accounts::default();
     let mut counts: BTreeMap<Box<str>, u64> = migration.counts().map(|(name, _)| (name.into(), 0)).collect();
-    for (unit, rows) in units {
-        let evaluation = evaluate(migration, unit, &Part::Whole, rows, &NoLook, &[])?;
+    for unit in corpus.units() {
+        let evaluation = corpus.evaluate(migration, unit)?;
         for row in &evaluation.rows {
             let table = &migration.target_tables()[usize::from(row.table.0)];
             let columns =
@@ -30,18 +33,24 @@ pub fn lines(migration: &Migration, units: &BTreeMap<String, MemoryRows>) -> Res
                 ("key".into(), Json::Array(key)),
                 ("columns".into(), Json::Object(columns.collect())),
             ]);
-            lines.insert(line.canonical().to_text());
+            assert!(lines.insert(line.canonical().to_text()), "a row stands twice: {}", line.to_text());
         }
         if let Some(parked) = &evaluation.parked {
             let inner = Json::Object(vec![
-                ("unit".into(), Json::String(unit.clone())),
+                ("unit".into(), Json::String(unit.to_owned())),
                 ("reason".into(), Json::String(parked.reason.to_string())),
             ]);
             lines.insert(Json::Object(vec![("parked".into(), inner)]).canonical().to_text());
         }
-        add(&mut accounts, &evaluation.accounts);
+        accounts.add(evaluation.accounts);
         for (name, count) in evaluation.counts {
             *counts.entry(name).or_default() += count;
+        }
+    }
+    for (table, reasons) in corpus.quarantined() {
+        let account = accounts.tables.entry(*table).or_default();
+        for (reason, rows) in reasons {
+            *account.quarantined.entry(reason.clone()).or_default() += rows;
         }
     }
     let mut lines: Vec<String> = lines.into_iter().collect();
@@ -59,27 +68,61 @@ pub fn lines(migration: &Migration, units: &BTreeMap<String, MemoryRows>) -> Res
     Ok(lines)
 }
 
+/// Asserts that a migration makes of a folder what its oracle does; returns how many target rows there are.
+pub fn assert_as_oracle(migration: &Migration, folder: &Path) -> usize {
+    let script = root("tests/oracle").join(format!("{}.py", migration.name()));
+    let output = Command::new("python3").arg("-B").arg(script).arg(folder).output().expect("python3 runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let canonical = |line: &str| Json::parse(line).expect("JSON lines").canonical().to_text();
+    let wanted: BTreeSet<String> = text.lines().map(canonical).collect();
+    let corpus = read(migration, folder).expect("the folder is there");
+    let found: BTreeSet<String> =
+        lines(migration, &corpus).expect("rows are there").iter().map(|line| canonical(line)).collect();
+    let missing: Vec<_> = wanted.difference(&found).take(3).collect();
+    let extra: Vec<_> = found.difference(&wanted).take(3).collect();
+    assert!(missing.is_empty() && extra.is_empty(), "missing {missing:#?}\nextra {extra:#?}");
+    wanted.iter().filter(|line| line.contains("\"columns\"")).count()
+}
+
+/// Asserts the same of made rows with the hazards of a migration, for some seeds.
+pub fn assert_as_oracle_on_made_rows(migration: &Migration, seeds: u64) {
+    for seed in 0..seeds {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = Command::new("python3");
+        command.arg("-B").arg(root("tests/oracle/rows.py")).arg(migration.name()).arg(seed.to_string());
+        let output = command.arg(folder.path()).output().expect("python3 runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let rows = assert_as_oracle(migration, folder.path());
+        assert!(rows > 100, "seed {seed} made only {rows} rows");
+    }
+}
+
+/// A folder of the shared data; `None` when it is not there, which is said, and fails where it must be there.
+pub fn shared_data(name: &str) -> Option<PathBuf> {
+    let folder = match std::env::var_os("REHOME_SHARED_DATA") {
+        Some(folder) => PathBuf::from(folder),
+        None => root("../shared/data"),
+    };
+    let folder = folder.join(name);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    assert!(std::env::var_os("REHOME_REQUIRE_DATA").is_none_or(|value| value != "1"), "no {}", folder.display());
+    #[expect(clippy::print_stdout, reason = "a person must see what was not tested")]
+    {
+        println!("SKIPPED 1: no data in {}", folder.display());
+    }
+    None
+}
+
 fn told(numbers: &BTreeMap<Box<str>, u64>) -> Json {
     Json::Object(numbers.iter().map(|(name, number)| (name.to_string(), Json::Number((*number).into()))).collect())
 }
 
-fn add(total: &mut Accounts, unit: &Accounts) {
-    for (table, account) in &unit.tables {
-        let sum = total.tables.entry(*table).or_default();
-        sum.read += account.read;
-        sum.mapped += account.mapped;
-        for (reason, rows) in &account.dropped {
-            *sum.dropped.entry(reason.clone()).or_default() += rows;
-        }
-        for (reason, rows) in &account.quarantined {
-            *sum.quarantined.entry(reason.clone()).or_default() += rows;
-        }
-    }
-}
-
-/// Reads the rows of a folder by unit.
-pub fn read(migration: &Migration, folder: &Path) -> Result<BTreeMap<String, MemoryRows>, Failure> {
-    let mut units: BTreeMap<String, MemoryRows> = BTreeMap::new();
+/// Reads the rows of a folder and places them.
+pub fn read(migration: &Migration, folder: &Path) -> Result<Corpus, Failure> {
+    let mut rows = Vec::new();
     for (index, table) in migration.source_tables().iter().enumerate() {
         let source = SourceTable(u16::try_from(index)?);
         let text = std::fs::read_to_string(folder.join(format!("{}.jsonl", table.name)))?;
@@ -90,15 +133,10 @@ pub fn read(migration: &Migration, folder: &Path) -> Result<BTreeMap<String, Mem
                 .iter()
                 .map(|column| value(row.member(&column.name).unwrap_or(&Json::Null), column.kind))
                 .collect::<Result<_, _>>()?;
-            let key = migration.key_of(source, &values);
-            let cells = values.iter().cloned().collect();
-            let Routed::Placed(Place { unit, .. }) = migration.place(source, &key, &cells, &NoLook)? else {
-                return Err("a row without unit".into());
-            };
-            units.entry(unit.into()).or_default().push(source, SourceRow { key, values });
+            rows.push((source, SourceRow { key: migration.key_of(source, &values), values }));
         }
     }
-    Ok(units)
+    Ok(Corpus::place(migration, rows)?)
 }
 
 fn value(json: &Json, kind: Kind) -> Result<Value, Failure> {
