@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Read in this order: [`event`] is what every stage speaks, [`mapping`] the pure function, [`source`], [`log`] and
-//! [`target`] the seams, [`postgres`] the edge to the databases, [`capture`] brings a source into the log, [`project`] the
+//! [`target`] the seams, [`postgres`] and [`dynamo`] the edges to the databases, [`capture`] brings a source into the log, [`project`] the
 //! log into a target, [`engine`] wires one migration, [`cli`] is what a person types, [`demo`] makes something to look at.
 //!
 //! The invariants I1 to I12, cited throughout, stand in `ARCHITECTURE.md`.
@@ -19,6 +19,7 @@
 pub mod capture;
 pub mod cli;
 pub mod demo;
+pub mod dynamo;
 pub mod engine;
 pub mod event;
 pub mod log;

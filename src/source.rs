@@ -79,6 +79,28 @@ pub trait ChangeFeed: Send {
     fn acknowledge(&mut self, receipt: Receipt);
 }
 
+/// Whether a finding keeps the capture from starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It starts, but something will not be captured, or is near a limit.
+    Warning,
+    /// It does not start.
+    Error,
+}
+
+/// Something that a source lacks, or that a person should know of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was found.
+    pub what: String,
+    /// Where: a setting, a role, a table.
+    pub place: String,
+    /// What to do about it.
+    pub fix: String,
+    /// Whether it keeps the capture from starting.
+    pub severity: Severity,
+}
+
 /// Errors of a source; never with row contents (I12).
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -101,10 +123,18 @@ pub enum Error {
     Refused {
         /// What was attempted, as a verb phrase.
         action: &'static str,
-        /// The server's code, an SQLSTATE for Postgres.
+        /// The server's code: an SQLSTATE for Postgres, the name of an exception for DynamoDB.
         code: String,
         /// The server's message, without its DETAIL and CONTEXT, which hold row contents.
         message: String,
+    },
+    /// The source asks for fewer requests; trying again later helps.
+    #[error("the source throttled an attempt to {action}: {code}")]
+    Throttled {
+        /// What was attempted, as a verb phrase.
+        action: &'static str,
+        /// The server's code.
+        code: String,
     },
     /// What the source sent does not read back.
     #[error("the source sent something unreadable while trying to {action}: {detail}")]
@@ -137,7 +167,7 @@ impl Error {
     /// What to do about it.
     pub fn fault(&self) -> Fault {
         match self {
-            Error::Unreachable { .. } => Fault::Transient,
+            Error::Unreachable { .. } | Error::Throttled { .. } => Fault::Transient,
             Error::Lost { .. } => Fault::Lost,
             Error::Refused { code, .. } if transient_code(code) => Fault::Transient,
             Error::Address { .. } | Error::Refused { .. } | Error::Unreadable { .. } => Fault::Fatal,

@@ -79,22 +79,39 @@ pub struct WriteVersion {
     pub offset: u64,
 }
 
-/// Everything a unit should be at the target.
+/// Everything a part of a unit should be at the target.
 #[derive(Debug, Clone)]
 pub struct UnitWrite {
     /// The unit.
     pub unit: Arc<str>,
-    /// Version of this write; the target ignores writes that are not newer than what it has.
+    /// Tells the parts of a unit apart; opaque.
+    pub part: Arc<[u8]>,
+    /// Version of this write; the target ignores writes that are older than what it has.
     pub version: WriteVersion,
-    /// The unit's rows, all of them; none when the unit has gone or is parked.
+    /// The part's rows, all of them; none when it has gone or is parked.
     pub rows: Vec<TargetRow>,
     /// What may be taken for being at the target already.
     pub trust: Trust,
+    /// What is to be done with rows that the part no longer has.
+    pub deletes: Deletes,
+    /// Keys that the part was written under before; only for a target that keeps no record of that itself.
+    pub before: Vec<TargetKey>,
+}
+
+/// What a write does with rows that its part had before and has no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletes {
+    /// They are deleted.
+    Now,
+    /// They stay, and stay owned: rows of other parts that refer to them are yet to be written.
+    Later,
 }
 
 /// What a write may take for being at the target already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
+    /// Nothing, because the part was never written as far as is known: a target may try without looking first.
+    Fresh,
     /// Rows that the target's record says were written as they should be.
     Record,
     /// Nothing: every row is written again, because someone found that the record is not what is there.
@@ -135,15 +152,21 @@ pub enum UnitOutcome {
 
 /// Where expected rows are written.
 ///
-/// **Exactly once.** `apply` makes a unit's rows and its version visible together; a repeated call with the same version
-/// answers `Repeated` and changes nothing, one with an older version answers `Superseded`.
+/// **Exactly once.** `apply` makes a part's rows and its version visible together; a repeated call with the same version
+/// and rows answers `Repeated` and changes nothing, one with an older version answers `Superseded`. The same version with
+/// other rows is written: sums of a unit are written as they stand, several times at one offset.
 /// **Ownership.** Rows not written by rehome are never changed or deleted.
-/// **Isolation.** One unit that cannot be written does not keep the others of its batch from being written.
+/// **Isolation.** One part that cannot be written does not keep the others of its batch from being written.
 /// **Cancellation.** A dropped call may or may not have written; the version makes repeating it safe.
 /// **Retry.** The caller repeats the whole batch on a transient error.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// Writes a batch of units and answers for each in order.
+    /// Whether the target itself remembers which rows a part was written as; if not, [`UnitWrite::before`] says it.
+    fn keeps_record(&self) -> bool {
+        true
+    }
+
+    /// Writes a batch of parts and answers for each in order.
     async fn apply(&self, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, crate::target::Error>;
 
     /// Reads rows by key, in the order of `keys`; `None` where there is none.

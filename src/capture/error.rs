@@ -1,6 +1,6 @@
 //! What can go wrong in a capture.
 
-use crate::postgres::preflight::Finding;
+use crate::source::Finding;
 
 /// Errors of a capture.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::{Epoch, Lsn, RelationName};
-use crate::postgres::preflight::Finding;
+use crate::source::Finding;
 
 /// What the capture is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

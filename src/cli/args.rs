@@ -111,6 +111,10 @@ pub enum Command {
         migration: String,
         /// The table.
         table: String,
+        /// Give up the events held back, and have the next run read the source again instead: for a shape in between that
+        /// cannot be taken, such as a column that was renamed and renamed back.
+        #[arg(long)]
+        read_again: bool,
     },
     /// Look at the event log.
     Log {

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::engine::UnitDiff;
 use crate::engine::diff::{Kind, RowDifference, Verdict};
 use crate::event::{Json, Value};
-use crate::project::projector::key_text;
+use crate::project::prepare::key_text;
 use crate::target::{TableShape, TargetRow};
 
 use super::args::Global;

@@ -53,7 +53,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Status { migration } => status::run(global, &migration).await,
         Command::Diff { migration, unit, reveal } => diff::run(global, &migration, &unit, reveal).await,
         Command::Quarantine { action } => quarantine::run(global, action).await,
-        Command::AcceptSchema { migration, table } => records::accept_schema(global, &migration, &table).await,
+        Command::AcceptSchema { migration, table, read_again } => {
+            records::accept_schema(global, &migration, &table, read_again).await
+        }
         Command::Log { action } => records::show(global, action).await,
         Command::Stop { migration } => setup::stop(global, &migration).await,
         Command::Down { migration, yes } => setup::down(global, &migration, yes).await,

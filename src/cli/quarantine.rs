@@ -47,12 +47,18 @@ fn show(units: &[ParkedUnit], details: bool) {
     let mut table = output::table(&["unit", "scope", "reason", "where", "as of offset"]);
     for unit in units {
         let offset = unit.result.offset.to_string();
-        if let Status::Parked { reason, detail } = &unit.result.status {
-            table.add_row([unit.unit.clone(), "unit".to_owned(), reason.clone(), detail.clone(), offset.clone()]);
+        let name = if unit.unit.is_empty() { "(none)" } else { &unit.unit };
+        let row = |scope: &str, reason: &str, place: &str| [name, scope, reason, place, &offset].map(str::to_owned);
+        if let (Status::Parked { reason, detail }, true) = (&unit.result.status, unit.rows.is_empty()) {
+            table.add_row(row("unit", reason, detail));
         }
-        for row in &unit.result.quarantined_rows {
-            let place = format!("{} {}", row.table, row.key);
-            table.add_row([unit.unit.clone(), "row".to_owned(), row.reason.clone(), place, offset.clone()]);
+        for quarantined in &unit.rows {
+            let place = format!("{} {}", quarantined.table, quarantined.key);
+            let reason = match (&unit.result.status, quarantined.reason.as_str()) {
+                (Status::Parked { reason, .. }, "") => reason,
+                (_, reason) => reason,
+            };
+            table.add_row(row("row", reason, &place));
         }
     }
     output::line(table.to_string());

@@ -26,14 +26,15 @@ pub async fn show(global: &Global, action: LogAction) -> Result<Exit, Failure> {
 }
 
 /// Takes a table's changed shape.
-pub async fn accept_schema(global: &Global, migration: &str, table: &str) -> Result<Exit, Failure> {
+pub async fn accept_schema(global: &Global, migration: &str, table: &str, read_again: bool) -> Result<Exit, Failure> {
     let engine = engine(global, migration)?;
-    match engine.ask(Request::AcceptSchema { table: table.to_owned() }).await? {
+    match engine.ask(Request::AcceptSchema { table: table.to_owned(), read_again }).await? {
         Answer::Accepted { difference } => {
             if global.json {
                 output::json(&serde_json::json!({ "table": table, "accepted": difference }));
             } else {
-                output::line(format!("{table}: {difference}: accepted; a run goes on with the events held back"));
+                let next = if read_again { "reads the source again" } else { "goes on with the events held back" };
+                output::line(format!("{table}: {difference}: accepted; a run {next}"));
             }
             Ok(Exit::Success)
         }

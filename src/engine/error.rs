@@ -124,7 +124,7 @@ impl Error {
             Error::NotReady(_) => "mend what is listed and run the command again",
             Error::NoUnit(_) => "the unit is neither in the source nor in the state; check its spelling",
             Error::NotAcceptable { .. } => {
-                "correct legacy.toml and mapping.toml, run `rehome check`, then accept again"
+                "correct legacy.toml and mapping.toml and run `rehome check`; where the live table is as they say again, accept with --read-again"
             }
             Error::Source(crate::source::Error::Unreachable { .. }) => {
                 "check the source's address, and that the server runs"

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::project::conservation::Conservation;
-use crate::project::result::UnitResult;
+use crate::project::result::{PartResult, QuarantinedRow};
 use crate::project::run::Progress;
 
 /// A question.
@@ -39,6 +39,8 @@ pub enum Request {
     AcceptSchema {
         /// The table.
         table: String,
+        /// Whether to give up the events held back, and to read the source again instead.
+        read_again: bool,
     },
     /// Records of the log.
     Log {
@@ -104,10 +106,12 @@ pub enum Answer {
 /// A unit that is parked, or holds rows that are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParkedUnit {
-    /// The unit.
+    /// The unit; empty for rows that have none.
     pub unit: String,
-    /// What became of it.
-    pub result: UnitResult,
+    /// What became of it, or of the part of it that is parked.
+    pub result: PartResult,
+    /// Rows that alone are quarantined, the first thousand.
+    pub rows: Vec<QuarantinedRow>,
 }
 
 /// Where everything stands.
@@ -153,7 +157,7 @@ pub struct UnitView {
     /// The log holds everything of the source up to this position; absent when nothing is being captured.
     pub captured: Option<String>,
     /// What became of it.
-    pub result: Option<UnitResult>,
+    pub result: Option<PartResult>,
     /// Target rows that the mapping makes of it: table, and canonical encoding of the values in hex.
     pub rows: Vec<(u16, String)>,
 }

@@ -1,29 +1,37 @@
 //! Answers questions from log and state; the same code serves a running process and a command that opened them itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::{Canonical, Key, RelationName, to_hex};
+use crate::event::encoding::ordered::key_from_bytes;
+use crate::event::{Canonical, Key, RelationName, SchemaHash, to_hex};
 use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, notice_to_json, to_json};
-use crate::mapping::{Migration, NoLook, Part, evaluate};
-use crate::project::apply::{Applier, NAMELESS, UNROUTED};
+use crate::mapping::{Migration, Part, evaluate};
+use crate::project::apply::Applier;
 use crate::project::conservation::Conservation;
 use crate::project::names;
-use crate::project::result::{Status as UnitStatus, UnitResult};
+use crate::project::pick::due;
+use crate::project::prepare::{key_text, sums_from};
+use crate::project::records::PartState;
+use crate::project::references::Looker;
+use crate::project::result::{PartResult, QuarantinedRow, Status as PartStatus};
 use crate::project::rows::StateRows;
-use crate::project::run::{Progress, dirty_units};
-use crate::project::source::{Acceptable, Binding, SourceShape, UNIT_BYTES_MAX, bind};
-use crate::project::state::{Space, State, UnitHeader, unit_key, unit_text};
+use crate::project::run::{Progress, dirty_parts};
+use crate::project::scope::{Scope, UNIT_BYTES_MAX, unit_key};
+use crate::project::source::{Acceptable, Binding, SourceShape, bind};
+use crate::project::state::{Space, State};
 
 use super::protocol::{Answer, ParkedUnit, Request, Status, UnitView};
 use super::{CaptureStatus, Error};
-use crate::capture::Phase;
+use crate::capture::{Phase, marks};
 
 /// Bytes of the log read at once when records are shown.
 const SHOW_BYTES: usize = 1024 * 1024;
+/// Rows shown of a part, or of those that a route quarantines.
+const QUARANTINED_SHOWN: usize = 1_000;
 /// Attempts to evaluate a unit whose rows change meanwhile.
 const ATTEMPTS: usize = 20;
 
@@ -38,6 +46,8 @@ pub struct Session {
     pub log: Arc<dyn EventLog>,
     /// The state.
     pub state: Arc<State>,
+    /// Generation of the mapping.
+    pub mapping_generation: u32,
     /// Present in a running process.
     pub live: Option<Live>,
 }
@@ -70,7 +80,8 @@ impl Session {
             Request::Units => Answer::Units { units: self.units()? },
             Request::Retry { units } => self.retry(units).await?,
             Request::Skip { unit, reason } => self.skip(&unit, &reason).await?,
-            Request::AcceptSchema { table } => self.accept_schema(&table).await?,
+            Request::AcceptSchema { table, read_again: false } => self.accept_schema(&table).await?,
+            Request::AcceptSchema { table, read_again: true } => self.read_again(&table).await?,
             Request::Log { from, limit, reveal, table } => {
                 self.log_records(from, limit, reveal, table.as_deref()).await?
             }
@@ -86,7 +97,7 @@ impl Session {
     /// Where everything stands.
     pub fn status(&self) -> Result<Status, Error> {
         let frozen = self.state.freeze();
-        let conservation = Conservation::count(&frozen, &self.sources)?;
+        let conservation = Conservation::count(&frozen, &self.sources, self.mapping_generation)?;
         let progress = self.live.as_ref().map(|live| live.progress.borrow().clone());
         let capture = self.live.as_ref().map(|live| live.capture.borrow().clone());
         let applied = Applier::checkpoint_at(&frozen)?.0;
@@ -98,7 +109,7 @@ impl Session {
             progress,
             log_end: self.log.end(Partition(0)).0,
             applied,
-            dirty: dirty_units(&frozen)?,
+            dirty: dirty_parts(&frozen, self.mapping_generation)?,
             paused: self.paused()?.into_iter().map(|(name, paused)| (name, paused_text(paused))).collect(),
             balanced: conservation.balanced(),
             conservation,
@@ -116,7 +127,7 @@ impl Session {
                 Ok(false)
             })?;
             if let (true, Some((difference, acceptable))) = (held, self.difference(&source.relation)?) {
-                paused.insert(source.relation.table.to_string(), (difference, acceptable));
+                paused.insert(source.label.to_string(), (difference, acceptable));
             }
         }
         Ok(paused)
@@ -134,80 +145,146 @@ impl Session {
     }
 
     fn units(&self) -> Result<Vec<String>, Error> {
-        let mut units = Vec::new();
-        self.state.scan(Space::Units, &[], |unit, _| {
-            if unit != UNROUTED && unit != NAMELESS {
-                units.push(unit_text(unit)?.to_owned());
+        let mut units: Vec<String> = Vec::new();
+        self.state.scan(Space::Parts, &[], |scope, _| {
+            if let Scope::Part { unit, .. } = Scope::of(scope)?
+                && units.last().is_none_or(|last| last != unit)
+            {
+                units.push(unit.to_owned());
             }
             Ok(true)
         })?;
         Ok(units)
     }
 
+    /// Parts that are parked or hold quarantined rows, and rows that their route quarantines.
     fn quarantine(&self) -> Result<Vec<ParkedUnit>, Error> {
-        let mut units = Vec::new();
-        self.state.scan(Space::Results, &[], |unit, bytes| {
-            let result: UnitResult =
-                serde_json::from_slice(bytes).map_err(|_| crate::project::Error::Damaged("results"))?;
-            if matches!(result.status, UnitStatus::Parked { .. }) || !result.quarantined_rows.is_empty() {
-                units.push(ParkedUnit { unit: unit_text(unit)?.to_owned(), result });
+        let mut found = Vec::new();
+        self.state.scan(Space::Parts, &[], |scope, bytes| {
+            let part = PartState::from_bytes(bytes)?;
+            let of_concern = match Scope::of(scope)? {
+                Scope::Part { .. } => part
+                    .result()?
+                    .is_some_and(|result| result.noted || matches!(result.status, PartStatus::Parked { .. })),
+                Scope::Quarantined { .. } => !part.empty(),
+                Scope::Waiting | Scope::Lookup => false,
+            };
+            if of_concern {
+                found.push((scope.to_vec(), part));
             }
             Ok(true)
         })?;
-        Ok(units)
+        let mut parked = Vec::with_capacity(found.len());
+        for (scope, part) in found {
+            let result = part.result()?;
+            parked.push(match (Scope::of(&scope)?, result) {
+                (Scope::Part { unit, part: name }, Some(result)) => {
+                    let rows = match (&name, result.noted) {
+                        (_, true) => self.notes(&scope)?,
+                        (Part::Of(_), false) => self.rows_of(&scope, "")?,
+                        (Part::Whole, false) => Vec::new(),
+                    };
+                    ParkedUnit { unit: unit.to_owned(), result, rows }
+                }
+                (Scope::Quarantined { reason }, _) => {
+                    let status = PartStatus::Parked { reason: reason.to_owned(), detail: "by its route".to_owned() };
+                    let result = PartResult { offset: part.last, status, ..PartResult::default() };
+                    ParkedUnit { unit: String::new(), result, rows: self.rows_of(&scope, reason)? }
+                }
+                _ => continue,
+            });
+        }
+        Ok(parked)
+    }
+
+    /// Rows of a part that alone are quarantined.
+    fn notes(&self, scope: &[u8]) -> Result<Vec<QuarantinedRow>, Error> {
+        let bytes = self.state.get(Space::Notes, scope)?.unwrap_or_default();
+        Ok(serde_json::from_slice(&bytes).map_err(|_| crate::project::Error::Damaged("notes"))?)
+    }
+
+    /// The first rows that stand under a key of the state, with a reason.
+    fn rows_of(&self, scope: &[u8], reason: &str) -> Result<Vec<QuarantinedRow>, Error> {
+        let mut rows = Vec::new();
+        self.state.scan(Space::Rows, scope, |place, _| {
+            let rest = place.get(scope.len()..).and_then(|rest| rest.split_first_chunk::<2>());
+            let Some((table, key)) = rest else { return Ok(true) };
+            let table = self.sources.get(usize::from(u16::from_be_bytes(*table)));
+            // A key too long to be kept has only a digest.
+            let key = key_from_bytes(key).map_or_else(|_| format!("digest {}", to_hex(key)), |key| key_text(&key.0));
+            rows.push(QuarantinedRow {
+                table: table.map_or_else(String::new, |table| table.label.to_string()),
+                reason: reason.to_owned(),
+                key,
+            });
+            Ok(rows.len() < QUARANTINED_SHOWN)
+        })?;
+        Ok(rows)
     }
 
     /// One unit as of the log, evaluated now.
     pub fn unit(&self, unit: &str) -> Result<UnitView, Error> {
         let captured = self.live.as_ref().map(|live| live.capture.borrow().durable.to_string());
         for _ in 0..ATTEMPTS {
-            let Some(header) = self.header(unit)? else {
-                let (applied, end) = (Applier::checkpoint(&self.state)?.0, self.log.end(Partition(0)).0);
-                return Ok(UnitView {
-                    known: false,
-                    offset: 0,
-                    dirty: false,
-                    applied,
-                    end,
-                    captured,
-                    result: None,
-                    rows: Vec::new(),
-                });
-            };
-            let key = unit_key(unit);
-            let rows = if header.incomplete > 0 { Vec::new() } else { self.expected(unit, &key)? };
-            let dirty = self.state.get(Space::Dirty, &key)?.is_some();
-            let result = self.state.get(Space::Results, &key)?;
-            let result = result.map(|bytes| serde_json::from_slice(&bytes)).transpose();
-            let result = result.map_err(|_| crate::project::Error::Damaged("results"))?;
+            let parts = self.parts(unit)?;
+            let (mut offset, mut dirty, mut rows, mut result) = (0, false, Vec::new(), None);
+            let evaluated = parts.iter().all(|(_, part)| part.incomplete == 0);
+            for (scope, part) in &parts {
+                offset = offset.max(part.last);
+                dirty |= due(part, self.mapping_generation)?;
+                if evaluated {
+                    rows.extend(self.expected(scope)?);
+                }
+                let became = part.result()?;
+                // The worst that became of a part is what became of the unit.
+                let parked = became.as_ref().is_some_and(|result| matches!(result.status, PartStatus::Parked { .. }));
+                if result.is_none() || parked {
+                    result = became;
+                }
+            }
             let (applied, end) = (Applier::checkpoint(&self.state)?.0, self.log.end(Partition(0)).0);
-            // A commit changes rows and header together: the same header before and after means the rows stood still.
-            if self.header(unit)?.as_ref() == Some(&header) {
-                return Ok(UnitView { known: true, offset: header.last, dirty, applied, end, captured, result, rows });
+            // A commit changes rows and parts together: the same parts before and after mean the rows stood still.
+            if self.parts(unit)? == parts {
+                let known = !parts.is_empty();
+                return Ok(UnitView { known, offset, dirty, applied, end, captured, result, rows });
             }
         }
         Err(Error::Remote(format!("unit {unit} changes too fast to be read")))
     }
 
-    fn header(&self, unit: &str) -> Result<Option<UnitHeader>, Error> {
+    /// The parts of a unit, the whole last.
+    fn parts(&self, unit: &str) -> Result<Vec<(Vec<u8>, PartState)>, Error> {
+        let mut parts = Vec::new();
         if unit.len() > UNIT_BYTES_MAX {
-            return Ok(None);
+            return Ok(parts);
         }
-        Ok(self.state.get(Space::Units, &unit_key(unit))?.map(|bytes| UnitHeader::from_bytes(&bytes)).transpose()?)
+        self.state.scan(Space::Parts, &unit_key(unit), |scope, bytes| {
+            parts.push((scope.to_vec(), PartState::from_bytes(bytes)?));
+            Ok(true)
+        })?;
+        Ok(parts)
     }
 
-    fn expected(&self, unit: &str, key: &[u8]) -> Result<Vec<(u16, String)>, Error> {
-        let rows = StateRows::new(&self.state, key);
-        let evaluation = evaluate(&self.migration, unit, &Part::Whole, &rows, &NoLook, &[])?;
+    fn expected(&self, scope: &[u8]) -> Result<Vec<(u16, String)>, Error> {
+        let Scope::Part { unit, part } = Scope::of(scope)? else { return Ok(Vec::new()) };
+        let totals = self.state.get(Space::Totals, &unit_key(unit))?.unwrap_or_default();
+        let totals = sums_from(&totals, self.migration.totals())?;
+        let rows = StateRows::new(&self.state, scope);
+        let evaluation = evaluate(&self.migration, unit, &part, &rows, &Looker::committed(&self.state), &totals)?;
         Ok(evaluation.rows.into_iter().map(|row| (row.table.0, to_hex(&Key(row.values).encode()))).collect())
     }
 
+    fn known(&self, unit: &str) -> Result<(), Error> {
+        if self.parts(unit)?.is_empty() { Err(Error::NoUnit(unit.to_owned())) } else { Ok(()) }
+    }
+
     async fn retry(&self, units: Vec<String>) -> Result<Answer, Error> {
-        let units = if units.is_empty() {
-            self.quarantine()?.into_iter().map(|parked| parked.unit).collect()
+        let units: Vec<String> = if units.is_empty() {
+            let units: BTreeSet<String> = self.quarantine()?.into_iter().map(|parked| parked.unit).collect();
+            units.into_iter().filter(|unit| !unit.is_empty()).collect()
         } else {
             for unit in &units {
-                self.header(unit)?.ok_or_else(|| Error::NoUnit(unit.clone()))?;
+                self.known(unit)?;
             }
             units
         };
@@ -218,7 +295,7 @@ impl Session {
     }
 
     async fn skip(&self, unit: &str, reason: &str) -> Result<Answer, Error> {
-        self.header(unit)?.ok_or_else(|| Error::NoUnit(unit.to_owned()))?;
+        self.known(unit)?;
         if !self.quarantine()?.iter().any(|parked| parked.unit == unit) {
             return Err(Error::NotParked(unit.to_owned()));
         }
@@ -229,7 +306,7 @@ impl Session {
 
     async fn accept_schema(&self, table: &str) -> Result<Answer, Error> {
         let not = |reason: &str| Error::NotAcceptable { table: table.to_owned(), reason: reason.to_owned() };
-        let source = self.sources.iter().find(|source| &*source.relation.table == table);
+        let source = self.sources.iter().find(|source| &*source.label == table);
         let source = source.ok_or_else(|| not("the migration has no such table"))?;
         let (difference, acceptable) =
             self.difference(&source.relation)?.ok_or_else(|| not("its shape has not changed"))?;
@@ -242,6 +319,38 @@ impl Session {
             batch.marks.insert(name, Some(difference.clone().into_bytes()));
         }
         batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {table}", names::ACCEPT).into() });
+        self.log.append(batch).await?;
+        Ok(Answer::Accepted { difference })
+    }
+
+    /// Gives up what is held back of a table, and has the next run read the source again in a new epoch.
+    async fn read_again(&self, table: &str) -> Result<Answer, Error> {
+        let not = |reason: &str| Error::NotAcceptable { table: table.to_owned(), reason: reason.to_owned() };
+        if self.live.is_some() {
+            return Err(not("stop the run first: the next one reads the source again"));
+        }
+        let source = self.sources.iter().find(|source| &*source.label == table);
+        let source = source.ok_or_else(|| not("the migration has no such table"))?;
+        let latest = self.log.mark(&format!("{}{}", marks::SHAPE, source.relation))?;
+        let latest = latest.and_then(|hash| self.log.relation(SchemaHash(hash.try_into().ok()?)));
+        let latest = latest.ok_or_else(|| not("the log knows no shape of it"))?;
+        let mut batch = Batch::default();
+        let difference = match bind(&self.sources, &latest, true) {
+            Binding::Paused { difference, .. } => {
+                return Err(not(&format!("{difference}; the mapping needs what is gone")));
+            }
+            _ => match bind(&self.sources, &latest, false) {
+                Binding::Paused { difference, .. } => {
+                    let name = names::accepted(&latest.name, latest.schema_hash());
+                    batch.marks.insert(name, Some(difference.as_bytes().to_vec()));
+                    difference.into()
+                }
+                _ => "the shape is as the mapping says".to_owned(),
+            },
+        };
+        batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {table}", names::READ_AGAIN).into() });
+        let reason = format!("table {table} is read again, because a person asked for it");
+        batch.marks.insert(marks::LOST.to_owned(), Some(reason.into_bytes()));
         self.log.append(batch).await?;
         Ok(Answer::Accepted { difference })
     }

@@ -9,12 +9,14 @@ use crate::target::{ColumnShape, ForeignScope, TableShape};
 
 /// Source tables as the projection takes them.
 pub fn sources(migration: &Migration) -> Vec<SourceShape> {
+    let tables = migration.source_tables();
+    let alone = |name: &str| tables.iter().filter(|table| *table.name == *name).count() == 1;
     let source = |table: &SourceTableDef| SourceShape {
         relation: RelationName { schema: table.schema.clone(), table: table.name.clone() },
         columns: table.columns.iter().map(|column| (column.name.clone(), catalog_name(&column.type_name))).collect(),
-        unit: table.unit.unwrap_or_default(),
+        label: if alone(&table.name) { table.name.clone() } else { format!("{}.{}", table.schema, table.name).into() },
     };
-    migration.source_tables().iter().map(source).collect()
+    tables.iter().map(source).collect()
 }
 
 /// Target tables as the target takes them.
@@ -61,7 +63,6 @@ pub fn digest(sources: &[SourceShape]) -> Vec<u8> {
     for source in sources {
         put(&source.relation.schema);
         put(&source.relation.table);
-        put(&source.unit.to_string());
         put(&source.columns.len().to_string());
         for (name, type_name) in &source.columns {
             put(name);

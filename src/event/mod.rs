@@ -20,7 +20,8 @@ mod hex;
 
 pub use decimal::{Decimal, NotADecimal, Scientific};
 pub use digest::{Digest, DigestKey, Digester, KeyTag, event_id};
-pub use encoding::{Canonical, DecodeError};
+pub use encoding::{Canonical, DecodeError, Reader};
+pub(crate) use encoding::{put_bytes, put_text, put_varint};
 pub use envelope::{Event, Flags, Op, Origin, Transaction};
 pub use hex::{from_hex, to_hex};
 pub use json::{DEPTH_MAX, Json, JsonError};
@@ -28,4 +29,4 @@ pub use relation::{Column, Relation, RelationName, SchemaHash};
 pub use row::{Cell, Key, Row};
 pub use timestamp::{NotATimestamp, Timestamp};
 pub use value::{Float, Value};
-pub use version::{Class, Epoch, Lsn, Version};
+pub use version::{Class, Epoch, Lsn, NotASequenceNumber, SequenceNumber, Version};

@@ -34,6 +34,38 @@ impl std::str::FromStr for Lsn {
     }
 }
 
+/// A sequence number of a DynamoDB stream: a decimal of up to 40 digits, as big-endian bytes.
+///
+/// Numbers of different lengths compare by value, which their texts do not; `u128` ends inside 39 digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceNumber(pub [u8; 17]);
+
+/// The text is not a sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a sequence number of 1 to 40 digits")]
+pub struct NotASequenceNumber;
+
+impl std::str::FromStr for SequenceNumber {
+    type Err = NotASequenceNumber;
+
+    fn from_str(text: &str) -> Result<Self, NotASequenceNumber> {
+        if !(1..=40).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(NotASequenceNumber);
+        }
+        let mut number = [0u8; 17];
+        for digit in text.bytes() {
+            // Ten times what there is, plus the digit: 40 digits need 133 of the 136 bits.
+            let mut carry = u16::from(digit - b'0');
+            for byte in number.iter_mut().rev() {
+                let product = u16::from(*byte) * 10 + carry;
+                *byte = (product & 0xff) as u8;
+                carry = product >> 8;
+            }
+        }
+        Ok(Self(number))
+    }
+}
+
 /// Orders what is known of one source row; compared field by field, epoch first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version {
@@ -61,6 +93,11 @@ impl Version {
         let mut position = [0; 17];
         position[9..].copy_from_slice(&commit.0.to_be_bytes());
         Self { epoch, class: Class::Stream, position, ordinal }
+    }
+
+    /// The version of a DynamoDB stream's record.
+    pub fn dynamo(epoch: Epoch, sequence: SequenceNumber) -> Self {
+        Self { epoch, class: Class::Stream, position: sequence.0, ordinal: 0 }
     }
 
     /// Fixed-width form whose byte order is the order of versions.
@@ -103,6 +140,34 @@ mod tests {
         for (a, b) in [(floor, early), (early, late), (late, next)] {
             assert!(a < b && a.to_bytes() < b.to_bytes());
             assert_eq!(Version::from_bytes(&a.to_bytes()), Some(a));
+        }
+    }
+
+    #[test]
+    fn sequence_numbers_compare_by_value_at_every_length() {
+        let number = |text: &str| text.parse::<SequenceNumber>().expect("a sequence number");
+        let nines = "9".repeat(40);
+        let sorted = [
+            "1",
+            "9",
+            "10",
+            "000000000000000000011",
+            "99999999999999999999",
+            "100000000000000000000",
+            "340282366920938463463374607431768211455",
+            "340282366920938463463374607431768211456",
+            "999999999999999999999999999999999999999",
+            "1000000000000000000000000000000000000000",
+            &nines,
+        ];
+        for pair in sorted.windows(2) {
+            assert!(number(pair[0]) < number(pair[1]), "{pair:?}");
+            assert!(Version::dynamo(Epoch(1), number(pair[0])) < Version::dynamo(Epoch(1), number(pair[1])));
+        }
+        assert_eq!(number("0300").0[15..], [1, 44]);
+        assert_eq!(number("007"), number("7"));
+        for text in ["", "-1", "1e3", "1 ", &"1".repeat(41)] {
+            assert_eq!(text.parse::<SequenceNumber>(), Err(NotASequenceNumber), "{text}");
         }
     }
 

@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(tables.iter().map(|table| &*table.name).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(tables[0].uniques, [[Box::from("id"), Box::from("n")]]);
         assert_eq!((tables[1].key.as_slice(), tables[1].checks.len()), ([0].as_slice(), 1));
-        assert_eq!(tables[1].foreign_keys[0].table, "a".into());
+        assert_eq!(tables[1].foreign_keys[0].table, Box::from("a"));
         assert_eq!(tables[1].columns[0].nullable, Nullable::No);
     }
 

@@ -6,28 +6,7 @@ use super::catalog::{self, Identity, Table};
 use super::error::sql;
 use crate::event::RelationName;
 use crate::source::Error;
-
-/// Whether a finding keeps the capture from starting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// It starts, but something will not be captured, or is near a limit.
-    Warning,
-    /// It does not start.
-    Error,
-}
-
-/// Something that is missing, or that a person should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What was found.
-    pub what: String,
-    /// Where: a setting, a role, a table.
-    pub place: String,
-    /// What to do about it.
-    pub fix: String,
-    /// Whether it keeps the capture from starting.
-    pub severity: Severity,
-}
+pub use crate::source::{Finding, Severity};
 
 /// A table to capture, and what it is expected to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

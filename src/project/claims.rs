@@ -1,6 +1,6 @@
-//! Two units that want one target key: both are parked, whichever came first (pure but for the state it reads).
+//! Two parts that want one target key: both are parked, whichever came first (pure but for the state it reads).
 //!
-//! A unit claims every key that its mapping yields, whether its rows were written or not; so when the second claimant is
+//! Here a *unit* is a part of one, by its key in the state. It claims every key that its mapping yields, whether its rows were written or not; so when the second claimant is
 //! seen the first is evaluated again, finds the other's claim, and takes its row back. When one of them lets go, the others
 //! are evaluated again and find themselves alone.
 
@@ -11,7 +11,8 @@ use crate::event::Key;
 use crate::target::TargetKey;
 
 use super::Error;
-use super::state::{Session, Space, unit_text};
+use super::scope;
+use super::state::{Session, Space};
 
 /// Names a target key in the state: 16 bytes of its blake3 digest.
 pub type ClaimId = [u8; 16];
@@ -27,13 +28,29 @@ pub fn claim_id(table: &str, key: &TargetKey) -> ClaimId {
     id
 }
 
+/// The claims of a part, as last kept.
+pub fn of(session: &Session<'_>, unit: &[u8]) -> Result<BTreeSet<ClaimId>, Error> {
+    let bytes = session.get(Space::Claimed, unit)?.unwrap_or_default();
+    let (ids, rest) = bytes.as_chunks();
+    if rest.is_empty() { Ok(ids.iter().copied().collect()) } else { Err(Error::Damaged("claims")) }
+}
+
+/// Keeps the claims of a part.
+pub fn keep(session: &mut Session<'_>, unit: &[u8], claims: &BTreeSet<ClaimId>) {
+    if claims.is_empty() {
+        session.remove(Space::Claimed, unit);
+    } else {
+        session.put(Space::Claimed, unit, claims.iter().flatten().copied().collect());
+    }
+}
+
 /// What came of a unit's change of claims.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Contest {
     /// Whether someone else claims a key of this unit.
     pub contested: bool,
-    /// Other units to be evaluated again: new rivals, and those that are rid of one.
-    pub others: BTreeSet<Box<str>>,
+    /// Other parts to be evaluated again, by their keys: new rivals, and those that are rid of one.
+    pub others: BTreeSet<Vec<u8>>,
 }
 
 /// Replaces a unit's claims.
@@ -49,7 +66,7 @@ pub fn replace(
         units.remove(unit);
         // A single rival left is rid of its contest; more than one remain parked because of each other.
         if units.len() == 1 {
-            note(&mut contest.others, &units)?;
+            contest.others.extend(units.iter().cloned());
         }
         store(session, id, &units);
     }
@@ -59,8 +76,7 @@ pub fn replace(
         if units.len() > 1 {
             contest.contested = true;
             if added {
-                let rivals: BTreeSet<_> = units.iter().filter(|rival| rival.as_slice() != unit).cloned().collect();
-                note(&mut contest.others, &rivals)?;
+                contest.others.extend(units.iter().filter(|rival| rival.as_slice() != unit).cloned());
             }
         }
         if added {
@@ -70,20 +86,12 @@ pub fn replace(
     Ok(contest)
 }
 
-fn note(others: &mut BTreeSet<Box<str>>, units: &BTreeSet<Vec<u8>>) -> Result<(), Error> {
-    for unit in units {
-        others.insert(unit_text(unit)?.into());
-    }
-    Ok(())
-}
-
 fn claimants(session: &Session<'_>, id: &ClaimId) -> Result<BTreeSet<Vec<u8>>, Error> {
     let mut units = BTreeSet::new();
     let Some(bytes) = session.get(Space::Claims, id)? else { return Ok(units) };
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
-        let length = rest.first_chunk::<2>().map(|length| 2 + usize::from(u16::from_be_bytes(*length)));
-        let (unit, tail) = length.and_then(|length| rest.split_at_checked(length)).ok_or(Error::Damaged("claims"))?;
+        let (unit, tail) = scope::first(rest).ok_or(Error::Damaged("claims"))?;
         units.insert(unit.to_vec());
         rest = tail;
     }
@@ -101,10 +109,16 @@ fn store(session: &mut Session<'_>, id: &ClaimId, units: &BTreeSet<Vec<u8>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::project::state::{State, unit_key};
+    use crate::mapping::Part;
+    use crate::project::scope::scope_key;
+    use crate::project::state::State;
 
-    fn names(others: &BTreeSet<Box<str>>) -> Vec<&str> {
-        others.iter().map(|name| &**name).collect()
+    fn unit_key(unit: &str) -> Vec<u8> {
+        scope_key(unit, &Part::Whole)
+    }
+
+    fn names(others: &BTreeSet<Vec<u8>>) -> Vec<&str> {
+        others.iter().map(|key| scope::unit_text(key).expect("a part")).collect()
     }
 
     #[test]

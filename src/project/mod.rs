@@ -1,8 +1,9 @@
-//! From the log to the target: the state of every unit, what the mapping makes of it, and writing that, once.
+//! From the log to the target: the state of every part of a unit, what the mapping makes of it, and writing that, once.
 //!
-//! Read in this order: [`source`] binds events to source tables, [`fold`] decides what an event does to a row (I3),
-//! [`apply`] does it in the [`state`], `crate::mapping::evaluate` makes target rows of a unit, [`claims`] sees two units
-//! that want one target key, [`projector`] writes them, [`run`] is the loop.
+//! Read in this order: [`source`] binds events to source tables, [`fold`] decides what an event does to a row (I3), [`row`]
+//! does it in the [`state`], [`references`] knows whom that concerns, [`apply`] goes through the log. [`pick`] chooses parts
+//! whose rows changed, [`prepare`] has `crate::mapping::evaluate` make target rows of them, [`claims`] sees two parts that
+//! want one target key, [`projector`] writes them, [`run`] is the loop.
 
 pub mod apply;
 pub mod claims;
@@ -10,11 +11,19 @@ pub mod conservation;
 pub mod counters;
 mod error;
 pub mod fold;
+mod held;
 pub mod names;
+mod owned;
+pub mod pick;
+pub mod prepare;
 pub mod projector;
+pub mod records;
+pub mod references;
 pub mod result;
+pub mod row;
 pub mod rows;
 pub mod run;
+pub mod scope;
 pub mod source;
 pub mod state;
 pub mod sweep;

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::event::{RelationName, SchemaHash};
+use crate::event::{RelationName, SchemaHash, from_hex, to_hex};
+
+use super::scope;
 
 /// Offset of the next record to apply.
 pub const CHECKPOINT: &[u8] = b"checkpoint";
@@ -24,6 +26,14 @@ pub const SKIP: &str = "skip";
 pub const RETRY: &str = "retry";
 /// First word of a notice that a changed shape was accepted; `accept-schema: table`.
 pub const ACCEPT: &str = "accept-schema";
+/// First word of a notice that gives up what a changed shape held back, because the table is read again; `read-again: table`.
+pub const READ_AGAIN: &str = "read-again";
+/// First word of a notice that evaluates one part again because of another's claims; `take-back: part`.
+pub const TAKE_BACK: &str = "take-back";
+/// Present when parts to be projected are marked one by one; else the next projection looks at every part.
+pub const MARKED: &[u8] = b"marked";
+/// Present when the next projection evaluates every part, whether it changed or not.
+pub const FORCED: &[u8] = b"forced";
 /// Tables whose held events are to be released: followed by the table's index.
 pub const RELEASE: &[u8] = b"release/";
 /// Marks of the log that ask for a sweep: followed by the epoch.
@@ -31,14 +41,19 @@ pub const SWEEP: &str = "pg/sweep/";
 /// Marks of the log that say a sweep was done: followed by the epoch; the value is the number of rows.
 pub const SWEPT: &str = "project/swept/";
 
+/// Begins [`skipped`].
+pub const SKIPPED: &[u8] = b"skip/";
+/// Begins [`rewrite`].
+pub const REWRITE: &[u8] = b"rewrite/";
+
 /// Under which the operator's reason for skipping a unit is kept.
 pub fn skipped(unit: &[u8]) -> Vec<u8> {
-    [b"skip/".as_slice(), unit].concat()
+    [SKIPPED, unit].concat()
 }
 
-/// Under which is kept that every row of a unit is to be written again.
-pub fn rewrite(unit: &[u8]) -> Vec<u8> {
-    [b"rewrite/".as_slice(), unit].concat()
+/// Under which is kept that every row of a part is to be written again.
+pub fn rewrite(scope: &[u8]) -> Vec<u8> {
+    [REWRITE, scope].concat()
 }
 
 /// Under which the version of a table's last truncate is kept.
@@ -53,4 +68,16 @@ pub fn accepted(relation: &RelationName, hash: SchemaHash) -> String {
         write!(name, "{byte:02x}").expect("writing to a string does not fail");
     }
     name
+}
+
+/// What names a part in a notice: the hex of its key without the unit.
+pub fn call_back(scope: &[u8]) -> String {
+    to_hex(&scope[scope::unit_of(scope).len()..])
+}
+
+/// Key of the part that [`call_back`] names in a notice about a unit; `None` when it names none.
+pub fn called_back(unit: &str, part: &str) -> Option<Vec<u8>> {
+    let key = [scope::unit_key(unit), from_hex(part)?].concat();
+    let known = scope::Scope::of(&key).is_ok();
+    known.then_some(key)
 }

@@ -1,43 +1,37 @@
-//! The rows of one unit, read from the state page by page.
+//! The rows of one part: in memory where they are few, read from the state page by page where they are many.
 
 use std::sync::Mutex;
 
 use crate::event::encoding::ordered::key_from_bytes;
-use crate::event::{Canonical, Row, Value};
+use crate::event::{Canonical, Cell, Row, Value};
 use crate::mapping::{ReadError, RowRef, SourceRow, SourceTable, UnitRows};
 
 use super::state::{Space, State};
 
-/// One unit's rows in the state.
+/// One part's rows in the state.
 ///
 /// Rows are named by their place in the order they were first scanned in; the keys behind the places are all that is kept
 /// in memory, so that a unit of half a million rows can be mapped.
 pub struct StateRows<'a> {
     state: &'a State,
-    unit: &'a [u8],
+    scope: &'a [u8],
     keys: Mutex<Vec<Box<[u8]>>>,
 }
 
 impl<'a> StateRows<'a> {
-    /// The rows of a unit, by its key in the state.
-    pub fn new(state: &'a State, unit: &'a [u8]) -> Self {
-        Self { state, unit, keys: Mutex::new(Vec::new()) }
+    /// The rows of a part, by its key.
+    pub fn new(state: &'a State, scope: &'a [u8]) -> Self {
+        Self { state, scope, keys: Mutex::new(Vec::new()) }
     }
 
     fn row(&self, place: &[u8], bytes: &[u8]) -> Result<SourceRow, ReadError> {
-        let key = place.get(self.unit.len() + 2..).and_then(|key| key_from_bytes(key).ok());
-        let (Some(key), Ok(row)) = (key, Row::decode(bytes)) else {
-            return Err(ReadError::new("a row of the state store does not read back"));
-        };
-        let values: Option<Vec<Value>> = row.0.into_iter().map(|cell| cell.value().cloned()).collect();
-        let values = values.ok_or_else(|| ReadError::new("a row of the state store still has missing cells"))?;
-        Ok(SourceRow { key, values })
+        read(place.get(self.scope.len() + 2..), bytes)
     }
 }
 
 impl UnitRows for StateRows<'_> {
     fn scan(&self, table: SourceTable, visit: &mut dyn FnMut(RowRef, &SourceRow)) -> Result<(), ReadError> {
-        let prefix = [self.unit, &table.0.to_be_bytes()].concat();
+        let prefix = [self.scope, &table.0.to_be_bytes()].concat();
         let mut failure = None;
         let scanned = self.state.scan(Space::Rows, &prefix, |place, bytes| match self.row(place, bytes) {
             Ok(row) => {
@@ -68,6 +62,54 @@ impl UnitRows for StateRows<'_> {
             let bytes =
                 bytes.ok_or_else(|| ReadError::new("a row vanished from the state while its unit was mapped"))?;
             visit(reference, &self.row(&place, &bytes)?);
+        }
+        Ok(())
+    }
+}
+
+/// Reads a row from its key and its cells.
+fn read(key: Option<&[u8]>, bytes: &[u8]) -> Result<SourceRow, ReadError> {
+    let key = key.and_then(|key| key_from_bytes(key).ok());
+    let (Some(key), Ok(row)) = (key, Row::decode(bytes)) else {
+        return Err(ReadError::new("a row of the state store does not read back"));
+    };
+    let value = |cell| match cell {
+        Cell::Value(value) => Some(value),
+        Cell::Missing => None,
+    };
+    let values: Option<Vec<Value>> = row.0.into_iter().map(value).collect();
+    let values = values.ok_or_else(|| ReadError::new("a row of the state store still has missing cells"))?;
+    Ok(SourceRow { key, values })
+}
+
+/// The few rows of a part, in order of table and key.
+#[derive(Debug, Clone, Default)]
+pub struct FewRows(Vec<(SourceTable, SourceRow)>);
+
+impl FewRows {
+    /// Adds a row, by what stands behind the part in its key, and its cells.
+    pub fn push(&mut self, table_and_key: &[u8], bytes: &[u8]) -> Result<(), ReadError> {
+        let (table, key) =
+            table_and_key.split_first_chunk().ok_or_else(|| ReadError::new("a row of the state store has no key"))?;
+        self.0.push((SourceTable(u16::from_be_bytes(*table)), read(Some(key), bytes)?));
+        Ok(())
+    }
+}
+
+impl UnitRows for FewRows {
+    fn scan(&self, table: SourceTable, visit: &mut dyn FnMut(RowRef, &SourceRow)) -> Result<(), ReadError> {
+        for (place, (_, row)) in self.0.iter().enumerate().filter(|(_, (of, _))| *of == table) {
+            visit(RowRef(u32::from(table.0), place as u64), row);
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, refs: &[RowRef], visit: &mut dyn FnMut(RowRef, &SourceRow)) -> Result<(), ReadError> {
+        for &reference in refs {
+            let place = usize::try_from(reference.1).unwrap_or(usize::MAX);
+            let (_, row) =
+                self.0.get(place).ok_or_else(|| ReadError::new("a row was asked for that was never scanned"))?;
+            visit(reference, row);
         }
         Ok(())
     }

@@ -9,15 +9,20 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::log::{EventLog, Offset, Partition};
+use crate::log::{Chunk, EventLog, Offset, Partition};
+use crate::mapping::Migration;
 
 use super::apply::Applier;
+use super::pick::due;
 use super::projector::Projector;
+use super::records::PartState;
+use super::scope::is_part;
 use super::source::SourceShape;
 use super::state::{Frozen, Space, State};
-use super::{Error, sweep};
+use super::{Error, names, sweep};
 
 /// Bytes of the log applied in one commit.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
@@ -40,7 +45,7 @@ pub struct Progress {
     pub projected: u64,
     /// Whether every unit has been projected as of `applied`, after the snapshot was complete.
     pub current: bool,
-    /// Units evaluated since the run began.
+    /// Units, or parts of them, evaluated since the run began.
     pub units: u64,
     /// Target rows written or deleted since the run began.
     pub target_rows: u64,
@@ -65,6 +70,8 @@ pub struct Projection {
     pub state: Arc<State>,
     /// Source tables.
     pub sources: Arc<[SourceShape]>,
+    /// The mapping.
+    pub migration: Arc<Migration>,
     /// Evaluates and writes units.
     pub projector: Projector,
     /// Settings.
@@ -79,9 +86,10 @@ impl Projection {
     /// # Errors
     /// [`Error`] when log, state or target fail for good, or too many units are parked.
     pub async fn run(self, progress: watch::Sender<Progress>, stop: CancellationToken) -> Result<(), Error> {
-        let mut applier = Applier::resume(&self.state, Arc::clone(&self.sources))?;
+        let mut applier = Applier::resume(&self.state, Arc::clone(&self.sources), Arc::clone(&self.migration))?;
         let mut said = Progress::default();
         // What a crash left half released goes first: nothing may be projected in between.
+        applier.wake(&self.state)?;
         applier.release_accepted(&*self.log, &self.state).await?;
         // What the log holds already is folded before anything is projected: a state that is rebuilt must not take
         // the target back to where it was in the middle of the log.
@@ -98,6 +106,7 @@ impl Projection {
                     swept = sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await?;
                 }
                 let called_back = self.project_dirty(&progress, &mut said, &stop).await?;
+                applier.know_marking(&self.state)?;
                 // Units that were called back are not done: their notices lie behind `applied`.
                 if called_back == 0 && swept == 0 && !stop.is_cancelled() {
                     said.projected = applied.0;
@@ -134,16 +143,24 @@ impl Projection {
         let mut from = Applier::checkpoint(&self.state)?;
         let mut moved = false;
         let mut chunks = 0;
+        let mut ahead: Option<JoinHandle<_>> = None;
         while !stop.is_cancelled() {
             if until.is_some_and(|until| from >= until) && chunks >= LIVE_CHUNKS_MAX {
                 break;
             }
             chunks += 1;
-            let chunk = self.log.read(PARTITION, from, CHUNK_BYTES).await?;
+            let chunk = match ahead.take() {
+                Some(reading) => reading.await.expect("reading the log does not panic")?,
+                None => read(Arc::clone(&self.log), from).await?,
+            };
             if chunk.records.is_empty() {
                 break;
             }
             moved = true;
+            // While this chunk is applied the next is read and decoded.
+            if self.log.end(PARTITION) > chunk.next {
+                ahead = Some(tokio::spawn(read(Arc::clone(&self.log), chunk.next)));
+            }
             tokio::task::block_in_place(|| applier.apply(&*self.log, &self.state, &chunk.records, chunk.next))?;
             applier.release_accepted(&*self.log, &self.state).await?;
             from = chunk.next;
@@ -151,6 +168,10 @@ impl Projection {
             said.end = self.log.end(PARTITION).0;
             said.current = false;
             progress.send_replace(said.clone());
+        }
+        if let Some(reading) = ahead {
+            // What it read is read again; nothing is left running behind.
+            let _ = reading.await;
         }
         Ok((from, moved))
     }
@@ -165,7 +186,7 @@ impl Projection {
         let mut called_back = 0;
         self.projector
             .project_all(stop, |pass| {
-                said.units += pass.units;
+                said.units += pass.parts;
                 said.target_rows += pass.target_rows;
                 called_back += pass.called_back;
                 for (reason, count) in pass.parked {
@@ -191,16 +212,28 @@ impl Projection {
     }
 }
 
+/// Reads a chunk of the log.
+async fn read(log: Arc<dyn EventLog>, from: Offset) -> Result<Chunk, crate::log::Error> {
+    log.read(PARTITION, from, CHUNK_BYTES).await
+}
+
 /// How often an idle loop looks for a mark.
 const IDLE_POLL: std::time::Duration = std::time::Duration::from_millis(500);
 /// How often the loop looks for a mark that no record announces.
 const MARK_POLL: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Units that wait to be projected.
-pub fn dirty_units(state: &Frozen<'_>) -> Result<u64, Error> {
+/// Parts that wait to be projected.
+pub fn dirty_parts(state: &Frozen<'_>, mapping: u32) -> Result<u64, Error> {
     let mut count = 0;
-    state.each(Space::Dirty, |_, _| {
-        count += 1;
+    if state.get(Space::Meta, names::MARKED)?.is_some() {
+        state.each(Space::Dirty, |_, _| {
+            count += 1;
+            Ok(())
+        })?;
+        return Ok(count);
+    }
+    state.each(Space::Parts, |scope, part| {
+        count += u64::from(is_part(scope) && due(&PartState::from_bytes(part)?, mapping)?);
         Ok(())
     })?;
     Ok(count)

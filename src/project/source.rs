@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::event::{Cell, Relation, RelationName, Row, SchemaHash, Value};
+use crate::event::{Cell, Relation, RelationName, Row, SchemaHash};
 
 /// A source table that takes part in a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +12,8 @@ pub struct SourceShape {
     pub relation: RelationName,
     /// Columns and their type names, in the order that the mapping uses.
     pub columns: Vec<(Box<str>, Box<str>)>,
-    /// Index of the column that names the unit.
-    pub unit: usize,
+    /// What people call the table: its name, with its schema where two tables have one name.
+    pub label: Box<str>,
 }
 
 /// How the events of one relation shape are taken.
@@ -84,37 +84,16 @@ pub fn arrange(row: &Row, columns: &[usize]) -> Row {
     Row(columns.iter().map(|&place| row.0.get(place).cloned().unwrap_or(Cell::Missing)).collect())
 }
 
-/// The unit that a row names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Named {
-    /// It names this unit.
-    Unit(Box<str>),
-    /// Its unit column is not known yet.
-    Missing,
-    /// Its unit column is NULL, not text, or longer than a unit id may be.
-    Nameless,
-}
-
-/// Longest unit id in bytes. The state's keys have 64 KiB, and hold a unit and the key of a row of it.
-pub const UNIT_BYTES_MAX: usize = 16 * 1024;
-
-/// Reads the unit from a row in the order of its source table's columns.
-pub fn unit_of(source: &SourceShape, row: &Row) -> Named {
-    let text: Box<str> = match row.0.get(source.unit) {
-        None | Some(Cell::Missing) => return Named::Missing,
-        Some(Cell::Value(Value::Text(text))) => text.clone(),
-        Some(Cell::Value(Value::Int(number))) => number.to_string().into(),
-        Some(Cell::Value(Value::Uuid(uuid))) => uuid.to_string().into(),
-        Some(Cell::Value(_)) => return Named::Nameless,
-    };
-    if text.len() > UNIT_BYTES_MAX { Named::Nameless } else { Named::Unit(text) }
-}
-
 /// The bindings of all relation shapes met so far.
 #[derive(Debug, Default)]
 pub struct Bindings(HashMap<SchemaHash, Arc<Binding>>);
 
 impl Bindings {
+    /// The binding of a shape, if it was made.
+    pub fn get(&self, hash: SchemaHash) -> Option<Arc<Binding>> {
+        self.0.get(&hash).cloned()
+    }
+
     /// The binding of a shape, made at its first use.
     pub fn of(&mut self, hash: SchemaHash, make: impl FnOnce() -> Binding) -> Arc<Binding> {
         Arc::clone(self.0.entry(hash).or_insert_with(|| Arc::new(make())))
@@ -133,7 +112,11 @@ mod tests {
 
     fn source() -> SourceShape {
         let relation = RelationName { schema: "public".into(), table: "t".into() };
-        SourceShape { relation, columns: vec![("id".into(), "int8".into()), ("u".into(), "text".into())], unit: 1 }
+        SourceShape {
+            relation,
+            columns: vec![("id".into(), "int8".into()), ("u".into(), "text".into())],
+            label: "t".into(),
+        }
     }
 
     fn relation(columns: &[(&str, &str)]) -> Relation {
@@ -159,14 +142,5 @@ mod tests {
         for narrower in [relation(&[("id", "int8")]), relation(&[("id", "int4"), ("u", "text")])] {
             assert!(matches!(bind(&[source()], &narrower, true), Binding::Paused { acceptable: Acceptable::No, .. }));
         }
-    }
-
-    #[test]
-    fn units_are_named_by_text_numbers_and_uuids_only() {
-        let named = |value| unit_of(&source(), &[Value::Int(1), value].into_iter().collect());
-        assert_eq!(named(Value::text("a")), Named::Unit("a".into()));
-        assert_eq!(named(Value::Int(7)), Named::Unit("7".into()));
-        assert_eq!(named(Value::Null), Named::Nameless);
-        assert_eq!(unit_of(&source(), &Row(vec![Cell::Missing, Cell::Missing])), Named::Missing);
     }
 }

@@ -1,20 +1,28 @@
-//! The state store: what the log says of every source row, by unit, and what was made of each unit.
+//! The state store: what the log says of every source row, by part of a unit, and what was made of each part.
 //!
 //! One fjall database, apart from the log's: it can be deleted at any time and is rebuilt from the log (I1). Every chunk of
 //! the log is applied in one atomic batch together with the offset to go on from, so a crash leaves a state that some
 //! prefix of the log yields. It needs no sync of its own for that.
 //!
-//! Keys of the spaces (all big-endian, so that their byte order is the order of numbers):
+//! Keys of the spaces (all big-endian, so that their byte order is the order of numbers); a *scope* is the key of a part
+//! of a unit, see [`scope`](super::scope), an *ask* a reference and the digest of a key looked up through it, see
+//! [`references`](super::references):
 //!
 //! | space | key | value |
 //! |---|---|---|
-//! | heads | table, row key | [`Head`]: version, alive or gone, unit |
-//! | rows | unit, table, row key | the row's cells, in the order of `legacy.toml` |
+//! | heads | table, row key | [`Head`](super::records::Head): version, scope or gone |
+//! | rows | scope, table, row key | the row's cells, in the order of `legacy.toml` |
 //! | awaits | table, row key of a snapshot row to come | key of the row whose missing cells it will fill |
-//! | units | unit | [`UnitHeader`]: rows, bytes, incomplete rows, last offset |
-//! | dirty | unit | offset of the last record applied, until the unit is projected |
-//! | results | unit | what became of it |
-//! | claims | target table, target key | units whose rows have this key |
+//! | parts | scope | [`PartState`](super::records::PartState): counts of rows, last offset, and what became of it |
+//! | dirty | scope | nothing; parts to be projected, unless all are to be looked through |
+//! | notes | scope | rows of it that alone are quarantined |
+//! | claimed | scope | target keys that it claims |
+//! | owned | scope | target keys that it was written under, where the target keeps no record |
+//! | claims | target table, target key | scopes whose rows have this key |
+//! | entries | ask | what rows say there |
+//! | dependents | ask, kind, row or scope | nothing; who asked |
+//! | wake | ask | nothing; its dependents are to be placed or evaluated again |
+//! | totals | unit | sums over the unit's parts |
 //! | held | table, offset | events of a table whose changed schema nobody accepted yet |
 //! | meta | name | checkpoint, counters, mapping generation |
 
@@ -24,8 +32,6 @@ use std::path::Path;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable as _, Snapshot};
 
-use crate::event::Version;
-
 use super::Error;
 
 /// A keyspace of the state store.
@@ -33,41 +39,56 @@ use super::Error;
 pub enum Space {
     /// Versions by row.
     Heads,
-    /// Rows by unit.
+    /// Rows by scope.
     Rows,
     /// Rows that wait for a snapshot row.
     Awaits,
-    /// Headers by unit.
-    Units,
-    /// Units to be projected.
+    /// Counts and results by scope.
+    Parts,
+    /// Parts to be projected.
     Dirty,
-    /// Results by unit.
-    Results,
-    /// Claims by target key.
+    /// Rows quarantined alone, by scope.
+    Notes,
+    /// Claims by scope.
+    Claimed,
+    /// Target keys by scope.
+    Owned,
+    /// Scopes by claimed target key.
     Claims,
+    /// What rows say to those who refer to them.
+    Entries,
+    /// Who asked what.
+    Dependents,
+    /// What was asked for and has changed.
+    Wake,
+    /// Sums by unit.
+    Totals,
     /// Events of paused tables.
     Held,
     /// Checkpoint and counters.
     Meta,
 }
 
-const SPACES: [(Space, &str); 9] = [
+const SPACES: [(Space, &str); 15] = [
     (Space::Heads, "heads"),
     (Space::Rows, "rows"),
     (Space::Awaits, "awaits"),
-    (Space::Units, "units"),
+    (Space::Parts, "parts"),
     (Space::Dirty, "dirty"),
-    (Space::Results, "results"),
+    (Space::Notes, "notes"),
+    (Space::Claimed, "claimed"),
+    (Space::Owned, "owned"),
     (Space::Claims, "claims"),
+    (Space::Entries, "entries"),
+    (Space::Dependents, "dependents"),
+    (Space::Wake, "wake"),
+    (Space::Totals, "totals"),
     (Space::Held, "held"),
     (Space::Meta, "meta"),
 ];
 
 /// Memory for blocks read from disk; small, because the store is mostly written and scanned.
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
-
-/// Units marked in one commit when all are to be projected again.
-const MARK_CHUNK: usize = 10_000;
 
 /// An open state store.
 pub struct State {
@@ -98,8 +119,7 @@ impl State {
     }
 
     fn space(&self, space: Space) -> &Keyspace {
-        let index = SPACES.iter().position(|(known, _)| *known == space).expect("every space is listed");
-        &self.spaces[index]
+        &self.spaces[space as usize]
     }
 
     /// A value as last committed.
@@ -141,26 +161,6 @@ impl State {
         Ok(())
     }
 
-    /// Marks every unit to be projected again, and sets a value of the meta space with the last of them.
-    pub fn mark_all_dirty(&self, name: &[u8], value: &[u8]) -> Result<(), Error> {
-        let mut cursor: Option<Vec<u8>> = None;
-        loop {
-            let mut session = self.session();
-            self.scan_after(Space::Units, cursor.clone().as_deref(), |unit, header| {
-                if unit != super::apply::UNROUTED && unit != super::apply::NAMELESS {
-                    session.put(Space::Dirty, unit, UnitHeader::from_bytes(header)?.last.to_be_bytes().to_vec());
-                }
-                cursor = Some(unit.to_vec());
-                Ok(session.len() < MARK_CHUNK)
-            })?;
-            if session.len() < MARK_CHUNK {
-                session.put(Space::Meta, name, value.to_vec());
-                return session.commit();
-            }
-            session.commit()?;
-        }
-    }
-
     /// The state as it is now, to be counted while it changes.
     pub fn freeze(&self) -> Frozen<'_> {
         Frozen { state: self, snapshot: self.database.snapshot() }
@@ -168,7 +168,7 @@ impl State {
 
     /// Begins a set of changes that become visible together.
     pub fn session(&self) -> Session<'_> {
-        Session { state: self, changes: HashMap::new() }
+        Session { state: self, changes: vec![Changes::default(); SPACES.len()] }
     }
 }
 
@@ -198,13 +198,17 @@ impl Frozen<'_> {
 /// Changes to the state that are read back by their author and committed at once.
 pub struct Session<'a> {
     state: &'a State,
-    changes: HashMap<(Space, Box<[u8]>), Option<Vec<u8>>>,
+    /// By space.
+    changes: Vec<Changes>,
 }
+
+/// New values by key; `None` where the key is removed.
+type Changes = HashMap<Box<[u8]>, Option<Vec<u8>>, foldhash::fast::RandomState>;
 
 impl Session<'_> {
     /// A value, as this session left it.
     pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        match self.changes.get(&(space, Box::from(key))) {
+        match self.changes[space as usize].get(key) {
             Some(changed) => Ok(changed.clone()),
             None => self.state.get(space, key),
         }
@@ -212,157 +216,46 @@ impl Session<'_> {
 
     /// Sets a value.
     pub fn put(&mut self, space: Space, key: &[u8], value: Vec<u8>) {
-        self.changes.insert((space, key.into()), Some(value));
+        self.changes[space as usize].insert(key.into(), Some(value));
     }
 
     /// Removes a value.
     pub fn remove(&mut self, space: Space, key: &[u8]) {
-        self.changes.insert((space, key.into()), None);
+        self.changes[space as usize].insert(key.into(), None);
     }
 
     /// Number of values changed so far.
-    pub fn len(&self) -> usize {
-        self.changes.len()
-    }
-
-    /// Whether nothing was changed.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+    pub fn changed(&self) -> usize {
+        self.changes.iter().map(HashMap::len).sum()
     }
 
     /// Makes all changes visible, atomically.
     pub fn commit(self) -> Result<(), Error> {
         let mut batch = self.state.database.batch();
-        for ((space, key), value) in self.changes {
-            match value {
-                Some(value) => batch.insert(self.state.space(space), &*key, value),
-                None => batch.remove(self.state.space(space), &*key),
+        for (space, changes) in self.state.spaces.iter().zip(self.changes) {
+            // In order of key: the store's tables are sorted, and neighbours are found faster than strangers.
+            let mut changes: Vec<_> = changes.into_iter().collect();
+            changes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.insert(space, &*key, value),
+                    None => batch.remove(space, &*key),
+                }
             }
         }
         batch.commit().map_err(|source| Error::state("write", source))
     }
 }
 
-/// What is known of a source row beside its cells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// Version of the last event applied.
-    pub version: Version,
-    /// The unit it lives in; `None` when it is gone.
-    pub unit: Option<Vec<u8>>,
-    /// Key (of this space) under which a snapshot row can fill its missing cells; `None` when complete.
-    pub origin: Option<Vec<u8>>,
-}
-
-impl Head {
-    /// Stored form.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = self.version.to_bytes().to_vec();
-        for part in [&self.unit, &self.origin] {
-            match part {
-                None => bytes.push(0),
-                Some(part) => {
-                    bytes.push(1);
-                    bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-                    bytes.extend_from_slice(part);
-                }
-            }
-        }
-        bytes
-    }
-
-    /// Reads the stored form.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let read = || {
-            let (version, mut rest) = bytes.split_at_checked(Version::LEN)?;
-            let mut part = || -> Option<Option<Vec<u8>>> {
-                let (&flag, tail) = rest.split_first()?;
-                rest = tail;
-                if flag == 0 {
-                    return Some(None);
-                }
-                let (length, tail) = rest.split_first_chunk::<4>()?;
-                let (part, tail) = tail.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
-                rest = tail;
-                Some(Some(part.to_vec()))
-            };
-            Some(Self { version: Version::from_bytes(version)?, unit: part()?, origin: part()? })
-        };
-        read().ok_or(Error::Damaged("heads"))
-    }
-}
-
-/// Counts about a unit's rows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UnitHeader {
-    /// Offset of the last record applied to the unit.
-    pub last: u64,
-    /// Bytes of its rows as stored.
-    pub bytes: u64,
-    /// Rows with missing cells.
-    pub incomplete: u64,
-    /// Rows by source table.
-    pub rows: Vec<u64>,
-}
-
-impl UnitHeader {
-    /// Stored form.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let numbers = [self.last, self.bytes, self.incomplete];
-        numbers.iter().chain(&self.rows).flat_map(|number| number.to_be_bytes()).collect()
-    }
-
-    /// Reads the stored form.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let (chunks, rest) = bytes.as_chunks::<8>();
-        let [last, bytes, incomplete, rows @ ..] = chunks else { return Err(Error::Damaged("units")) };
-        if !rest.is_empty() {
-            return Err(Error::Damaged("units"));
-        }
-        let number = |chunk: &[u8; 8]| u64::from_be_bytes(*chunk);
-        Ok(Self {
-            last: number(last),
-            bytes: number(bytes),
-            incomplete: number(incomplete),
-            rows: rows.iter().map(number).collect(),
-        })
-    }
-
-    /// The count of one table's rows, making room for it.
-    pub fn rows_of(&mut self, table: u16) -> &mut u64 {
-        let index = usize::from(table);
-        if self.rows.len() <= index {
-            self.rows.resize(index + 1, 0);
-        }
-        &mut self.rows[index]
-    }
-}
-
-/// Key of a unit in every space: its length, then its text, so that no unit's key begins another's.
-pub fn unit_key(unit: &str) -> Vec<u8> {
-    let length = u16::try_from(unit.len()).expect("the router refuses unit ids over 64 KiB");
-    [&length.to_be_bytes(), unit.as_bytes()].concat()
-}
-
-/// The unit's text from its key.
-pub fn unit_text(key: &[u8]) -> Result<&str, Error> {
-    key.get(2..).and_then(|text| std::str::from_utf8(text).ok()).ok_or(Error::Damaged("units"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Epoch, Lsn};
 
     #[test]
-    fn heads_and_headers_read_back() {
-        for (unit, origin) in [(None, None), (Some(unit_key("u")), None), (Some(unit_key("")), Some(vec![0, 1, 2]))] {
-            let head = Head { version: Version::postgres(Epoch(3), Lsn(7), 1), unit, origin };
-            assert_eq!(Head::from_bytes(&head.to_bytes()).expect("a head"), head);
+    fn spaces_are_found_by_their_place() {
+        for (place, (space, _)) in SPACES.iter().enumerate() {
+            assert_eq!(*space as usize, place);
         }
-        let header = UnitHeader { last: 5, bytes: 6, incomplete: 1, rows: vec![2, 0, 9] };
-        assert_eq!(UnitHeader::from_bytes(&header.to_bytes()).expect("a header"), header);
-        assert!(UnitHeader::from_bytes(&[0; 25]).is_err());
     }
 
     #[test]

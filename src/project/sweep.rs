@@ -8,9 +8,10 @@ use crate::event::encoding::ordered::key_from_bytes;
 use crate::event::{Class, Epoch, Event, Flags, Op, Origin, Version};
 use crate::log::{Batch, EventLog};
 
-use super::apply::too_long;
+use super::records::Head;
+use super::row::too_long;
 use super::source::SourceShape;
-use super::state::{Head, Space, State};
+use super::state::{Space, State};
 use super::{Error, names};
 
 /// A table that loses fewer rows than this may lose all of them.
@@ -60,7 +61,7 @@ fn count_unseen(state: &State, sources: &[SourceShape], floor: Version, sweep_ma
         state.scan(Space::Heads, &table.to_be_bytes(), |_, head| {
             let head = Head::from_bytes(head)?;
             let count = if head.version < floor { &mut old } else { &mut new };
-            *count += u64::from(head.unit.is_some());
+            *count += u64::from(head.scope.is_some());
             Ok(true)
         })?;
         if old >= EMPTIED_MIN && new == 0 && sweep_max != u64::MAX {
@@ -77,7 +78,7 @@ fn unseen(state: &State, sources: &[SourceShape], floor: Version) -> Result<Vec<
     for table in 0..u16::try_from(sources.len()).unwrap_or(u16::MAX) {
         state.scan(Space::Heads, &table.to_be_bytes(), |key, head| {
             let head = Head::from_bytes(head)?;
-            if head.unit.is_some() && head.version < floor && !too_long(key) {
+            if head.scope.is_some() && head.version < floor && !too_long(key) {
                 keys.push((table, key[2..].to_vec()));
             }
             Ok(true)

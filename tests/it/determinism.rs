@@ -11,7 +11,8 @@ use rehome::log::{Batch, EmbeddedLog, EventLog, MemoryLog, Offset, Options, Part
 use rehome::mapping::Migration;
 use rehome::project::apply::Applier;
 use rehome::project::conservation::Conservation;
-use rehome::project::projector::{Projector, Settings};
+use rehome::project::prepare::Settings;
+use rehome::project::projector::Projector;
 use rehome::project::state::State;
 use rehome::target::{ForeignScope, TargetRow};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,7 @@ impl Way {
             Arc::clone(&self.log) as Arc<dyn EventLog>,
             Arc::clone(state),
             Arc::clone(self.engine.migration()),
+            Arc::clone(self.engine.sources()),
             Arc::clone(self.engine.tables()),
             Arc::clone(&self.target) as Arc<dyn rehome::target::Target>,
             settings,
@@ -75,7 +77,9 @@ impl Way {
                 std::fs::remove_dir_all(self.folder.path()).expect("a folder");
             }
             let state = Arc::new(State::open(self.folder.path()).expect("a state"));
-            let mut applier = Applier::resume(&state, Arc::clone(self.engine.sources())).expect("it resumes");
+            let mut applier =
+                Applier::resume(&state, Arc::clone(self.engine.sources()), Arc::clone(self.engine.migration()))
+                    .expect("it resumes");
             for _ in 0..self.random.random_range(1..8) {
                 let from = Applier::checkpoint(&state).expect("an offset");
                 let bytes = self.random.random_range(1..200_000);
@@ -90,7 +94,7 @@ impl Way {
                 self.projector(&state).project_all(&CancellationToken::new(), |_| Ok(())).await.expect("it projects");
             }
             if ended && self.end_reached(&state) {
-                return Conservation::count(&state.freeze(), self.engine.sources()).expect("it counts");
+                return Conservation::count(&state.freeze(), self.engine.sources(), 1).expect("it counts");
             }
         }
     }

@@ -184,7 +184,7 @@ async fn text_that_cannot_be_stored_parks_its_unit_and_an_unknown_kind_of_row_al
         .as_array()
         .expect("a list")
         .iter()
-        .flat_map(|unit| unit["result"]["quarantined_rows"].as_array().into_iter().flatten())
+        .flat_map(|unit| unit["rows"].as_array().into_iter().flatten())
         .collect();
     assert!(rows.iter().any(|row| row["reason"] == "unknown_event_type"), "{listed}");
     let compared = rig.compare().await;

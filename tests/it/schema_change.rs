@@ -94,6 +94,32 @@ async fn a_lost_or_retyped_column_is_not_acceptable_and_says_which() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_shape_in_between_that_cannot_be_taken_is_given_up_for_a_new_reading() {
+    let mut rig = Rig::up().await;
+    rig.legacy.run(call("a", "'x'")).await;
+    rig.legacy.run(call("b", "'y'")).await;
+    let mut run = rig.start(&[]);
+    rig.settled(&mut run).await;
+    rig.legacy.run("alter table conversation_events rename column role to part").await;
+    rig.legacy.run("delete from conversation_events where call_id = 'a'").await;
+    rig.legacy.run("alter table conversation_events rename column part to role").await;
+    rig.legacy.run(call("c", "'z'")).await;
+    let status = rig.settled(&mut run).await;
+    assert!(status["conservation"]["events"]["conversation_events"]["held"].as_u64() > Some(0), "{status}");
+    rig.rehome(&["accept-schema", "luthien", "conversation_events"]).expect(3);
+    let beside = rig.rehome(&["accept-schema", "luthien", "conversation_events", "--read-again"]).expect(3);
+    assert!(beside.err.contains("stop the run first"), "{beside:?}");
+    assert_eq!(run.terminate().code, 0);
+    rig.rehome(&["accept-schema", "luthien", "conversation_events", "--read-again"]).expect(0);
+    rig.catch_up();
+    let status = rig.status();
+    let events = &status["conservation"]["events"]["conversation_events"];
+    assert_eq!((&events["held"], &status["balanced"]), (&0.into(), &true.into()), "{status}");
+    assert!(events["dropped"]["read_again"].as_u64() > Some(0), "{status}");
+    rig.compare().await.assert_equal();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_truncate_removes_what_the_table_fed_and_nothing_else() {
     let mut rig = Rig::up().await;
     for name in ["a", "b", "c"] {

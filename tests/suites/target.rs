@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rehome::event::Value;
 use rehome::target::{
-    ColumnShape, ForeignScope, TableShape, Target, TargetKey, TargetRow, TargetTable, Trust, UnitOutcome, UnitWrite,
-    WriteVersion,
+    ColumnShape, Deletes, ForeignScope, TableShape, Target, TargetKey, TargetRow, TargetTable, Trust, UnitOutcome,
+    UnitWrite, WriteVersion,
 };
 
 /// Makes targets with the suite's tables.
@@ -41,7 +41,15 @@ fn key(table: u16, id: &str) -> TargetKey {
 
 fn write(unit: &str, offset: u64, rows: Vec<TargetRow>) -> UnitWrite {
     let version = WriteVersion { log: 7, mapping: 1, partition: 0, offset };
-    UnitWrite { unit: unit.into(), version, rows, trust: Trust::Record }
+    UnitWrite {
+        unit: unit.into(),
+        part: [0xff, 0xff].into(),
+        version,
+        rows,
+        trust: Trust::Record,
+        deletes: Deletes::Now,
+        before: Vec::new(),
+    }
 }
 
 fn superseded(offset: u64) -> UnitOutcome {
@@ -66,6 +74,10 @@ pub async fn run(bench: &dyn Bench) {
     rows_of_someone_else_are_left_alone(bench).await;
     one_refused_unit_does_not_hold_up_its_batch(bench).await;
     a_key_passes_from_one_unit_to_another(bench).await;
+    sums_are_written_again_at_one_version(bench).await;
+    the_parts_of_a_unit_are_written_apart(bench).await;
+    deletes_wait_when_they_are_to(bench).await;
+    what_is_thought_to_be_new_need_not_be(bench).await;
 }
 
 async fn a_write_replaces_all_rows_of_its_unit(bench: &dyn Bench) {
@@ -91,9 +103,10 @@ async fn a_write_replaces_all_rows_of_its_unit(bench: &dyn Bench) {
 async fn a_repeated_or_older_write_changes_nothing(bench: &dyn Bench) {
     let target = bench.target(ForeignScope::Unit).await;
     one(&*target, write("u", 5, vec![row(0, "p", "5")])).await;
-    for offset in [5, 4, 0] {
+    assert_eq!(one(&*target, write("u", 5, vec![row(0, "p", "5")])).await, UnitOutcome::Repeated);
+    for offset in [4, 0] {
         let outcome = one(&*target, write("u", offset, vec![row(0, "p", "other"), row(0, "q", "other")])).await;
-        assert_eq!(outcome, if offset == 5 { UnitOutcome::Repeated } else { superseded(5) }, "{offset}");
+        assert_eq!(outcome, superseded(5), "{offset}");
     }
     let there = target.read(&[key(0, "p"), key(0, "q")]).await.expect("it reads");
     assert_eq!(there, [Some(row(0, "p", "5")), None]);
@@ -174,4 +187,56 @@ async fn a_key_passes_from_one_unit_to_another(bench: &dyn Bench) {
     one(&*target, write("a", 3, Vec::new())).await;
     assert_eq!(one(&*target, write("b", 4, vec![row(0, "k", "b")])).await, written(1, 0, 0));
     assert_eq!(target.read(&[key(0, "k")]).await.expect("it reads"), [Some(row(0, "k", "b"))]);
+}
+
+async fn sums_are_written_again_at_one_version(bench: &dyn Bench) {
+    let target = bench.target(ForeignScope::Row).await;
+    one(&*target, write("u", 5, vec![row(0, "p", "1 of 3")])).await;
+    assert_eq!(one(&*target, write("u", 5, vec![row(0, "p", "2 of 3")])).await, written(1, 0, 0));
+    assert_eq!(one(&*target, write("u", 5, vec![row(0, "p", "2 of 3")])).await, UnitOutcome::Repeated);
+    assert_eq!(target.read(&[key(0, "p")]).await.expect("it reads"), [Some(row(0, "p", "2 of 3"))]);
+}
+
+async fn the_parts_of_a_unit_are_written_apart(bench: &dyn Bench) {
+    let target = bench.target(ForeignScope::Row).await;
+    let part = |name: &[u8], offset, rows| UnitWrite { part: name.into(), ..write("u", offset, rows) };
+    let both = [part(b"1", 9, vec![row(1, "a", "1")]), part(b"2", 3, vec![row(1, "b", "1")])];
+    assert_eq!(target.apply(&both).await.expect("it writes"), [written(1, 0, 0), written(1, 0, 0)]);
+    assert_eq!(one(&*target, part(b"2", 4, Vec::new())).await, written(0, 0, 1), "its version is its own");
+    assert_eq!(one(&*target, part(b"1", 8, Vec::new())).await, superseded(9));
+    assert_eq!(target.owned("u").await.expect("it reads"), [key(1, "a")]);
+}
+
+async fn deletes_wait_when_they_are_to(bench: &dyn Bench) {
+    let target = bench.target(ForeignScope::Row).await;
+    one(&*target, write("u", 1, vec![row(0, "old", "1"), row(0, "kept", "1")])).await;
+    let later = UnitWrite { deletes: Deletes::Later, ..write("u", 2, vec![row(0, "kept", "2"), row(0, "new", "1")]) };
+    assert_eq!(one(&*target, later).await, written(2, 0, 0));
+    let mut owned = target.owned("u").await.expect("it reads");
+    owned.sort();
+    assert_eq!(owned, [key(0, "kept"), key(0, "new"), key(0, "old")], "what stays is still owned");
+    let now = write("u", 2, vec![row(0, "kept", "2"), row(0, "new", "1")]);
+    assert_eq!(one(&*target, now).await, written(0, 2, 1));
+    assert_eq!(target.read(&[key(0, "old")]).await.expect("it reads"), [None]);
+}
+
+async fn what_is_thought_to_be_new_need_not_be(bench: &dyn Bench) {
+    let target = bench.target(ForeignScope::Row).await;
+    let fresh = |unit, offset, rows| UnitWrite { trust: Trust::Fresh, ..write(unit, offset, rows) };
+    let text = "tab\t line\n back\\slash \\N quote' and \r";
+    let batch = [fresh("a", 1, vec![row(0, "a", text), row(1, "a", "")]), fresh("b", 1, vec![row(0, "b", "1")])];
+    assert_eq!(target.apply(&batch).await.expect("it writes"), [written(2, 0, 0), written(1, 0, 0)]);
+    assert_eq!(target.read(&[key(0, "a")]).await.expect("it reads"), [Some(row(0, "a", text))]);
+    let again = target.apply(&batch).await.expect("it writes");
+    assert_eq!(again, [UnitOutcome::Repeated, UnitOutcome::Repeated], "it was written before");
+    bench.put(row(0, "c", "theirs")).await;
+    let mixed = [
+        fresh("a", 2, vec![row(0, "a", "2")]),
+        fresh("c", 1, vec![row(0, "c", "ours"), row(1, "c", "1")]),
+        fresh("d", 1, vec![row(0, "d", "1")]),
+        fresh("b", 0, Vec::new()),
+    ];
+    let foreign = UnitOutcome::Written { upserted: 1, unchanged: 0, deleted: 0, foreign: 1, matched_foreign: 0 };
+    let outcomes = target.apply(&mixed).await.expect("it writes");
+    assert_eq!(outcomes, [written(1, 0, 1), foreign, written(1, 0, 0), superseded(1)]);
 }

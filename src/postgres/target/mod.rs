@@ -6,6 +6,7 @@
 //! The record of what a unit owns lives in the target (`rehome.units`), and the difference to be written is taken from
 //! there, not from local state: local state can be lost, or be older than the target after a crash, without harm (I1).
 
+mod load;
 mod ownership;
 mod plan;
 mod provision;
@@ -26,8 +27,8 @@ use crate::target::{
 
 pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
 
-/// Rows of one unit record: unit, version, packed ownership.
-type UnitRecord = (String, Vec<u8>, Vec<u8>);
+/// A record of a part: unit, part, version, packed ownership.
+type UnitRecord = (String, Vec<u8>, Vec<u8>, Vec<u8>);
 
 /// A Postgres database that expected rows are written to.
 #[derive(Debug)]
@@ -93,15 +94,17 @@ impl Target for PostgresTarget {
 
     async fn owned(&self, unit: &str) -> Result<Vec<TargetKey>, Error> {
         let query = "SELECT owned FROM rehome.units WHERE migration = $1 AND unit = $2";
-        let found: Option<(Vec<u8>,)> = sqlx::query_as(query)
+        let found: Vec<(Vec<u8>,)> = sqlx::query_as(query)
             .bind(&self.migration)
             .bind(unit)
-            .fetch_optional(&self.pool)
+            .fetch_all(&self.pool)
             .await
             .map_err(|source| classify("read what a unit owns", source))?;
-        let Some((bytes,)) = found else { return Ok(Vec::new()) };
-        let owned = ownership::Owned::unpack(&bytes, &self.tables).ok_or_else(damaged)?;
-        Ok(owned.rows.into_keys().collect())
+        let mut keys = Vec::new();
+        for (bytes,) in found {
+            keys.extend(ownership::Owned::unpack(&bytes, &self.tables).ok_or_else(damaged)?.rows.into_keys());
+        }
+        Ok(keys)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::{DigestKey, Digester};
-use crate::target::{TableShape, TargetKey, TargetRow, Trust, UnitWrite};
+use crate::target::{Deletes, TableShape, TargetKey, TargetRow, Trust, UnitWrite};
 
 use super::ownership::{Owned, RowDigest};
 
@@ -20,6 +20,13 @@ pub struct Plan<'a> {
     pub unchanged: u64,
     /// What the unit owns after the writes.
     pub owned: BTreeMap<TargetKey, RowDigest>,
+}
+
+impl Plan<'_> {
+    /// Whether there is nothing to write.
+    pub fn empty(&self) -> bool {
+        self.inserts.is_empty() && self.updates.is_empty() && self.deletes.is_empty()
+    }
 }
 
 /// Compares what a unit should be with what it owns.
@@ -39,14 +46,21 @@ pub fn plan<'a>(
         let row_key = shape.key_of(row);
         match owned.rows.get(&row_key) {
             None => plan.inserts.push(row),
-            Some(written) if *written == digest && write.trust == Trust::Record => plan.unchanged += 1,
+            Some(written) if *written == digest && write.trust != Trust::Nothing => plan.unchanged += 1,
             Some(_) => plan.updates.push(row),
         }
         if plan.owned.insert(row_key, digest).is_some() {
             return Err(usize::from(row.table.0));
         }
     }
-    plan.deletes = owned.rows.keys().filter(|key| !plan.owned.contains_key(key)).cloned().collect();
+    let gone = owned.rows.iter().filter(|(key, _)| !plan.owned.contains_key(key));
+    match write.deletes {
+        Deletes::Now => plan.deletes = gone.map(|(key, _)| key.clone()).collect(),
+        Deletes::Later => {
+            let kept: Vec<_> = gone.map(|(key, digest)| (key.clone(), *digest)).collect();
+            plan.owned.extend(kept);
+        }
+    }
     Ok(plan)
 }
 

@@ -27,10 +27,10 @@ pub struct Removed {
     pub left: Vec<String>,
 }
 
-/// rehome's own schema at the target: per unit, its version and what it owns.
+/// rehome's own schema at the target: per part of a unit, its version and what it owns.
 const OWN_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS rehome; \
-    CREATE TABLE IF NOT EXISTS rehome.units (migration text NOT NULL, unit text NOT NULL, version bytea NOT NULL, \
-      owned bytea NOT NULL, PRIMARY KEY (migration, unit));";
+    CREATE TABLE IF NOT EXISTS rehome.units (migration text NOT NULL, unit text NOT NULL, part bytea NOT NULL, \
+      version bytea NOT NULL, owned bytea NOT NULL, PRIMARY KEY (migration, unit, part));";
 
 /// Creates rehome's schema, and the target tables from their definition when none of them is there.
 ///

@@ -31,6 +31,12 @@ pub fn insert(shape: &TableShape) -> String {
     format!("INSERT INTO {} ({columns}) SELECT {values} FROM {source}", table_name(shape))
 }
 
+/// Takes rows that must not exist yet as a stream of text.
+pub fn copy(shape: &TableShape) -> String {
+    let columns = list(shape.columns.iter().map(|column| quote(&column.name)));
+    format!("COPY {} ({columns}) FROM STDIN", table_name(shape))
+}
+
 /// Writes rows that are ours whether they are still there or not; arguments as for [`insert`].
 pub fn upsert(shape: &TableShape) -> String {
     let key = list(shape.key.iter().map(|&index| quote(&shape.columns[index].name)));

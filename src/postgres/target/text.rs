@@ -1,6 +1,7 @@
 //! Values as the text that Postgres reads back into the same value.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use crate::event::{Float, Value};
 
@@ -23,6 +24,51 @@ pub fn input_text(value: &Value) -> Result<Option<String>, &'static str> {
         Value::Map(_) => return Err("map"),
         Value::TextSet(_) | Value::NumberSet(_) | Value::BytesSet(_) => return Err("set"),
     }))
+}
+
+/// Appends a value as a field of a COPY in text form.
+///
+/// # Errors
+/// As for [`input_text`].
+pub fn put_copy_field(value: &Value, out: &mut Vec<u8>) -> Result<(), &'static str> {
+    match value {
+        Value::Null => out.extend_from_slice(b"\\N"),
+        Value::Int(number) => write!(out, "{number}").expect("writing to memory does not fail"),
+        Value::Uuid(uuid) => {
+            out.extend_from_slice(uuid.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes())
+        }
+        Value::Text(text) | Value::Json(text) => put_escaped(text.as_bytes(), out),
+        other => put_escaped(input_text(other)?.unwrap_or_default().as_bytes(), out),
+    }
+    Ok(())
+}
+
+/// Appends text as a field of a COPY in text form.
+pub fn put_copy_text(text: &str, out: &mut Vec<u8>) {
+    put_escaped(text.as_bytes(), out);
+}
+
+/// Appends `bytea` as a field of a COPY in text form.
+pub fn put_copy_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend_from_slice(b"\\\\x");
+    for byte in bytes {
+        out.push(DIGITS[usize::from(byte >> 4)]);
+        out.push(DIGITS[usize::from(byte & 15)]);
+    }
+}
+
+/// Escapes what ends a field or a row, and the escape itself.
+fn put_escaped(text: &[u8], out: &mut Vec<u8>) {
+    for &byte in text {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            other => out.push(other),
+        }
+    }
 }
 
 /// The shortest text that reads back as the same double.
@@ -63,5 +109,19 @@ mod tests {
             assert_eq!(input_text(&value).expect("a value of Postgres").as_deref(), text);
         }
         assert_eq!(input_text(&Value::List(Vec::new())), Err("list"));
+    }
+
+    #[test]
+    fn fields_of_a_copy_are_escaped() {
+        for (value, field) in [
+            (Value::Null, "\\N"),
+            (Value::text("a\tb\nc\rd\\N"), "a\\tb\\nc\\rd\\\\N"),
+            (Value::Bytes(Box::from([1u8])), "\\\\x01"),
+            (Value::Int(-5), "-5"),
+        ] {
+            let mut out = Vec::new();
+            put_copy_field(&value, &mut out).expect("a value of Postgres");
+            assert_eq!(String::from_utf8(out).expect("text"), field);
+        }
     }
 }

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::event::Value;
-use crate::target::{Error, ForeignScope, TableShape, TargetKey, TargetRow, TargetTable, UnitOutcome, UnitWrite};
+use crate::target::{
+    Error, ForeignScope, TableShape, TargetKey, TargetRow, TargetTable, Trust, UnitOutcome, UnitWrite,
+};
 
 use super::ownership::{Owned, version_bytes, version_from};
 use super::plan::{Plan, plan};
 use super::sql::Reference;
-use super::{PostgresTarget, UnitRecord, classify, damaged, read, sql};
+use super::{PostgresTarget, UnitRecord, classify, damaged, load, read, sql};
 
 /// A unit on its way into the transaction.
 struct Candidate<'a> {
@@ -23,7 +25,7 @@ struct Candidate<'a> {
 }
 
 /// Why a set of units could not be written together.
-enum Refusal {
+pub(super) enum Refusal {
     /// A unit's own data or someone else's rows stand in the way.
     Unit { reason: &'static str, detail: String },
     /// The target itself failed.
@@ -42,24 +44,30 @@ pub async fn apply(target: &PostgresTarget, batch: &[UnitWrite]) -> Result<Vec<U
     // A constraint that waits for the commit would refuse the whole batch, and not say for which unit.
     let immediate = sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *transaction).await;
     immediate.map_err(|source| classify("begin a transaction", source))?;
+    if batch.iter().all(|write| write.trust == Trust::Fresh)
+        && let Some(outcomes) = load::try_load(target, &mut transaction, batch).await?
+    {
+        transaction.commit().await.map_err(|source| classify("commit a batch of units", source))?;
+        return Ok(outcomes);
+    }
     let records = load_records(target, &mut transaction, batch).await?;
     let mut outcomes: Vec<Option<UnitOutcome>> = vec![None; batch.len()];
     let mut candidates = Vec::new();
     for (place, write) in batch.iter().enumerate() {
-        let record = records.get(&*write.unit);
-        if let Some((version, _)) = record {
-            let by = version_from(version).ok_or_else(damaged)?;
-            if by >= write.version {
-                let repeated = by == write.version;
-                outcomes[place] = Some(if repeated { UnitOutcome::Repeated } else { UnitOutcome::Superseded { by } });
-                continue;
-            }
+        let record = records.get(&(write.unit.to_string(), write.part.to_vec()));
+        let by = record.map(|(version, _)| version_from(version).ok_or_else(damaged)).transpose()?;
+        if let Some(by) = by.filter(|by| *by > write.version) {
+            outcomes[place] = Some(UnitOutcome::Superseded { by });
+            continue;
         }
         let owned = match record {
             Some((_, packed)) => Owned::unpack(packed, &target.tables).ok_or_else(damaged)?,
             None => Owned::default(),
         };
         match plan(write, &owned, &target.tables, &target.digesters) {
+            Ok(plan) if by == Some(write.version) && plan.empty() => {
+                outcomes[place] = Some(UnitOutcome::Repeated);
+            }
             Ok(plan) => {
                 candidates.push(Candidate { place, write, plan, before: owned, foreign: 0, matched_foreign: 0 })
             }
@@ -80,16 +88,19 @@ async fn load_records(
     target: &PostgresTarget,
     connection: &mut PgConnection,
     batch: &[UnitWrite],
-) -> Result<HashMap<String, (Vec<u8>, Vec<u8>)>, Error> {
-    let query = "SELECT unit, version, owned FROM rehome.units WHERE migration = $1 AND unit = ANY($2) ORDER BY unit FOR UPDATE";
-    let units: Vec<String> = batch.iter().map(|write| write.unit.to_string()).collect();
+) -> Result<HashMap<(String, Vec<u8>), (Vec<u8>, Vec<u8>)>, Error> {
+    let query = "SELECT u.unit, u.part, u.version, u.owned FROM unnest($2::text[], $3::bytea[]) AS x(unit, part) \
+        JOIN rehome.units u ON u.migration = $1 AND u.unit = x.unit AND u.part = x.part ORDER BY u.unit, u.part FOR UPDATE OF u";
+    let (units, parts): (Vec<String>, Vec<Vec<u8>>) =
+        batch.iter().map(|write| (write.unit.to_string(), write.part.to_vec())).unzip();
     let rows: Vec<UnitRecord> = sqlx::query_as(query)
         .bind(&target.migration)
         .bind(units)
+        .bind(parts)
         .fetch_all(connection)
         .await
         .map_err(|source| classify("read unit versions", source))?;
-    Ok(rows.into_iter().map(|(unit, version, owned)| (unit, (version, owned))).collect())
+    Ok(rows.into_iter().map(|(unit, part, version, owned)| ((unit, part), (version, owned))).collect())
 }
 
 /// Finds rows of someone else where new rows of ours should go, and leaves them, or their whole unit, alone.
@@ -313,22 +324,25 @@ async fn store_records(
     connection: &mut PgConnection,
     candidates: &[&Candidate<'_>],
 ) -> Result<(), Refusal> {
-    let mut units: BTreeMap<&str, (Vec<u8>, Vec<u8>)> = BTreeMap::new();
+    let mut records: BTreeMap<(&str, &[u8]), (Vec<u8>, Vec<u8>)> = BTreeMap::new();
     for candidate in candidates {
+        let write = candidate.write;
         let owned = Owned::after_write(candidate.plan.owned.clone(), &candidate.before);
-        units.insert(&candidate.write.unit, (version_bytes(candidate.write.version), owned.pack(&target.tables)));
+        records.insert((&write.unit, &write.part), (version_bytes(write.version), owned.pack(&target.tables)));
     }
-    let names: Vec<&str> = units.keys().copied().collect();
-    let (versions, lists): (Vec<Vec<u8>>, Vec<Vec<u8>>) = units.into_values().unzip();
-    let statement = "INSERT INTO rehome.units (migration, unit, version, owned) \
-        SELECT $1, x.unit, x.version, x.owned FROM unnest($2::text[], $3::bytea[], $4::bytea[]) AS x(unit, version, owned) \
-        ON CONFLICT (migration, unit) DO UPDATE SET version = EXCLUDED.version, owned = EXCLUDED.owned";
-    let query = sqlx::query(statement).bind(&target.migration).bind(names).bind(versions).bind(lists);
+    let (names, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
+    let (units, parts): (Vec<&str>, Vec<&[u8]>) = names.into_iter().unzip();
+    let (versions, lists): (Vec<Vec<u8>>, Vec<Vec<u8>>) = records.into_iter().unzip();
+    let statement = "INSERT INTO rehome.units (migration, unit, part, version, owned) \
+        SELECT $1, x.unit, x.part, x.version, x.owned \
+        FROM unnest($2::text[], $3::bytea[], $4::bytea[], $5::bytea[]) AS x(unit, part, version, owned) \
+        ON CONFLICT (migration, unit, part) DO UPDATE SET version = EXCLUDED.version, owned = EXCLUDED.owned";
+    let query = sqlx::query(statement).bind(&target.migration).bind(units).bind(parts).bind(versions).bind(lists);
     query.execute(connection).await.map(drop).map_err(|source| refuse("store unit versions", source))
 }
 
 /// Sorts a refused write: the unit's own data, someone else's rows, or the target itself.
-fn refuse(action: &'static str, error: sqlx::Error) -> Refusal {
+pub(super) fn refuse(action: &'static str, error: sqlx::Error) -> Refusal {
     let sqlx::Error::Database(server) = &error else { return Refusal::Target(classify(action, error)) };
     let code = server.code().unwrap_or_default();
     let reason = match &*code {

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use rehome::target::{
-    Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite, WriteVersion,
+    Deletes, Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite, WriteVersion,
 };
 
-/// Rows, and which unit has written what and when.
+/// Rows, and which part of a unit has written what and when.
 #[derive(Debug, Default)]
 struct Held {
     rows: BTreeMap<TargetKey, TargetRow>,
-    units: BTreeMap<Arc<str>, (WriteVersion, BTreeSet<TargetKey>)>,
+    units: BTreeMap<(Arc<str>, Arc<[u8]>), (WriteVersion, BTreeSet<TargetKey>)>,
 }
 
 /// A target in memory.
@@ -41,14 +41,13 @@ impl MemoryTarget {
     }
 
     fn write(&self, held: &mut Held, write: &UnitWrite) -> UnitOutcome {
-        let (version, mut owned) = match held.units.get(&write.unit) {
+        let part = (Arc::clone(&write.unit), Arc::clone(&write.part));
+        let (version, mut owned) = match held.units.get(&part) {
             Some((version, owned)) => (Some(*version), owned.clone()),
             None => (None, BTreeSet::new()),
         };
-        match version {
-            Some(version) if version == write.version => return UnitOutcome::Repeated,
-            Some(by) if by > write.version => return UnitOutcome::Superseded { by },
-            _ => {}
+        if let Some(by) = version.filter(|by| *by > write.version) {
+            return UnitOutcome::Superseded { by };
         }
         let key_of = |row: &TargetRow| self.tables[usize::from(row.table.0)].key_of(row);
         let wanted: BTreeMap<TargetKey, &TargetRow> = write.rows.iter().map(|row| (key_of(row), row)).collect();
@@ -75,9 +74,15 @@ impl MemoryTarget {
             return UnitOutcome::Parked { reason: reason.into(), detail: "".into() };
         }
         owned.retain(|key| !wanted.contains_key(key));
+        if write.deletes == Deletes::Later {
+            now_owned.append(&mut owned);
+        }
+        if version == Some(write.version) && puts.is_empty() && owned.is_empty() && foreign + matched_foreign == 0 {
+            return UnitOutcome::Repeated;
+        }
         let deleted = owned.iter().filter(|key| held.rows.remove(*key).is_some()).count() as u64;
         held.rows.extend(puts);
-        held.units.insert(Arc::clone(&write.unit), (write.version, now_owned));
+        held.units.insert(part, (write.version, now_owned));
         UnitOutcome::Written { upserted, unchanged, deleted, foreign, matched_foreign }
     }
 }
@@ -96,6 +101,7 @@ impl Target for MemoryTarget {
 
     async fn owned(&self, unit: &str) -> Result<Vec<TargetKey>, Error> {
         let held = self.held.lock().expect("no panic");
-        Ok(held.units.get(unit).map_or_else(Vec::new, |(_, owned)| owned.iter().cloned().collect()))
+        let parts = held.units.iter().filter(|((of, _), _)| **of == *unit);
+        Ok(parts.flat_map(|(_, (_, owned))| owned.iter().cloned()).collect())
     }
 }

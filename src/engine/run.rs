@@ -1,0 +1,215 @@
+//! The long-running part: capture, projection and the control socket beside each other, until stopped or caught up.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::capture::{self, CaptureStatus};
+use crate::log::{Batch, EventLog};
+use crate::postgres::target::{PostgresTarget, highest_version, verify};
+use crate::project::names;
+use crate::project::prepare::Settings as ProjectorSettings;
+use crate::project::projector::Projector;
+use crate::project::run::{Options as ProjectionOptions, Progress, Projection};
+use crate::project::state::Space;
+use crate::target::Target;
+
+use super::session::Live;
+use super::{Engine, Error, Open, control, shapes};
+
+/// When a run is to end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Never: until it is stopped.
+    Stopped,
+    /// When the target holds everything that the source held when the snapshot was complete and this was asked.
+    CaughtUp,
+}
+
+impl Engine {
+    /// The long-running backfill: captures, projects and answers on the socket, until stopped or caught up.
+    ///
+    /// `watchers` receives what to show while it runs.
+    pub async fn run(
+        &self,
+        until: Until,
+        stop: CancellationToken,
+        watchers: impl FnOnce(watch::Receiver<CaptureStatus>, watch::Receiver<Progress>),
+    ) -> Result<(), Error> {
+        let owned = self.own().await?;
+        let pool = self.target_server()?.pool(self.settings.target_connections);
+        verify(&pool, &self.tables).await?;
+        let open = self.open(owned).await?;
+        self.know_source(&open).await?;
+        self.know_target(&open, &pool).await?;
+        let (capture_status, capture_seen) = watch::channel(CaptureStatus::default());
+        let (progress, progress_seen) = watch::channel(Progress::default());
+        watchers(capture_seen.clone(), progress_seen.clone());
+        let ended = CancellationToken::new();
+        let live = Live { capture: capture_seen.clone(), progress: progress_seen.clone(), stop: stop.clone() };
+        let session = self.session(&open, Some(live));
+        let projection = self.projection(&open, self.postgres_target(&open, pool));
+        let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
+        let config = self.capture_config()?;
+
+        let halt = stop.child_token();
+        let capturing = capture::run(config, Arc::clone(&log), capture_status, halt.clone());
+        let projecting = projection.run(progress, halt.clone());
+        let serving = control::serve(&self.folder, session, ended.clone());
+        let watching = wait_until(until, Arc::clone(&log), capture_seen, progress_seen, halt.clone());
+        let working = async {
+            // Whichever ends first stops the other, which then ends cleanly; the first error is the one told.
+            let capturing = async {
+                let result = capturing.await.map_err(Error::from);
+                halt.cancel();
+                result
+            };
+            let projecting = async {
+                let result = projecting.await.map_err(Error::from);
+                halt.cancel();
+                result
+            };
+            let (captured, projected, ()) = tokio::join!(capturing, projecting, watching);
+            ended.cancel();
+            captured.and(projected)
+        };
+        let serving = async {
+            let result = serving.await;
+            // A run that cannot be asked or stopped from outside is not left running.
+            halt.cancel();
+            result
+        };
+        let (worked, served) = tokio::join!(working, serving);
+        worked.and(served)
+    }
+
+    /// Refuses to go on with another source than the log was begun with, unless a person says that it is the right one:
+    /// a new snapshot of the wrong database would delete what it does not find.
+    async fn know_source(&self, open: &Open) -> Result<(), Error> {
+        let server = self.source()?;
+        let found = format!("{} {}", crate::postgres::provision::identify(&server).await?.system, server.database());
+        let known = open.log.mark(names::SOURCE)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        if known.as_ref() == Some(&found) {
+            return Ok(());
+        }
+        if known.is_some() && !self.settings.accept_source {
+            return Err(Error::OtherSource);
+        }
+        let marks = [(names::SOURCE.to_owned(), Some(found.into_bytes()))].into_iter().collect();
+        Ok(open.log.append(Batch { marks, ..Batch::default() }).await?)
+    }
+
+    /// Has every unit written again when the target holds less than was written: another, emptied or restored one.
+    async fn know_target(&self, open: &Open, pool: &crate::postgres::PgPool) -> Result<(), Error> {
+        let highest = highest_version(pool, self.migration.name()).await?;
+        let written = open.state.get(Space::Meta, names::WRITTEN)?;
+        let written = written.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
+        let held = highest.filter(|highest| highest.log == open.log.generation()).map(|highest| highest.offset);
+        if written.is_some() && held < written {
+            tracing::warn!("the target holds less than was written to it: every unit is written again");
+            let mut session = open.state.session();
+            session.put(Space::Meta, names::WRITTEN, 0u64.to_be_bytes().to_vec());
+            session.put(Space::Meta, names::FORCED, Vec::new());
+            session.remove(Space::Meta, names::MARKED);
+            session.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Projects everything that the log holds into another target, without a source; for measuring and rehearsing.
+    pub async fn project_into(&self, target: Arc<dyn Target>) -> Result<Progress, Error> {
+        let owned = self.own().await?;
+        let open = self.open(owned).await?;
+        let end = open.log.end(crate::log::Partition(0)).0;
+        let (progress, mut seen) = watch::channel(Progress::default());
+        let stop = CancellationToken::new();
+        let projecting = self.projection(&open, target).run(progress, stop.clone());
+        let waiting = async {
+            let reached = seen.wait_for(|progress| progress.projected >= end).await.map(|progress| progress.clone());
+            stop.cancel();
+            reached
+        };
+        let (projected, reached) = tokio::join!(projecting, waiting);
+        projected?;
+        Ok(reached.unwrap_or_default())
+    }
+
+    fn postgres_target(&self, open: &Open, pool: crate::postgres::PgPool) -> Arc<dyn Target> {
+        let foreign = shapes::foreign_scope(&self.migration);
+        let (name, tables) = (self.migration.name(), Arc::clone(&self.tables));
+        Arc::new(PostgresTarget::new(pool, name, tables, &open.digest_key, foreign))
+    }
+
+    fn projection(&self, open: &Open, target: Arc<dyn Target>) -> Projection {
+        let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
+        let settings = ProjectorSettings {
+            log_generation: log.generation(),
+            mapping_generation: open.mapping_generation,
+            unit_bytes_max: self.settings.unit_bytes_max,
+            writers: self.settings.target_connections as usize,
+        };
+        let projector = Projector::new(
+            Arc::clone(&log),
+            Arc::clone(&open.state),
+            Arc::clone(&self.migration),
+            Arc::clone(&self.sources),
+            Arc::clone(&self.tables),
+            target,
+            settings,
+        );
+        Projection {
+            log,
+            state: Arc::clone(&open.state),
+            sources: Arc::clone(&self.sources),
+            migration: Arc::clone(&self.migration),
+            projector,
+            options: ProjectionOptions {
+                park_percent_max: self.settings.park_percent_max,
+                sweep_max: self.settings.sweep_max,
+            },
+            snapshot_complete: Box::new(|log| Ok(log.mark(capture::marks::SNAPSHOT_COMPLETE)?.is_some())),
+        }
+    }
+
+    fn capture_config(&self) -> Result<capture::Config, Error> {
+        let url = self.settings.source.clone().ok_or(Error::NoAddress { side: "source" })?;
+        Ok(capture::Config {
+            workers: self.settings.copy_workers,
+            abandon_slot_at: self.settings.abandon_slot_at,
+            prefix: self.prefix(),
+            ..capture::Config::new(url, shapes::expectations(&self.sources))
+        })
+    }
+}
+
+/// Stops the run when it has caught up, where that was asked for.
+async fn wait_until(
+    until: Until,
+    log: Arc<dyn EventLog>,
+    mut capture: watch::Receiver<CaptureStatus>,
+    mut progress: watch::Receiver<Progress>,
+    halt: CancellationToken,
+) {
+    if until == Until::Stopped {
+        return;
+    }
+    let caught_up = async {
+        // An error ends the sender; the run then ends by itself.
+        if capture.wait_for(|status| status.caught_up.is_some()).await.is_err() {
+            return;
+        }
+        // What the snapshot did not find is deleted by records that the projection has yet to append.
+        while log.marks(names::SWEEP).is_ok_and(|marks| !marks.is_empty()) {
+            if progress.changed().await.is_err() {
+                return;
+            }
+        }
+        let end = log.end(crate::log::Partition(0)).0;
+        let _ = progress.wait_for(|progress| progress.projected >= end).await;
+    };
+    tokio::select! {
+        () = caught_up => halt.cancel(),
+        () = halt.cancelled() => {}
+    }
+}
