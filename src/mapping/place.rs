@@ -10,7 +10,7 @@ use super::eval::key_values;
 use super::order;
 use super::plan::{Emit, Migration, Scope};
 use super::plan_place::{PartRule, Route, Select, TablePlan, Unresolved};
-use super::schema::SourceTable;
+use super::schema::{SourceTable, Store};
 use super::term::{Env, Term};
 use crate::event::{Cell, Key, Row, Value};
 use crate::target::TargetTable;
@@ -164,10 +164,16 @@ impl Migration {
         }
     }
 
-    /// Why a row cannot be mapped, as far as it can be told from the row alone.
+    /// Place of a reason among those that the mapping declares.
+    fn rank(&self, reason: &str) -> usize {
+        self.reasons.iter().position(|known| **known == *reason).unwrap_or(usize::MAX)
+    }
+
+    /// Why a row cannot be mapped, as far as it can be told from the row alone; of several reasons the first declared.
     pub(super) fn refusal(&self, table: SourceTable, values: &[Value]) -> Result<Option<Box<str>>, ReadError> {
         let plan = &self.tables[usize::from(table.0)];
-        if self.quarantine_scope(reason::NOT_STORABLE) == Some(Scope::Row) {
+        let of_postgres = self.target_store == Store::Postgres;
+        if of_postgres && self.quarantine_scope(reason::NOT_STORABLE) == Some(Scope::Row) {
             let nul = |column: &usize| matches!(values.get(*column), Some(Value::Text(text)) if text.contains('\0'));
             if plan.read.iter().any(nul) {
                 return Ok(Some(reason::NOT_STORABLE.into()));
@@ -178,12 +184,16 @@ impl Migration {
         }
         let view = RowView::new(values);
         let env = Env { row: Some(&view), ..Env::plain(&self.namespace) };
+        let mut first: Option<Box<str>> = None;
         for term in &plan.refusing {
             if let Err(fault) = term.eval(env) {
-                return fault.into_reason().map(Some);
+                let reason = fault.into_reason()?;
+                if first.as_ref().is_none_or(|first| self.rank(&reason) < self.rank(first)) {
+                    first = Some(reason);
+                }
             }
         }
-        Ok(None)
+        Ok(first)
     }
 
     /// What rows are placed by beside the columns that name their units: kept places are good as long as it is the same.

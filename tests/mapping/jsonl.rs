@@ -8,40 +8,54 @@ use std::path::Path;
 
 use rehome::event::{Decimal, Float, Json, Timestamp, Value};
 use rehome::mapping::schema::Kind;
-use rehome::mapping::{Accounts, MemoryRows, Migration, NoLook, Part, Place, Routed, SourceRow, SourceTable, evaluate};
+use rehome::mapping::{Accounts, Corpus, Migration, SourceRow, SourceTable};
 
 /// Anything that can go wrong with the files.
 pub type Failure = Box<dyn std::error::Error>;
 
-/// Evaluates units: sorted target rows and parked units, then the account of each table, then the counts.
-pub fn lines(migration: &Migration, units: &BTreeMap<String, MemoryRows>) -> Result<Vec<String>, Failure> {
+/// Evaluates everything: sorted target rows and parked units, then the account of each table, then the counts.
+pub fn lines(migration: &Migration, corpus: &Corpus) -> Result<Vec<String>, Failure> {
     let mut lines = BTreeSet::new();
     let mut accounts = Accounts::default();
     let mut counts: BTreeMap<Box<str>, u64> = migration.counts().map(|(name, _)| (name.into(), 0)).collect();
-    for (unit, rows) in units {
-        let evaluation = evaluate(migration, unit, &Part::Whole, rows, &NoLook, &[])?;
+    for unit in corpus.units() {
+        let evaluation = corpus.evaluate(migration, unit)?;
         for row in &evaluation.rows {
             let table = &migration.target_tables()[usize::from(row.table.0)];
-            let columns =
-                table.columns.iter().zip(&row.values).map(|(column, value)| (column.name.to_string(), shown(value)));
+            let columns: Vec<(String, Json)> = match row.values.last() {
+                Some(Value::Map(item)) => item.iter().map(|(name, value)| (name.to_string(), typed(value))).collect(),
+                _ => table
+                    .columns
+                    .iter()
+                    .zip(&row.values)
+                    .map(|(column, value)| (column.name.to_string(), shown(value)))
+                    .collect(),
+            };
+            let shown = if migration.dynamo_tables().is_empty() { shown } else { typed };
             let key = table.key.iter().map(|index| shown(&row.values[*index])).collect();
             let line = Json::Object(vec![
                 ("table".into(), Json::String(table.name.to_string())),
                 ("key".into(), Json::Array(key)),
-                ("columns".into(), Json::Object(columns.collect())),
+                ("columns".into(), Json::Object(columns)),
             ]);
-            lines.insert(line.canonical().to_text());
+            assert!(lines.insert(line.canonical().to_text()), "a row stands twice: {}", line.to_text());
         }
         if let Some(parked) = &evaluation.parked {
             let inner = Json::Object(vec![
-                ("unit".into(), Json::String(unit.clone())),
+                ("unit".into(), Json::String(unit.to_owned())),
                 ("reason".into(), Json::String(parked.reason.to_string())),
             ]);
             lines.insert(Json::Object(vec![("parked".into(), inner)]).canonical().to_text());
         }
-        add(&mut accounts, &evaluation.accounts);
+        accounts.add(evaluation.accounts);
         for (name, count) in evaluation.counts {
             *counts.entry(name).or_default() += count;
+        }
+    }
+    for (table, reasons) in corpus.quarantined() {
+        let account = accounts.tables.entry(*table).or_default();
+        for (reason, rows) in reasons {
+            *account.quarantined.entry(reason.clone()).or_default() += rows;
         }
     }
     let mut lines: Vec<String> = lines.into_iter().collect();
@@ -63,23 +77,9 @@ fn told(numbers: &BTreeMap<Box<str>, u64>) -> Json {
     Json::Object(numbers.iter().map(|(name, number)| (name.to_string(), Json::Number((*number).into()))).collect())
 }
 
-fn add(total: &mut Accounts, unit: &Accounts) {
-    for (table, account) in &unit.tables {
-        let sum = total.tables.entry(*table).or_default();
-        sum.read += account.read;
-        sum.mapped += account.mapped;
-        for (reason, rows) in &account.dropped {
-            *sum.dropped.entry(reason.clone()).or_default() += rows;
-        }
-        for (reason, rows) in &account.quarantined {
-            *sum.quarantined.entry(reason.clone()).or_default() += rows;
-        }
-    }
-}
-
-/// Reads the rows of a folder by unit.
-pub fn read(migration: &Migration, folder: &Path) -> Result<BTreeMap<String, MemoryRows>, Failure> {
-    let mut units: BTreeMap<String, MemoryRows> = BTreeMap::new();
+/// Reads the rows of a folder and places them.
+pub fn read(migration: &Migration, folder: &Path) -> Result<Corpus, Failure> {
+    let mut rows = Vec::new();
     for (index, table) in migration.source_tables().iter().enumerate() {
         let source = SourceTable(u16::try_from(index)?);
         let text = std::fs::read_to_string(folder.join(format!("{}.jsonl", table.name)))?;
@@ -90,15 +90,10 @@ pub fn read(migration: &Migration, folder: &Path) -> Result<BTreeMap<String, Mem
                 .iter()
                 .map(|column| value(row.member(&column.name).unwrap_or(&Json::Null), column.kind))
                 .collect::<Result<_, _>>()?;
-            let key = migration.key_of(source, &values);
-            let cells = values.iter().cloned().collect();
-            let Routed::Placed(Place { unit, .. }) = migration.place(source, &key, &cells, &NoLook)? else {
-                return Err("a row without unit".into());
-            };
-            units.entry(unit.into()).or_default().push(source, SourceRow { key, values });
+            rows.push((source, SourceRow { key: migration.key_of(source, &values), values }));
         }
     }
-    Ok(units)
+    Ok(Corpus::place(migration, rows)?)
 }
 
 fn value(json: &Json, kind: Kind) -> Result<Value, Failure> {
@@ -112,6 +107,8 @@ fn value(json: &Json, kind: Kind) -> Result<Value, Failure> {
         (Kind::Text, Json::String(text)) => Value::text(text.as_str()),
         (Kind::Json, Json::String(text)) => Value::Json(text.as_str().into()),
         (Kind::Uuid, Json::String(text)) => Value::Uuid(uuid::Uuid::try_parse(text)?),
+        (Kind::Timestamp, Json::String(text)) if text == "infinity" => Value::Timestamp(Timestamp::INFINITY),
+        (Kind::Timestamp, Json::String(text)) if text == "-infinity" => Value::Timestamp(Timestamp::NEG_INFINITY),
         (Kind::Timestamp, Json::String(text)) => {
             let time: jiff::Timestamp = text.parse()?;
             let us = time.as_nanosecond().div_euclid(1_000);
@@ -135,6 +132,23 @@ fn shown(value: &Value) -> Json {
         Value::Timestamp(time) => Json::String(time.unix_us().map_or_else(|| "infinity".to_owned(), iso)),
         _ => Json::Null,
     }
+}
+
+/// A value in DynamoDB JSON, numbers by value.
+fn typed(value: &Value) -> Json {
+    let text = |text: &str| Json::String(text.to_owned());
+    let (letter, json) = match value {
+        Value::Null => ("NULL", Json::Bool(true)),
+        Value::Bool(truth) => ("BOOL", Json::Bool(*truth)),
+        Value::Decimal(number) => ("N", text(&Json::Number(number.clone()).canonical().to_text())),
+        Value::Text(value) => ("S", text(value)),
+        Value::List(items) => ("L", Json::Array(items.iter().map(typed).collect())),
+        Value::Map(map) => {
+            ("M", Json::Object(map.iter().map(|(name, value)| (name.to_string(), typed(value))).collect()))
+        }
+        other => ("other", text(&format!("{other:?}"))),
+    };
+    Json::Object(vec![(letter.to_owned(), json)])
 }
 
 fn iso(us: i128) -> String {
