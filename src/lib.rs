@@ -16,6 +16,9 @@
 //!
 //! The invariants I1 to I12, cited throughout, stand in `ARCHITECTURE.md`.
 
+// The SDK's futures nest deep where a run has all of them within it.
+#![recursion_limit = "256"]
+
 pub mod capture;
 pub mod cli;
 pub mod demo;

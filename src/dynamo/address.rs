@@ -31,9 +31,9 @@ impl FromStr for Address {
                 place => Ok(Address::local(format!("http://{place}"))),
             };
         }
-        let rest = text.strip_prefix(SERVICE).ok_or_else(|| {
-            wrong("it does not begin with dynamodb:// or dynamodb+local://")
-        })?;
+        let rest = text
+            .strip_prefix(SERVICE)
+            .ok_or_else(|| wrong("it does not begin with dynamodb:// or dynamodb+local://"))?;
         let (region, query) = rest.split_once('?').unwrap_or((rest, ""));
         let region = region.trim_end_matches('/');
         let mut address = Address { region: (!region.is_empty()).then(|| region.to_owned()), ..Address::default() };
@@ -44,7 +44,11 @@ impl FromStr for Address {
                 "profile" => address.profile = Some(value),
                 "endpoint" => address.endpoint_url = Some(value),
                 "credentials" if value == "made-up" => address.credentials = Access::MadeUp,
-                _ => return Err(wrong("it may have profile=, endpoint= and credentials=made-up behind the ?, nothing else")),
+                _ => {
+                    return Err(wrong(
+                        "it may have profile=, endpoint= and credentials=made-up behind the ?, nothing else",
+                    ));
+                }
             }
         }
         Ok(address)

@@ -22,7 +22,6 @@ pub use crate::capture::CaptureStatus;
 use crate::event::DigestKey;
 use crate::log::{Batch, EmbeddedLog, EventLog, Options as LogOptions};
 use crate::mapping::Migration;
-use crate::postgres::Server;
 use crate::project::names;
 use crate::project::source::SourceShape;
 use crate::project::state::{Space, State};

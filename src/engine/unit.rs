@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::event::{Canonical, Key, Lsn, from_hex};
 use crate::dynamo::target::DynamoTarget;
+use crate::event::{Canonical, Key, Lsn, from_hex};
 use crate::mapping::schema::{Role, Store};
 use crate::mapping::{Condition, Corpus, SourceRow, SourceTable, UnitRead};
 use crate::postgres::PgPool;
