@@ -8,6 +8,7 @@ mod capture_run;
 mod commands;
 mod demo_data;
 mod determinism;
+mod dynamo_migrations;
 mod end_to_end;
 mod faults;
 mod identity;

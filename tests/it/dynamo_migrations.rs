@@ -1,0 +1,264 @@
+//! Whole migrations to and from DynamoDB, by the built binary, against DynamoDB Local.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    StreamSpecification, StreamViewType,
+};
+use rehome::dynamo::{Address, Server};
+
+use crate::support::cluster::Database;
+use crate::support::rig::{Rig, Run};
+
+#[path = "../dynamo/support/server.rs"]
+mod server;
+
+type Item = HashMap<String, AttributeValue>;
+
+const LEGACY: &str = "create table django_content_type (id integer primary key, app_label varchar not null, model varchar not null); \
+    create table script_generation_jobs (id bigint primary key, platform varchar not null, problem_id varchar not null, \
+      status varchar not null default 'PENDING', celery_task_id varchar, error_message text, created_at timestamptz not null, \
+      updated_at timestamptz not null, title varchar not null, problem_url varchar, tags jsonb default '[]', \
+      solution_code text, language varchar not null, constraints text not null, generator_code text); \
+    create table problem_extraction_jobs (id bigint primary key, platform varchar not null, problem_id varchar not null, \
+      status varchar not null default 'PENDING', celery_task_id varchar, error_message text, created_at timestamptz not null, \
+      updated_at timestamptz not null, problem_url varchar not null, problem_identifier varchar not null); \
+    create table job_progress_history (id bigint primary key, content_type_id integer not null, object_id bigint not null, \
+      step varchar not null, message text not null, status varchar not null, created_at timestamptz not null); \
+    create index job_progress_history_object on job_progress_history (content_type_id, object_id, created_at); \
+    insert into django_content_type values (11, 'api', 'scriptgenerationjob'), (12, 'api', 'problemextractionjob')";
+
+fn script(id: i64, title: &str) -> String {
+    format!(
+        "insert into script_generation_jobs (id, platform, problem_id, created_at, updated_at, title, tags, language, constraints) \
+         values ({id}, 'baekjoon', '1000', '2024-10-09T04:03:46.5+00', '2024-10-09T05:00:00+00', '{title}', '[\"a\", 1]', 'py', 'n');"
+    )
+}
+
+fn progress(id: i64, kind: i64, job: i64, at: &str) -> String {
+    format!("insert into job_progress_history values ({id}, {kind}, {job}, 'step', 'done 🎉', 'started', '{at}');")
+}
+
+async fn client() -> Client {
+    Server::new(&Address::local(server::url())).await.expect("an address").tables().clone()
+}
+
+fn address() -> String {
+    server::url().replace("http://", "dynamodb+local://")
+}
+
+async fn items(client: &Client, table: &str) -> Vec<Item> {
+    let answer = client.scan().table_name(table).consistent_read(true).send().await.expect("a table");
+    assert!(answer.last_evaluated_key.is_none(), "one page");
+    answer.items.unwrap_or_default()
+}
+
+fn text<'a>(item: &'a Item, name: &str) -> &'a str {
+    item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
+}
+
+fn number<'a>(item: &'a Item, name: &str) -> &'a str {
+    item.get(name).and_then(|value| value.as_n().ok()).map_or("", String::as_str)
+}
+
+/// Sort keys of all items, in order.
+async fn keys(client: &Client) -> Vec<String> {
+    let mut keys: Vec<String> = items(client, "algoitny_main")
+        .await
+        .iter()
+        .map(|item| format!("{} {}", text(item, "PK").split('#').next().unwrap_or_default(), text(item, "SK")))
+        .collect();
+    keys.sort();
+    keys
+}
+
+async fn settled(rig: &mut Rig, run: &mut Run) -> serde_json::Value {
+    let status = rig.settled(run).await;
+    assert_eq!(status["balanced"], true, "{status}");
+    status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_go_from_postgres_to_one_shared_table_and_follow_live() {
+    let client = client().await;
+    let mut legacy = Database::new().await;
+    legacy.run(LEGACY).await;
+    legacy.run(script(1, "제목 🎉") + &script(2, "two")).await;
+    // Two entries in one second, an orphan, and one of a kind that nobody knows.
+    legacy
+        .run(progress(1, 11, 1, "2024-10-09T04:03:46.000000+00") + &progress(2, 11, 1, "2024-10-09T04:03:46.037001+00"))
+        .await;
+    legacy.run(progress(3, 12, 9, "2024-10-09T04:03:47+00") + &progress(4, 99, 1, "2024-10-09T04:03:48+00")).await;
+    let mut target = Database::new().await;
+    let wrong = Rig::of("jobs", Database::new().await, Database::new().await);
+    let refused = wrong.rehome(&["up", "jobs"]).expect(3);
+    assert!(refused.err.contains("another kind of store"), "{refused:?}");
+    target.url = address();
+    let mut rig = Rig::of("jobs", legacy, target);
+    rig.rehome(&["up", "jobs"]).expect(0);
+    rig.rehome(&["up", "jobs"]).expect(0);
+    // The application writes the same table.
+    let own = |key: &str| {
+        HashMap::from([
+            ("PK".to_owned(), AttributeValue::S(key.into())),
+            ("SK".to_owned(), AttributeValue::S("META".into())),
+        ])
+    };
+    client.put_item().table_name("algoitny_main").set_item(Some(own("USER#1"))).send().await.expect("it may");
+
+    let mut run = rig.start(&[]);
+    let status = settled(&mut rig, &mut run).await;
+    let counts = &status["conservation"]["counts"];
+    assert_eq!(counts["orphan_progress"], 1, "{status}");
+    assert_eq!(status["conservation"]["rows"]["django_content_type"]["lookup"], 2, "{status}");
+    assert_eq!(
+        status["conservation"]["rows"]["job_progress_history"]["quarantined"]["unknown_content_type"], 1,
+        "{status}"
+    );
+    let expected = [
+        "JOB PROG#1728446626.000000#1",
+        "JOB PROG#1728446626.037001#2",
+        "JOB PROG#1728446627.000000#3",
+        "SGJOB META",
+        "SGJOB META",
+        "USER META",
+    ];
+    assert_eq!(keys(&client).await, expected);
+    let all = items(&client, "algoitny_main").await;
+    let first = all.iter().find(|item| {
+        text(item, "PK").starts_with("SGJOB") && text(item, "GSI1SK").starts_with("00000000001728446626#")
+    });
+    let first = first.expect("the legacy time, floored");
+    assert_eq!((number(first, "crt"), text(first, "GSI1PK")), ("1728446626", "SGJOB#STATUS#PENDING"));
+    assert_eq!(rig.diff("script:1"), (0, "match".to_owned()));
+
+    // Live: a status moves with its index key, a job goes and its progress stays as an orphan, an unknown kind is named.
+    rig.legacy.run("update script_generation_jobs set status = 'COMPLETED' where id = 1; delete from script_generation_jobs where id = 2").await;
+    rig.legacy.run("insert into django_content_type values (99, 'api', 'problemextractionjob')").await;
+    rig.legacy.run(progress(5, 11, 2, "2024-10-09T04:03:50+00")).await;
+    let status = settled(&mut rig, &mut run).await;
+    assert_eq!(status["conservation"]["counts"]["orphan_progress"], 3, "{status}");
+    let after = keys(&client).await;
+    assert_eq!(after.len(), 7, "{after:?}");
+    assert_eq!(after.iter().filter(|key| key.starts_with("SGJOB")).count(), 1);
+    let all = items(&client, "algoitny_main").await;
+    assert!(all.iter().any(|item| text(item, "GSI1PK") == "SGJOB#STATUS#COMPLETED"));
+
+    // Corruption is found and mended; an item that is taken away too.
+    let job = all.iter().find(|item| text(item, "PK").starts_with("SGJOB")).expect("a job").clone();
+    let mut changed = job.clone();
+    changed.insert("crt".into(), AttributeValue::N("1".into()));
+    client.put_item().table_name("algoitny_main").set_item(Some(changed)).send().await.expect("it may");
+    assert_eq!(rig.diff("script:1"), (1, "mismatch".to_owned()));
+    rig.rehome(&["quarantine", "retry", "jobs", "script:1"]).expect(0);
+    settled(&mut rig, &mut run).await;
+    assert_eq!(rig.diff("script:1"), (0, "match".to_owned()));
+
+    // The state is lost, and rows go meanwhile: what they became goes too, and the application's items stay.
+    run.kill();
+    std::fs::remove_dir_all(rig.state().join("state")).expect("a state");
+    rig.legacy.run("delete from job_progress_history where id < 3; delete from script_generation_jobs").await;
+    rig.rehome(&["run", "jobs", "--until", "caught-up"]).expect(0);
+    assert_eq!(
+        keys(&client).await,
+        ["JOB PROG#1728446627.000000#3", "JOB PROG#1728446628.000000#4", "JOB PROG#1728446630.000000#5", "USER META"]
+    );
+    assert_eq!(rig.status()["balanced"], true);
+    rig.rehome(&["down", "jobs", "--yes"]).expect(0);
+}
+
+async fn table(client: &Client, name: &str, key: &[(&str, ScalarAttributeType)]) {
+    let mut create = client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+    for (place, (attribute, kind)) in key.iter().enumerate() {
+        let of = if place == 0 { KeyType::Hash } else { KeyType::Range };
+        let element = KeySchemaElement::builder().attribute_name(*attribute).key_type(of).build().expect("a key");
+        let definition = AttributeDefinition::builder()
+            .attribute_name(*attribute)
+            .attribute_type(kind.clone())
+            .build()
+            .expect("a key");
+        create = create.key_schema(element).attribute_definitions(definition);
+    }
+    let stream = StreamSpecification::builder()
+        .stream_enabled(true)
+        .stream_view_type(StreamViewType::NewAndOldImages)
+        .build()
+        .expect("a stream");
+    create.stream_specification(stream).send().await.expect("it may");
+}
+
+fn event(id: &str, owner: &str, at: i64) -> Item {
+    HashMap::from([
+        ("id".to_owned(), AttributeValue::S(id.into())),
+        ("owner".to_owned(), AttributeValue::S(owner.into())),
+        ("kind".to_owned(), AttributeValue::S("k".into())),
+        ("title".to_owned(), AttributeValue::S("".into())),
+        ("exact".to_owned(), AttributeValue::N("1234567890123456789012345678901234567.8".into())),
+        ("meta".to_owned(), AttributeValue::M(HashMap::from([("at".to_owned(), AttributeValue::N(at.to_string()))]))),
+    ])
+}
+
+/// Owner and time of every event at the target.
+async fn copied(client: &Client) -> Vec<String> {
+    let mut copied: Vec<String> = items(client, "events_by_owner")
+        .await
+        .iter()
+        .map(|item| {
+            format!(
+                "{} {} {} {}",
+                text(item, "owner"),
+                number(item, "at"),
+                text(item, "legacy_id"),
+                number(item, "exact")
+            )
+        })
+        .collect();
+    copied.sort();
+    copied
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dynamodb_table_is_copied_under_a_new_key_and_followed() {
+    const EXACT: &str = "1234567890123456789012345678901234567.8";
+    let client = client().await;
+    table(&client, "Events", &[("id", ScalarAttributeType::S)]).await;
+    table(&client, "Owners", &[("team", ScalarAttributeType::S), ("number", ScalarAttributeType::N)]).await;
+    let put = async |item: Item| {
+        client.put_item().table_name("Events").set_item(Some(item)).send().await.expect("it may");
+    };
+    for id in ["a", "b", "c"] {
+        put(event(id, "o", i64::from(id.as_bytes()[0]))).await;
+    }
+    let (mut legacy, mut target) = (Database::new().await, Database::new().await);
+    (legacy.url, target.url) = (address(), address());
+    let rig = Rig::of("copy", legacy, target);
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+    let rehome = |arguments: &[&str]| rig.rehome(&[arguments, &["--schemas", data]].concat());
+    rehome(&["check", "copy"]).expect(0);
+    rehome(&["up", "copy"]).expect(0);
+    rehome(&["run", "copy", "--until", "caught-up"]).expect(0);
+    let lines = |rows: &[(&str, i64, &str)]| -> Vec<String> {
+        rows.iter().map(|(owner, at, id)| format!("{owner} {at} {id} {EXACT}")).collect()
+    };
+    assert_eq!(copied(&client).await, lines(&[("o", 97, "a"), ("o", 98, "b"), ("o", 99, "c")]));
+
+    // While it was stopped: a change, a new key, a delete and a new item, all in the stream.
+    put(event("a", "p", 97)).await;
+    put(event("d", "o", 5)).await;
+    let key = HashMap::from([("id".to_owned(), AttributeValue::S("b".into()))]);
+    client.delete_item().table_name("Events").set_key(Some(key)).send().await.expect("it may");
+    let mut run = rig.start(&["--schemas", data]);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let wanted = lines(&[("o", 5, "d"), ("o", 99, "c"), ("p", 97, "a")]);
+    while copied(&client).await != wanted {
+        run.assert_alive("the changes arrived");
+        assert!(std::time::Instant::now() < deadline, "{:?}: {}", copied(&client).await, run.told());
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(run.terminate().code, 0);
+    let status = rehome(&["status", "copy", "--json"]).json();
+    assert_eq!(status["balanced"], true, "{status}");
+    rehome(&["down", "copy", "--yes"]).expect(0);
+}
