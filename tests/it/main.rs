@@ -12,6 +12,7 @@ mod end_to_end;
 mod faults;
 mod identity;
 mod layering;
+mod load_dump;
 mod parked_units;
 mod postgres_preflight;
 mod postgres_stream;
