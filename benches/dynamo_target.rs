@@ -129,7 +129,7 @@ async fn bare_puts(server: &Server, spec: &TableSpec, items: usize) -> Outcome<(
 async fn bare_batches(server: &Server, spec: &TableSpec, items: usize) -> Outcome<()> {
     let client = server.tables();
     let items = attributes(items)?;
-    let batches = items.chunks(BATCH).map(|batch| async {
+    let batches = items.chunks(BATCH).map(|batch| async move {
         let mut writes = Vec::with_capacity(batch.len());
         for item in batch {
             let put = PutRequest::builder().set_item(Some(item.clone())).build()?;

@@ -14,6 +14,7 @@ mod faults;
 mod identity;
 mod layering;
 mod lost_folder;
+mod load_dump;
 mod parked_units;
 mod postgres_preflight;
 mod postgres_stream;

@@ -1,0 +1,114 @@
+//! A dump instead of a snapshot: what it becomes in the log, and what happens when it stops in the middle.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rehome::capture::load::{Dump, Error, Form, Loaded, load, loaded};
+use rehome::event::{Column, Epoch, Event, Key, Op, Relation, RelationName, Row, Value, Version};
+use rehome::log::{EventLog, MemoryLog, Offset, Partition, Record};
+use tempfile::TempDir;
+
+/// A dump of a table of two columns.
+fn dump(folder: &TempDir, text: &str) -> Dump {
+    let column =
+        |name: &str, type_name: &str, key_part| Column { name: name.into(), type_name: type_name.into(), key_part };
+    let columns = vec![column("id", "int8", Some(0)), column("text", "text", None)];
+    let name = RelationName { schema: "public".into(), table: "t".into() };
+    let path: PathBuf = folder.path().join("t.jsonl");
+    std::fs::write(&path, text).expect("it may");
+    Dump { path, relation: Arc::new(Relation { name, columns }), form: Form::Rows }
+}
+
+fn line(id: usize, text: &str) -> String {
+    format!("{{\"id\": {id}, \"text\": \"{text}\"}}\n")
+}
+
+/// Everything in a log.
+async fn events(log: &dyn EventLog) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut from = Offset(0);
+    loop {
+        let chunk = log.read(Partition(0), from, 1 << 20).await.expect("it reads");
+        if chunk.records.is_empty() {
+            return events;
+        }
+        from = chunk.next;
+        events.extend(chunk.records.into_iter().filter_map(|(_, record)| match record {
+            Record::Event(event) => Some(event),
+            Record::Notice(_) => None,
+        }));
+    }
+}
+
+#[tokio::test]
+async fn a_dump_becomes_the_floor_of_its_epoch() {
+    let (folder, log) = (tempfile::tempdir().expect("a folder"), MemoryLog::new(1, 1));
+    let text = format!("{}\r\n{}{}", line(1, "a"), line(2, ""), line(3, "last").trim_end());
+    let dump = dump(&folder, &text);
+    let mut told = Vec::new();
+    load(&log, Epoch(4), std::slice::from_ref(&dump), |_, loaded| told.push(loaded)).await.expect("it loads");
+    let events = events(&log).await;
+    let rows: Vec<Row> = events.iter().filter_map(|event| event.after.clone()).collect();
+    let row = |id, text: &str| -> Row { [Value::Int(id), Value::text(text)].into_iter().collect() };
+    assert_eq!(rows, [row(1, "a"), row(2, ""), row(3, "last")]);
+    assert!(events.iter().all(|event| event.op == Op::Read && event.version == Version::floor(Epoch(4))));
+    assert_eq!(events[2].key, Key(vec![Value::Int(3)]));
+    assert_eq!(log.relation(events[0].relation).expect("registered").name.to_string(), "public.t");
+    let whole = Loaded { bytes: text.len() as u64, lines: 4, rows: 3 };
+    assert_eq!((told, loaded(&log, &dump.relation, Epoch(4)).expect("it reads")), (vec![whole], whole));
+    load(&log, Epoch(4), std::slice::from_ref(&dump), |_, _| panic!("there is nothing to load")).await.expect("it is");
+    assert_eq!(loaded(&log, &dump.relation, Epoch(5)).expect("it reads"), Loaded::default(), "another epoch's own");
+    load(&log, Epoch(5), &[dump], |_, _| {}).await.expect("it loads");
+    assert_eq!(self::events(&log).await.len(), 6);
+}
+
+#[tokio::test]
+async fn a_broken_line_is_named_and_loading_goes_on_from_it() {
+    let (folder, log) = (tempfile::tempdir().expect("a folder"), MemoryLog::new(1, 1));
+    let broken = dump(&folder, &format!("{}{{\"id\": \"MARKER\", \"text\": null}}\n{}", line(1, "a"), line(3, "c")));
+    let error = load(&log, Epoch(1), std::slice::from_ref(&broken), |_, _| {}).await.expect_err("line 2 is broken");
+    let path = broken.path.display();
+    let said = format!(
+        "line 2 of {path}: column id does not read as int8; correct the line or take it out, and load again: the lines \
+         before it stay loaded"
+    );
+    assert_eq!(error.to_string(), said);
+    assert_eq!(events(&log).await.len(), 1);
+    let mended = dump(&folder, &[line(1, "a"), line(2, "b"), line(3, "c")].concat());
+    load(&log, Epoch(1), &[mended], |_, _| {}).await.expect("it loads");
+    let keys: Vec<Key> = events(&log).await.into_iter().map(|event| event.key).collect();
+    assert_eq!(keys, [1, 2, 3].map(|id| Key(vec![Value::Int(id)])), "nothing twice");
+}
+
+#[tokio::test]
+async fn a_file_that_changed_where_it_was_loaded_is_refused() {
+    let (folder, log) = (tempfile::tempdir().expect("a folder"), MemoryLog::new(1, 1));
+    load(&log, Epoch(1), &[dump(&folder, &line(1, "a"))], |_, _| {}).await.expect("it loads");
+    for text in [line(1, "b") + &line(2, "c"), String::new()] {
+        let error = load(&log, Epoch(1), &[dump(&folder, &text)], |_, _| {}).await.expect_err("it changed");
+        assert!(matches!(error, Error::Changed { line: 2, .. }), "{error}");
+    }
+    load(&log, Epoch(1), &[dump(&folder, &[line(1, "a"), line(2, "b")].concat())], |_, _| {}).await.expect("it grew");
+    assert_eq!(events(&log).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_was_cut_off_loads_every_row_once() {
+    let (folder, log) = (tempfile::tempdir().expect("a folder"), MemoryLog::new(1, 1));
+    // Several batches' worth.
+    let text: String = (0..20_000).map(|id| line(id, &"x".repeat(1000))).collect();
+    let dump = dump(&folder, &text);
+    let (sender, mut cut) = tokio::sync::mpsc::unbounded_channel();
+    let tell = |_: &Dump, loaded: Loaded| sender.send(loaded).expect("someone listens");
+    let first = tokio::select! {
+        first = cut.recv() => first.expect("a batch"),
+        whole = load(&log, Epoch(1), std::slice::from_ref(&dump), tell) => panic!("it was not cut off: {whole:?}"),
+    };
+    let there = loaded(&log, &dump.relation, Epoch(1)).expect("it reads");
+    assert!(there.rows >= first.rows && there.rows < 20_000, "{there:?}");
+    assert_eq!(events(&log).await.len() as u64, there.rows, "the mark says what the log holds");
+    load(&log, Epoch(1), &[dump], |_, _| {}).await.expect("it loads");
+    let keys: Vec<Key> = events(&log).await.into_iter().map(|event| event.key).collect();
+    assert_eq!((keys.len(), keys.iter().collect::<BTreeSet<_>>().len()), (20_000, 20_000));
+}
