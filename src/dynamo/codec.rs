@@ -124,7 +124,7 @@ pub fn write(value: &Value) -> Result<AttributeValue, CodecError> {
 /// Writes a map as a whole item.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_item(map: &BTreeMap<Box<str>, Value>) -> Result<Attributes, CodecError> {
     map.iter().map(|(name, value)| Ok((name.to_string(), write(value)?))).collect()
 }

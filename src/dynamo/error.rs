@@ -7,6 +7,11 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
 use crate::source::Error;
 
+/// Stands for the service's code where no connection was made, or nothing could be signed to be sent on one.
+const CONNECTION: &str = "connection";
+/// Stands for the service's code where a request could not be made.
+const REQUEST: &str = "request";
+
 /// What an answer of the service means for the one who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -57,11 +62,11 @@ pub fn failure<E: ProvideErrorMetadata + StdError + 'static>(error: &SdkError<E,
         SdkError::DispatchFailure(dispatch) => {
             let text = dispatch.as_connector_error().map(|error| causes(error)).unwrap_or_default();
             let is_io = dispatch.is_io() || dispatch.is_timeout();
-            other(if is_io { Kind::Unreachable } else { of_text(&text) }, "connection", &text)
+            other(if is_io { Kind::Unreachable } else { of_text(&text) }, CONNECTION, &text)
         }
         unsent => {
             let text = causes(unsent);
-            other(of_text(&text), "request", &text)
+            other(of_text(&text), REQUEST, &text)
         }
     }
 }
@@ -108,7 +113,7 @@ fn other(kind: Kind, code: &str, message: &str) -> Failure {
     Failure { kind, code: code.to_owned(), message: message.to_owned() }
 }
 
-/// An error and its causes on one line.
+/// An error and its causes on one line; what the SDK lists on further lines is a search of places that had nothing.
 fn causes(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -116,7 +121,7 @@ fn causes(error: &(dyn StdError + 'static)) -> String {
         text = format!("{text}: {cause}");
         next = cause.source();
     }
-    text
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// A message without the values that a refused request held: the service writes them behind a colon.
@@ -141,8 +146,11 @@ pub(super) fn of_failure(action: &'static str, place: &str, failure: Failure) ->
     let refused = |hint: &str| Error::Refused { action, code: code.clone(), message: format!("{message} ({hint})") };
     match kind {
         Kind::Throttled => Error::Throttled { action, code },
+        Kind::Unreachable if code == CONNECTION => {
+            Error::Unreachable { action, reason: format!("{message} (check region and endpoint)") }
+        }
         Kind::Unreachable => Error::Unreachable { action, reason: format!("{code}: {message}") },
-        Kind::Denied if code == "connection" || code == "request" => {
+        Kind::Denied if code == CONNECTION || code == REQUEST => {
             refused("no credentials were found: set AWS_PROFILE, or the variables that AWS's own command line reads")
         }
         Kind::Denied => refused(&format!("let these credentials {action}: {place}")),

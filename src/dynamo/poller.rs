@@ -45,7 +45,7 @@ pub(super) struct Stream {
     pub(super) discover: Duration,
     /// Calls for a description.
     pub(super) soon: Notify,
-    /// Pages that may be in memory at once, of all shards.
+    /// Pages that may be handed over at once, of all shards; one more of each may be on its way.
     pub(super) pages: Arc<Semaphore>,
     pub(super) out: mpsc::Sender<Report>,
 }
@@ -193,31 +193,48 @@ impl Poller {
 
     async fn read(&mut self) -> Result<(), Halt> {
         let mut iterator = self.iterator().await?;
+        let mut ahead = None;
         loop {
             // Held until the feed has taken the page, so that a slow log stops the reading.
             let pages = Arc::clone(&self.stream.pages);
             let Ok(permit) = pages.acquire().await else { return Ok(()) };
-            let asked = self.stream.clock.now();
-            let Some(answer) = self.records(&iterator).await? else {
+            let (asked, answer) = match ahead.take() {
+                Some(fetched) => fetched,
+                None => self.records(&iterator).await?,
+            };
+            let Some(answer) = answer else {
+                drop(permit);
                 // An iterator that expires at once must not spin.
                 tokio::time::sleep(self.stream.poll).await;
                 iterator = self.iterator().await?;
                 continue;
             };
-            let next = answer.next_shard_iterator.clone();
-            let page = self.page(answer, asked, next.is_none())?;
-            let quiet = page.events.is_empty();
-            if let Some(last) = &page.last {
-                self.after = Some(last.clone());
-            }
-            self.stream.tell(What::Page { shard: self.shard.clone(), page }).await?;
-            drop(permit);
-            let Some(next) = next else { return Ok(()) };
-            iterator = next;
+            let quiet = answer.records().is_empty();
+            let Some(next) = answer.next_shard_iterator.clone() else {
+                self.hand_over(answer, asked).await?;
+                return Ok(());
+            };
             if quiet {
+                self.hand_over(answer, asked).await?;
+                drop(permit);
                 tokio::time::sleep(self.stream.poll).await;
+            } else {
+                // The next page is on its way while this one is decoded.
+                let (fetched, last) = tokio::join!(self.records(&next), self.hand_over(answer, asked));
+                self.after = last?.or(self.after.take());
+                ahead = Some(fetched?);
             }
+            iterator = next;
         }
+    }
+
+    /// Decodes a page and hands it over; answers the sequence number of its last record.
+    async fn hand_over(&self, answer: GetRecordsOutput, asked: Timestamp) -> Result<Option<Box<str>>, Halt> {
+        let end = answer.next_shard_iterator.is_none();
+        let page = self.page(answer, asked, end)?;
+        let last = page.last.clone();
+        self.stream.tell(What::Page { shard: self.shard.clone(), page }).await?;
+        Ok(last)
     }
 
     /// Decodes a page.
@@ -237,8 +254,8 @@ impl Poller {
         Ok(page)
     }
 
-    /// One page; `None` when the iterator is of no use any more and another one is.
-    async fn records(&self, iterator: &str) -> Result<Option<GetRecordsOutput>, Halt> {
+    /// One page, and when it was asked for; `None` when the iterator is of no use any more and another one is.
+    async fn records(&self, iterator: &str) -> Result<(Timestamp, Option<GetRecordsOutput>), Halt> {
         let mut waits = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             .with_max_delay(Duration::from_secs(4))
@@ -246,15 +263,16 @@ impl Poller {
             .with_jitter()
             .build();
         loop {
-            let asked = self.stream.server.streams().get_records().shard_iterator(iterator).send().await;
-            let failure: Failure = match asked {
-                Ok(answer) => return Ok(Some(answer)),
+            let asked = self.stream.clock.now();
+            let answer = self.stream.server.streams().get_records().shard_iterator(iterator).send().await;
+            let failure: Failure = match answer {
+                Ok(answer) => return Ok((asked, Some(answer))),
                 Err(error) => failure(&error),
             };
             match failure.kind {
-                Kind::ExpiredIterator => return Ok(None),
+                Kind::ExpiredIterator => return Ok((asked, None)),
                 // What was trimmed before anything of the shard was read is older than what is needed of it.
-                Kind::Trimmed if self.nothing_needed_is_trimmed() => return Ok(None),
+                Kind::Trimmed if self.nothing_needed_is_trimmed() => return Ok((asked, None)),
                 Kind::NotFound => return Err(Halt::NotFound),
                 _ => {}
             }

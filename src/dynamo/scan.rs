@@ -211,8 +211,15 @@ impl DynamoScan {
         Some(((units * UNIT_BYTES / size.max(1.0)) as i32).max(1))
     }
 
-    /// The page as a batch, and the segment behind it.
-    fn batch(&self, range: RangeId, shape: &Shape, segment: &mut Segment, answer: ScanOutput) -> Result<Batch, Error> {
+    /// The page as a batch, and the segment behind it, which goes on at `place`.
+    fn batch(
+        &self,
+        range: RangeId,
+        shape: &Shape,
+        segment: &mut Segment,
+        answer: ScanOutput,
+        place: Next,
+    ) -> Result<Batch, Error> {
         let broken = |what: String| unreadable(ACTION, format!("table {}: {what}", shape.table()));
         let items = answer.items.unwrap_or_default();
         let mut events = Vec::with_capacity(items.len());
@@ -236,13 +243,7 @@ impl DynamoScan {
                 flags: Flags::default(),
             });
         }
-        segment.next = match answer.last_evaluated_key {
-            Some(last) => {
-                let last = read_item(last).map_err(|error| broken(error.to_string()))?;
-                Next::After(shape.key_of(&last).map_err(|misfit| broken(misfit.to_string()))?)
-            }
-            None => Next::Done,
-        };
+        segment.next = place;
         let marks = [((self.mark)(range), Some(segment.to_bytes()))].into();
         Ok(Batch { relations: vec![Arc::clone(&shape.relation)], events, marks, ..Batch::default() })
     }
@@ -254,16 +255,42 @@ impl Snapshot for DynamoScan {
         let Some(SegmentTask { shape, segment }) = self.tasks.get(&range) else { return Ok(RangeOutcome::Moved) };
         let mut segment = segment.clone();
         let before = (segment.rows, segment.bytes);
+        let mut ahead = None;
         while segment.next != Next::Done {
-            let Some(mut answer) = self.page(shape, &segment).await? else { return Ok(RangeOutcome::Moved) };
+            let page = match ahead.take() {
+                Some(page) => Some(page),
+                None => self.page(shape, &segment).await?,
+            };
+            let Some(mut answer) = page else { return Ok(RangeOutcome::Moved) };
             let consumed = answer.consumed_capacity.take().and_then(|consumed| consumed.capacity_units);
             self.pace.spent(consumed.unwrap_or(0.0));
-            let batch = self.batch(range, shape, &mut segment, answer)?;
-            let gone = |_| Error::Unreachable { action: ACTION, reason: "the reader of its items has gone".into() };
-            out.send(batch).await.map_err(gone)?;
+            let following = Segment { next: next(shape, &mut answer)?, ..segment.clone() };
+            let place = following.next.clone();
+            let hand_over = async {
+                let batch = self.batch(range, shape, &mut segment, answer, place)?;
+                let gone = |_| Error::Unreachable { action: ACTION, reason: "the reader of its items has gone".into() };
+                out.send(batch).await.map_err(gone)
+            };
+            if following.next == Next::Done || self.pace.units_at_once().is_some() {
+                hand_over.await?;
+                continue;
+            }
+            // At full speed the next page is on its way while this one is decoded.
+            let (page, handed_over) = tokio::join!(self.page(shape, &following), hand_over);
+            handed_over?;
+            let Some(page) = page? else { return Ok(RangeOutcome::Moved) };
+            ahead = Some(page);
         }
         Ok(RangeOutcome::Copied(Copied { rows: segment.rows - before.0, bytes: segment.bytes - before.1 }))
     }
+}
+
+/// Where the segment goes on after a page.
+fn next(shape: &Shape, answer: &mut ScanOutput) -> Result<Next, Error> {
+    let broken = |what: String| unreadable(ACTION, format!("table {}: {what}", shape.table()));
+    let Some(last) = answer.last_evaluated_key.take() else { return Ok(Next::Done) };
+    let last = read_item(last).map_err(|error| broken(error.to_string()))?;
+    Ok(Next::After(shape.key_of(&last).map_err(|misfit| broken(misfit.to_string()))?))
 }
 
 /// A key as the service wants it back.

@@ -28,7 +28,7 @@ const LISTING_LAG_US: i64 = 10 * MINUTE_US;
 /// A child whose parent nobody lists is read after so many descriptions without it: the parent was trimmed.
 const ORPHAN_DESCRIPTIONS: u32 = 3;
 
-/// A shard that is still to be read is given up as trimmed after so many descriptions without it.
+/// A shard counts as trimmed after so many descriptions without it: one that is still to be read is then lost.
 const MISSING_DESCRIPTIONS: u32 = 3;
 
 /// Version of the stored form of [`Shard`].
@@ -216,27 +216,26 @@ impl Tracker {
         self.described = Some(description.asked);
         self.enabled = description.enabled;
         self.count_absences(&listed)?;
-        changes.forgotten = self.forget(&listed);
+        changes.forgotten = self.forget();
         if !self.enabled && self.unfinished().next().is_none() {
             return Err(Loss::Ended);
         }
         Ok(changes)
     }
 
-    /// Counts how often a shard that is still to be read, or an unread one's parent, was not listed.
+    /// Counts how often in a row a shard, or an unread one's parent, was not listed.
     fn count_absences(&mut self, listed: &BTreeMap<&str, &Listed>) -> Result<(), Loss> {
         let mut without = BTreeMap::new();
         for (id, shard) in &self.shards {
-            let orphan = shard
-                .parent
-                .as_ref()
-                .is_some_and(|parent| !self.shards.contains_key(parent) && !listed.contains_key(&**parent));
-            let gone = !listed.contains_key(&**id) && shard.progress != Progress::Drained;
+            let parent = shard.parent.as_ref().filter(|_| shard.progress == Progress::Unread);
+            let orphan =
+                parent.is_some_and(|parent| !self.shards.contains_key(parent) && !listed.contains_key(&**parent));
+            let gone = !listed.contains_key(&**id);
             if !orphan && !gone {
                 continue;
             }
             let count = self.without.get(id).map_or(1, |count| count + 1);
-            if gone && count >= MISSING_DESCRIPTIONS {
+            if gone && shard.progress != Progress::Drained && count >= MISSING_DESCRIPTIONS {
                 return Err(Loss::Gone(id.clone()));
             }
             without.insert(id.clone(), count);
@@ -245,8 +244,9 @@ impl Tracker {
         Ok(())
     }
 
-    /// Forgets drained shards that are not listed any more and whose children are known.
-    fn forget(&mut self, listed: &BTreeMap<&str, &Listed>) -> Vec<ShardId> {
+    /// Forgets drained shards that are trimmed and whose children are known: a shard that was forgotten too early would be
+    /// read again when it is listed again.
+    fn forget(&mut self) -> Vec<ShardId> {
         let is_parent = |id: &ShardId| self.shards.values().any(|shard| shard.parent.as_ref() == Some(id));
         let unread_child = |id: &ShardId| {
             self.shards.values().any(|s| s.parent.as_ref() == Some(id) && s.progress == Progress::Unread)
@@ -254,7 +254,10 @@ impl Tracker {
         let past: Vec<ShardId> = self
             .shards
             .iter()
-            .filter(|(id, shard)| shard.progress == Progress::Drained && !listed.contains_key(&***id))
+            .filter(|(id, shard)| {
+                let absences = self.without.get(*id).copied().unwrap_or(0);
+                shard.progress == Progress::Drained && absences >= MISSING_DESCRIPTIONS
+            })
             .filter(|(id, _)| is_parent(id) && !unread_child(id))
             .map(|(id, _)| id.clone())
             .collect();

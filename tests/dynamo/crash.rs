@@ -110,9 +110,16 @@ async fn round(seed: u64) -> bool {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut in_the_middle = false;
     for kill in 0..KILLS {
+        let scans =
+            |operation: &str, body: &serde_json::Value| operation == "Scan" && body["TotalSegments"].is_number();
+        let before = shim.calls().iter().filter(|(operation, body)| scans(operation, body)).count();
         let mut child = capturer(&directory, &shim.url, &table.name);
+        // Every other kill comes in the scan however long the process takes to get there, the others at any time.
+        if kill % 2 == 1 {
+            patiently("pages of the scan", shim.called(before + 4, scans)).await;
+        }
         // When the kill comes is the randomness under test, not an order between two things.
-        tokio::time::sleep(Duration::from_millis(random.random_range(500..2500))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..1500))).await;
         assert!(child.try_wait().expect("a child").is_none(), "seed {seed}: it ended by itself");
         child.kill().expect("it is killed");
         child.wait().expect("it is gone");

@@ -84,6 +84,7 @@ async fn a_wrong_endpoint_says_so() {
     drop(listener);
     let nobody = fails(&format!("http://127.0.0.1:{port}")).await;
     assert!(nobody.contains("cannot reach the source while trying to describe a table"), "{nobody}");
+    assert!(nobody.contains("check region and endpoint"), "{nobody}");
     let no_url = fails("localhost:8000").await;
     assert!(no_url.contains("http://"), "{no_url}");
 }

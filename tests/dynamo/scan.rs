@@ -42,9 +42,7 @@ async fn the_scan_begins_only_when_every_shard_is_being_read() {
     shim.fault("GetRecords", 1, Fault::Hold);
     let mut running = start(config(&shim.url, &[&table]), memory());
     // More descriptions than one: the feed goes on describing while it waits for the shard's first page.
-    while shim.calls_of("DescribeStream").len() < 6 {
-        tokio::task::yield_now().await;
-    }
+    shim.called(6, |operation, _| operation == "DescribeStream").await;
     assert_eq!(segments(&shim), Vec::<Value>::new());
     assert_eq!(running.status.borrow().phase, Phase::Starting);
     shim.release();
@@ -65,9 +63,7 @@ async fn a_killed_scan_goes_on_in_the_middle_of_its_segments() {
     let mut running = start(settings.clone(), memory());
     let wanted = |status: &rehome::capture::CaptureStatus| status.tables.values().any(|table| table.rows >= 400);
     running.until("two pages", wanted).await;
-    while shim.left() > 0 {
-        tokio::task::yield_now().await;
-    }
+    shim.waiting(1).await;
     let before = segments(&shim).len();
     let log = running.kill().await;
     // Another number of segments is asked for now: it is for the next epoch.

@@ -67,7 +67,8 @@ impl Config {
             segment_bytes: 1 << 30,
             segments_min: 4,
             read_capacity: None,
-            poll: Duration::from_millis(250),
+            // Each call is paid for, of each shard: a table may have hundreds.
+            poll: Duration::from_secs(1),
             discover: Duration::from_secs(10),
             clock: Clock::system(),
         }

@@ -79,6 +79,10 @@ fn drained_shards_are_forgotten_when_they_are_trimmed_and_their_children_are_kno
     assert_eq!(tracker.describe(&description(4, &["a", "b<a"])).expect("fine").forgotten, Vec::<ShardId>::new());
     assert_eq!(opened(&mut tracker, 4), ["b"]);
     tracker.read("b", "9");
+    for _ in 1..MISSING_DESCRIPTIONS {
+        let changes = tracker.describe(&description(28, &["b<a"])).expect("fine");
+        assert_eq!(changes.forgotten, Vec::<ShardId>::new(), "it may yet be listed again");
+    }
     let changes = tracker.describe(&description(28, &["b<a"])).expect("fine");
     assert_eq!(changes.forgotten, [ShardId::from("a")]);
     tracker.stopped("b");

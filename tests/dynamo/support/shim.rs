@@ -58,7 +58,7 @@ pub struct Shim {
 
 struct State {
     script: Mutex<VecDeque<(&'static str, usize, Fault)>>,
-    calls: Mutex<Vec<Call>>,
+    calls: watch::Sender<Vec<Call>>,
     released: watch::Sender<bool>,
     /// Requests that are held, or whose answers are.
     waiting: watch::Sender<usize>,
@@ -103,7 +103,7 @@ impl Shim {
         let upstream = Upstream(Client::builder(TokioExecutor::new()).build_http());
         let state = Arc::new(State {
             script: Mutex::default(),
-            calls: Mutex::default(),
+            calls: watch::Sender::default(),
             released: watch::Sender::new(false),
             waiting: watch::Sender::new(0),
             streams: Streams::new(upstream.clone()),
@@ -137,7 +137,13 @@ impl Shim {
 
     /// Requests so far.
     pub fn calls(&self) -> Vec<Call> {
-        self.state.calls.lock().expect("no panic").clone()
+        self.state.calls.borrow().clone()
+    }
+
+    /// Returns when so many requests have come that are like this.
+    pub async fn called(&self, count: usize, like: impl Fn(&str, &Value) -> bool) {
+        let enough = |calls: &Vec<Call>| calls.iter().filter(|(called, body)| like(called, body)).count() >= count;
+        self.state.calls.subscribe().wait_for(enough).await.expect("the shim lives");
     }
 
     /// Requests so far for an operation.
@@ -182,7 +188,7 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
-    state.calls.lock().expect("no panic").push((operation.clone(), asked.clone()));
+    state.calls.send_modify(|calls| calls.push((operation.clone(), asked.clone())));
     let fault = take(&state, &operation);
     match fault {
         Some(Fault::Refuse(code)) => return Ok(refuse(code)),
