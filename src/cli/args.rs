@@ -95,6 +95,17 @@ pub enum Command {
         /// The migration.
         migration: String,
     },
+    /// Migrate from dumps instead of a live source: one file of JSON lines for each table, named TABLE.jsonl.
+    ///
+    /// A line is a row as an object of columns (a json column as a string that holds its text), or an item in DynamoDB JSON.
+    /// Goes on where it was cut off; a broken line is named by its number. Loaded again, what the dumps no longer hold goes.
+    Load {
+        /// The migration.
+        migration: String,
+        /// The files, one for every source table.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Compare one unit: what the mapping makes of its legacy rows, and what the target holds, field by field.
     Diff {
         /// The migration.

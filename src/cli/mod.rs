@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod diff;
 mod exit;
+mod load;
 mod locate;
 mod output;
 mod progress;
@@ -58,6 +59,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::AcceptSchema { migration, table, read_again } => {
             records::accept_schema(global, &migration, &table, read_again).await
         }
+        Command::Load { migration, files } => load::load(global, &migration, &files).await,
         Command::Log { action } => records::show(global, action).await,
         Command::Stop { migration } => setup::stop(global, &migration).await,
         Command::Down { migration, yes } => setup::down(global, &migration, yes).await,

@@ -35,11 +35,7 @@ pub async fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     } else {
         status::show(&status);
     }
-    let quarantined = status.conservation.rows.values().any(|rows| !rows.counts.quarantined.is_empty());
-    let waiting = status.conservation.rows.values().any(|rows| rows.waiting > 0);
-    let proven =
-        status.balanced && !waiting && !quarantined && status.conservation.parked() == 0 && status.paused.is_empty();
-    Ok(if until == Until::Stopped || proven { Exit::Success } else { Exit::Incomplete })
+    Ok(if until == Until::Stopped || status.proven() { Exit::Success } else { Exit::Incomplete })
 }
 
 /// Stops the run at the first signal; a second one ends the process as if there were no handler.

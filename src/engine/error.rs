@@ -73,6 +73,12 @@ pub enum Error {
     /// The running process answered with an error.
     #[error("{0}")]
     Remote(String),
+    /// Dumps cannot be loaded as asked, or a live source not captured because of them.
+    #[error("{0}")]
+    Dumps(String),
+    /// A dump cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] crate::capture::load::Error),
     /// An address of another kind of store than the migration is for.
     #[error("the migration's {side} is another kind of store than this address is for")]
     OtherStore {

@@ -7,6 +7,7 @@ pub mod control;
 pub mod diff;
 mod error;
 mod folder;
+mod load;
 pub mod protocol;
 mod run;
 pub mod session;

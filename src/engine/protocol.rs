@@ -141,6 +141,16 @@ pub struct Status {
     pub balanced: bool,
 }
 
+impl Status {
+    /// Whether every row read is accounted for, and none waits or is quarantined.
+    pub fn proven(&self) -> bool {
+        let rows = &self.conservation.rows;
+        let quarantined = rows.values().any(|rows| !rows.counts.quarantined.is_empty());
+        let waiting = rows.values().any(|rows| rows.waiting > 0);
+        self.balanced && !waiting && !quarantined && self.conservation.parked() == 0 && self.paused.is_empty()
+    }
+}
+
 /// One unit as of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitView {

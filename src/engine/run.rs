@@ -38,10 +38,7 @@ impl Engine {
         stop: CancellationToken,
         watchers: impl FnOnce(watch::Receiver<CaptureStatus>, watch::Receiver<Progress>),
     ) -> Result<(), Error> {
-        let (open, target) = match self.migration.target_store() {
-            Store::Postgres => self.open_to_postgres().await?,
-            Store::DynamoDb => self.open_to_dynamo().await?,
-        };
+        let (open, target) = self.open_target().await?;
         self.know_source(&open).await?;
         let (capture_status, capture_seen) = watch::channel(CaptureStatus::default());
         let (progress, progress_seen) = watch::channel(Progress::default());
@@ -83,6 +80,14 @@ impl Engine {
         worked.and(served)
     }
 
+    /// Opens folder and target.
+    pub(super) async fn open_target(&self) -> Result<(Open, Arc<dyn Target>), Error> {
+        match self.migration.target_store() {
+            Store::Postgres => self.open_to_postgres().await,
+            Store::DynamoDb => self.open_to_dynamo().await,
+        }
+    }
+
     /// Opens folder and target, where that is Postgres.
     async fn open_to_postgres(&self) -> Result<(Open, Arc<dyn Target>), Error> {
         let pool = self.target_server()?.reached_pool(self.settings.target_connections).await?;
@@ -114,6 +119,10 @@ impl Engine {
     /// Refuses to go on with another source than the log was begun with, unless a person says that it is the right one:
     /// a new snapshot of the wrong database would delete what it does not find.
     async fn know_source(&self, open: &Open) -> Result<(), Error> {
+        if open.log.mark(super::load::EPOCH)?.is_some() {
+            let what = "this log was loaded from dumps, which no stream continues; run from the live source in another state folder";
+            return Err(Error::Dumps(what.into()));
+        }
         // A DynamoDB table is known by the ARN of its stream, which the capture pins.
         if self.migration.source_store() == Store::DynamoDb {
             return Ok(());
@@ -172,7 +181,7 @@ impl Engine {
         Arc::new(PostgresTarget::new(pool, name, tables, &open.digest_key, foreign))
     }
 
-    fn projection(&self, open: &Open, target: Arc<dyn Target>) -> Projection {
+    pub(super) fn projection(&self, open: &Open, target: Arc<dyn Target>) -> Projection {
         let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
         let settings = ProjectorSettings {
             log_generation: log.generation(),
@@ -206,7 +215,7 @@ impl Engine {
 
 /// Whether the log holds a complete snapshot of the present epoch, of whichever kind of source.
 fn snapshot_complete(log: &dyn EventLog) -> Result<bool, crate::log::Error> {
-    for mark in [capture::marks::SNAPSHOT_COMPLETE, capture::dynamo::marks::SNAPSHOT_COMPLETE] {
+    for mark in [capture::marks::SNAPSHOT_COMPLETE, capture::dynamo::marks::SNAPSHOT_COMPLETE, super::load::COMPLETE] {
         if log.mark(mark)?.is_some() {
             return Ok(true);
         }

@@ -1,0 +1,157 @@
+//! Migrates from dumps instead of a live source: for a database that cannot be reached, or is of another make.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::capture;
+use crate::capture::load::{Dump, Form, Loaded, load};
+use crate::event::{Column, Epoch, Relation};
+use crate::log::{Batch, EventLog, Partition};
+use crate::mapping::schema::Store;
+use crate::postgres::target::provision;
+use crate::project::names;
+use crate::project::run::Progress;
+
+use super::{Engine, Error};
+
+/// The log's mark of the epoch that dumps are loaded in.
+pub(super) const EPOCH: &str = "load/epoch";
+/// The log's mark that says that every table's dump is loaded.
+pub(super) const COMPLETE: &str = "load/complete";
+
+impl Engine {
+    /// Loads a dump of every source table, and projects them to the target; goes on where an earlier call was cut off.
+    ///
+    /// A file is that of the table whose name, or name in the mapping, it bears without its ending. When all tables had been
+    /// loaded before, this is a new reading: rows that are no longer in the dumps are swept.
+    ///
+    /// # Errors
+    /// [`Error::Dumps`] when a table has no file or a file no table, or the log was captured from a live source; errors
+    /// of the files, the log, and the target.
+    pub async fn load(
+        &self,
+        files: &[PathBuf],
+        stop: CancellationToken,
+        tell: impl FnMut(&Dump, Loaded) + Send,
+    ) -> Result<(), Error> {
+        let dumps = self.dumps(files)?;
+        self.provision_target().await?;
+        let (open, target) = self.open_target().await?;
+        for live in [capture::marks::EPOCH, capture::dynamo::marks::EPOCH] {
+            if open.log.mark(live)?.is_some() {
+                return Err(Error::Dumps(
+                    "this log was captured from a live source; load into another state folder".into(),
+                ));
+            }
+        }
+        let epoch = self.begin_epoch(&*open.log).await?;
+        tokio::select! {
+            // A call that is dropped leaves a file loaded up to its last mark.
+            loaded = load(&*open.log, epoch, &dumps, tell) => loaded?,
+            () = stop.cancelled() => return Ok(()),
+        }
+        let mut marks = vec![(COMPLETE.to_owned(), Some(Vec::new()))];
+        if epoch > Epoch(1) {
+            marks.push((capture::marks::sweep(epoch), Some(Vec::new())));
+        }
+        open.log.append(Batch { marks: marks.into_iter().collect(), ..Batch::default() }).await?;
+        let (progress, mut seen) = watch::channel(Progress::default());
+        let halt = stop.child_token();
+        let projecting = self.projection(&open, target).run(progress, halt.clone());
+        let log = Arc::clone(&open.log);
+        let waiting = async {
+            // What the dumps did not hold is deleted by records that the projection has yet to append.
+            while log.marks(names::SWEEP).is_ok_and(|marks| !marks.is_empty()) {
+                if seen.changed().await.is_err() {
+                    return;
+                }
+            }
+            let end = log.end(Partition(0)).0;
+            let _ = seen.wait_for(|progress| progress.projected >= end).await;
+            halt.cancel();
+        };
+        let (projected, ()) = tokio::join!(projecting, waiting);
+        Ok(projected?)
+    }
+
+    /// The epoch to load in: the one that was cut off, or the next.
+    async fn begin_epoch(&self, log: &dyn EventLog) -> Result<Epoch, Error> {
+        let read = |bytes: Vec<u8>| String::from_utf8(bytes).ok()?.parse::<u32>().ok();
+        let known = log.mark(EPOCH)?.and_then(read);
+        let complete = log.mark(COMPLETE)?.is_some();
+        let epoch = match known {
+            Some(known) if !complete => return Ok(Epoch(known)),
+            Some(known) => known + 1,
+            None => 1,
+        };
+        let marks = [(EPOCH.to_owned(), Some(epoch.to_string().into_bytes())), (COMPLETE.to_owned(), None)];
+        log.append(Batch { marks: marks.into_iter().collect(), ..Batch::default() }).await?;
+        Ok(Epoch(epoch))
+    }
+
+    /// Each file with its table; every table has one.
+    fn dumps(&self, files: &[PathBuf]) -> Result<Vec<Dump>, Error> {
+        let mut dumps = Vec::with_capacity(files.len());
+        let mut missing: Vec<&str> = Vec::new();
+        for (source, definition) in self.sources.iter().zip(self.migration.source_tables()) {
+            let stem = |file: &&PathBuf| {
+                let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+                *name == *source.relation.table || *name == *definition.alias
+            };
+            let Some(path) = files.iter().find(stem) else {
+                missing.push(&source.label);
+                continue;
+            };
+            let columns = source.columns.iter().enumerate().map(|(index, (name, type_name))| Column {
+                name: name.clone(),
+                type_name: type_name.clone(),
+                key_part: definition.key.iter().position(|key| *key == index).and_then(|at| u16::try_from(at).ok()),
+            });
+            let relation = Arc::new(Relation { name: source.relation.clone(), columns: columns.collect() });
+            let form = match self.migration.source_store() {
+                Store::Postgres => Form::Rows,
+                Store::DynamoDb if exported(path) => Form::Export,
+                Store::DynamoDb => Form::Items,
+            };
+            dumps.push(Dump { path: path.clone(), relation, form });
+        }
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            return Err(Error::Dumps(format!(
+                "no file for {missing}; name each TABLE.jsonl, an empty one where it has no rows"
+            )));
+        }
+        match files.iter().find(|file| dumps.iter().all(|dump| dump.path != **file)) {
+            Some(file) => Err(Error::Dumps(format!("{} bears the name of no table of the migration", file.display()))),
+            None => Ok(dumps),
+        }
+    }
+
+    /// Creates what the target lacks; the source is not asked.
+    async fn provision_target(&self) -> Result<(), Error> {
+        match self.migration.target_store() {
+            Store::Postgres => {
+                let pool = self.target_server()?.reached_pool(1).await?;
+                self.refuse_record(&pool).await?;
+                provision(&pool, self.migration.target_sql(), &self.tables).await?;
+                pool.close().await;
+            }
+            Store::DynamoDb => {
+                let server = self.target_tables().await?;
+                crate::dynamo::target::provision(&server, &self.written_tables()).await?;
+            }
+        }
+        self.own().await?.digest_key()?;
+        Ok(())
+    }
+}
+
+/// Whether a file of items is an export, whose lines hold each item as a member.
+fn exported(path: &Path) -> bool {
+    use std::io::{BufRead as _, BufReader};
+    let first = std::fs::File::open(path).ok().and_then(|file| BufReader::new(file).lines().next()?.ok());
+    first.is_some_and(|line| line.trim_start().starts_with("{\"Item\""))
+}
