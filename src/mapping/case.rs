@@ -152,7 +152,12 @@ fn compare(
         .map(|row| row.values.iter().map(Value::normalised).collect())
         .collect();
     let matches = |row: &Vec<Value>, wanted: &[(usize, Value)]| {
-        wanted.iter().all(|(column, value)| row[*column] == value.normalised())
+        wanted.iter().all(|(column, value)| match (&row[*column], value) {
+            (Value::Map(item), Value::Map(wanted)) => {
+                wanted.iter().all(|(name, value)| item.get(name).is_some_and(|found| same(found, value)))
+            }
+            (found, value) => *found == value.normalised(),
+        })
     };
     let shown = |column: usize, value: &Value| format!("{} = {value:?}", def.columns[column].name);
     let mut missing = Vec::new();
@@ -228,8 +233,12 @@ impl CaseReader<'_> {
                 return None;
             };
             let mut compiled = Vec::new();
+            let item = targets[index].columns.iter().position(|column| column.kind == Kind::Native);
             for row in rows {
-                compiled.push(self.cells(&targets[index].columns, row)?);
+                compiled.push(match item {
+                    Some(item) => vec![(item, self.item(row)?)],
+                    None => self.cells(&targets[index].columns, row)?,
+                });
             }
             expect.rows.insert(TargetTable(u16::try_from(index).unwrap_or(u16::MAX)), compiled);
         }
@@ -273,12 +282,39 @@ impl CaseReader<'_> {
         let columns = &self.migration.sources[usize::from(table.0)].columns;
         let mut values = vec![Value::Null; columns.len()];
         let defaults = self.defaults.iter().find(|(name, _)| name.get_ref() == alias.get_ref());
+        if let Some(item) = columns.iter().position(|column| column.kind == Kind::Native) {
+            let mut whole = BTreeMap::new();
+            for row in defaults.map(|(_, cells)| cells).into_iter().chain([raw]) {
+                if let Value::Map(attributes) = self.item(row)? {
+                    whole.extend(attributes);
+                }
+            }
+            for (index, column) in columns.iter().enumerate().filter(|(index, _)| *index != item) {
+                values[index] = whole.get(&column.name).cloned().unwrap_or(Value::Null);
+            }
+            values[item] = Value::Map(whole);
+            return Some(values);
+        }
         for cells in defaults.map(|(_, cells)| cells).into_iter().chain([raw]) {
             for (index, value) in self.cells(columns, cells)? {
                 values[index] = value;
             }
         }
         Some(values)
+    }
+
+    /// Attributes of an item; one written as `{}` is not there.
+    fn item(&mut self, raw: &raw::Named<toml::Value>) -> Option<Value> {
+        let mut attributes = BTreeMap::new();
+        for (name, value) in written(raw) {
+            let Some(value) = attribute(value) else {
+                let message = format!("`{}` is no value of DynamoDB", name.get_ref());
+                self.problems.push(name.span(), message, "docs/mapping.md shows how examples write values");
+                return None;
+            };
+            attributes.insert(name.get_ref().as_str().into(), value);
+        }
+        Some(Value::Map(attributes))
     }
 
     fn cells(&mut self, columns: &[ColumnDef], raw: &raw::Named<toml::Value>) -> Option<Vec<(usize, Value)>> {
@@ -302,6 +338,53 @@ impl CaseReader<'_> {
         }
         Some(cells)
     }
+}
+
+/// Whether two values of DynamoDB are the same, numbers by value.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Decimal(one), Value::Decimal(other)) => one.same_value(other),
+        (Value::List(one), Value::List(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Value::Map(one), Value::Map(other)) => {
+            one.len() == other.len()
+                && one.iter().zip(other).all(|(one, other)| one.0 == other.0 && same(one.1, other.1))
+        }
+        _ => one == other,
+    }
+}
+
+/// Reads a value of DynamoDB: texts, whole numbers, truth values, arrays and tables as they are, and any value as DynamoDB's
+/// own JSON has it, a table of one member that is named after a type.
+fn attribute(raw: &toml::Value) -> Option<Value> {
+    let decimal = |text: &str| crate::event::Decimal::parse(text).ok();
+    Some(match raw {
+        toml::Value::String(text) => Value::text(text.as_str()),
+        toml::Value::Integer(number) => Value::Decimal((*number).into()),
+        toml::Value::Boolean(truth) => Value::Bool(*truth),
+        toml::Value::Array(items) => Value::List(items.iter().map(attribute).collect::<Option<_>>()?),
+        toml::Value::Table(table) => {
+            let only = table.iter().next().filter(|_| table.len() == 1);
+            match only.map(|(name, value)| (name.as_str(), value)) {
+                Some(("NULL", toml::Value::Boolean(true))) => Value::Null,
+                Some(("N", toml::Value::String(text))) => Value::Decimal(decimal(text)?),
+                Some(("B", toml::Value::String(text))) => Value::Bytes(crate::event::from_hex(text)?.into()),
+                Some(("SS", toml::Value::Array(items))) => {
+                    Value::TextSet(items.iter().map(|item| item.as_str().map(Into::into)).collect::<Option<_>>()?)
+                }
+                Some(("NS", toml::Value::Array(items))) => {
+                    Value::NumberSet(items.iter().map(|item| decimal(item.as_str()?)).collect::<Option<_>>()?)
+                }
+                _ => {
+                    let member =
+                        |(name, value): (&String, &toml::Value)| Some((name.as_str().into(), attribute(value)?));
+                    Value::Map(table.iter().map(member).collect::<Option<_>>()?)
+                }
+            }
+        }
+        toml::Value::Float(_) | toml::Value::Datetime(_) => return None,
+    })
 }
 
 /// Reads a value of an example. A whole number stands for a time (seconds of 1970) or a UUID too, `{}` for NULL.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::compile::{reason, written};
+use super::compile_item::item_column;
 use super::compile_term::Used;
 use super::diagnostic::Problems;
 use super::plan::{Emit, Migration};
@@ -27,7 +28,7 @@ pub(super) fn unused(named: &BTreeSet<String>, mapping: &raw::Mapping, problems:
             problems.push(name.span(), format!("nothing uses `{}`", name.get_ref()), "remove it");
         }
     }
-    let builtin = [reason::NOT_STORABLE, reason::UNREADABLE, reason::KEY_COLLISION];
+    let builtin = [reason::NOT_STORABLE, reason::UNREADABLE, reason::KEY_COLLISION, reason::NUMBER];
     for name in declared {
         if !named.contains(name.get_ref()) && !builtin.contains(&name.get_ref().as_str()) {
             problems.push(name.span(), format!("nothing uses `{}`", name.get_ref()), "remove it");
@@ -77,6 +78,12 @@ pub(super) fn whole(
 /// Checks that every legacy column is read by some term or dropped with a reason, and not both.
 pub(super) fn columns_accounted(legacy: &raw::Legacy, migration: &Migration, used: &Used, problems: &mut Problems) {
     for (table, (alias, raw)) in migration.sources.iter().zip(written(&legacy.table)) {
+        if let Some(item) = item_column(table)
+            && !used.contains(&(table.alias.clone(), item))
+        {
+            let message = format!("the items of `{}` are not mapped", alias.get_ref());
+            problems.push(alias.span(), message, "add a [[map]] from it");
+        }
         for (index, (name, _)) in written(&raw.columns).into_iter().enumerate() {
             let read = used.contains(&(alias.get_ref().as_str().into(), index)) || Some(index) == table.unit;
             let dropped = raw.drop.iter().find(|(dropped, _)| dropped.get_ref() == name.get_ref());

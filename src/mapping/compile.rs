@@ -6,15 +6,19 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::case;
+use super::compile_item::Destination;
 use super::compile_tables::{source_tables, unknown_column};
 use super::compile_term::{Cases, Compiler, Names, Setting, Sort, Totals, Used};
 use super::diagnostic::{LoadError, Problem, Problems, SourceFile};
 use super::plan::{Emit, Migration, RowMap, Scope, Synthesise};
 use super::plan_place::{PartRule, TablePlan};
-use super::schema::{ColumnDef, Kind, Nullable, SourceTable, SourceTableDef, TargetTableDef};
+use super::schema::{ColumnDef, Kind, Nullable, SourceTable, SourceTableDef, Store, TargetTableDef};
 use super::term::{Output, Term};
-use super::{check, compile_assembly, compile_group, compile_place, ddl, raw};
+use super::{check, compile_assembly, compile_group, compile_place, ddl, dynamo, raw};
 use crate::target::TargetTable;
+
+/// The word for a legacy store that is DynamoDB.
+pub(super) const DYNAMODB: &str = "dynamodb";
 
 /// Reasons that rehome itself gives, so that every mapping must declare a scope for them.
 pub(super) mod reason {
@@ -22,6 +26,8 @@ pub(super) mod reason {
     pub(in crate::mapping) const NOT_STORABLE: &str = "not_storable";
     /// A document that does not read.
     pub(in crate::mapping) const UNREADABLE: &str = "unreadable_json";
+    /// A number that DynamoDB cannot hold.
+    pub(in crate::mapping) const NUMBER: &str = "number_out_of_range";
     /// Two rows for one target key.
     pub(in crate::mapping) const KEY_COLLISION: &str = "key_collision";
 }
@@ -33,7 +39,7 @@ pub struct Sources {
     pub legacy: SourceFile,
     /// `mapping.toml`.
     pub mapping: SourceFile,
-    /// `target.sql`.
+    /// `target.sql`, or `target.toml` for DynamoDB; told apart by the name.
     pub target: SourceFile,
     /// `cases/*.toml`, in order of name.
     pub cases: Vec<SourceFile>,
@@ -48,7 +54,13 @@ impl Migration {
         let mut found = Vec::new();
         let legacy: Option<raw::Legacy> = parse(&sources.legacy, &mut found);
         let mapping: Option<raw::Mapping> = parse(&sources.mapping, &mut found);
-        let (targets, problems) = ddl::read(&sources.target);
+        let (dynamo, targets, problems) = match sources.target_store() {
+            Store::DynamoDb => dynamo::read(&sources.target),
+            Store::Postgres => {
+                let (targets, problems) = ddl::read(&sources.target);
+                (Vec::new(), targets, problems)
+            }
+        };
         found.extend(problems);
         let fail = |problems: Vec<Problem>| {
             let migration = sources.mapping.name.trim_end_matches("/mapping.toml").to_owned();
@@ -59,7 +71,11 @@ impl Migration {
         let tables = source_tables(&legacy, &mapping, &mut of_legacy);
         let mut of_mapping = Problems::new(sources.mapping.clone());
         let mut used = Used::new();
-        let mut migration = frame(sources, &mapping, tables, targets, &mut of_mapping);
+        let mut migration = frame(sources, &mapping, (tables, targets), &mut of_mapping);
+        migration.dynamo = dynamo;
+        if legacy.source.get_ref() == DYNAMODB {
+            migration.source_store = Store::DynamoDb;
+        }
         shapes(&mut migration, &mapping, &mut of_mapping, &mut used);
         if of_mapping.count() == 0 {
             check::columns_accounted(&legacy, &migration, &used, &mut of_legacy);
@@ -103,8 +119,7 @@ pub(super) fn written<T>(named: &raw::Named<T>) -> Vec<(&raw::Name, &T)> {
 fn frame(
     sources: &Sources,
     mapping: &raw::Mapping,
-    tables: Vec<SourceTableDef>,
-    targets: Vec<TargetTableDef>,
+    (tables, targets): (Vec<SourceTableDef>, Vec<TargetTableDef>),
     problems: &mut Problems,
 ) -> Migration {
     let namespace = Uuid::try_parse(mapping.namespace.get_ref()).unwrap_or_else(|_| {
@@ -123,7 +138,8 @@ fn frame(
     for (name, scope) in &mapping.quarantine {
         quarantine.insert(Box::from(name.get_ref().as_str()), scope_of(scope, problems));
     }
-    for builtin in [reason::NOT_STORABLE, reason::UNREADABLE, reason::KEY_COLLISION] {
+    let number = (sources.target_store() == Store::DynamoDb).then_some(reason::NUMBER);
+    for builtin in [reason::NOT_STORABLE, reason::UNREADABLE, reason::KEY_COLLISION].into_iter().chain(number) {
         let declared = mapping.quarantine.iter().find(|(name, _)| name.get_ref() == builtin);
         match declared {
             None => problems.push(
@@ -144,7 +160,14 @@ fn frame(
         foreign: scope_of(&mapping.foreign, problems),
         sources: tables,
         targets,
-        target_sql: Arc::clone(&sources.target.text),
+        target_sql: if sources.target_store() == Store::Postgres {
+            Arc::clone(&sources.target.text)
+        } else {
+            "".into()
+        },
+        target_store: sources.target_store(),
+        source_store: Store::Postgres,
+        dynamo: Vec::new(),
         generation: generation(sources),
         quarantine,
         reasons: written(&mapping.quarantine).into_iter().map(|(name, _)| name.get_ref().as_str().into()).collect(),
@@ -183,7 +206,21 @@ fn generation(sources: &Sources) -> [u8; 32] {
         let text = table.to_string();
         hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
     }
-    *hasher.update(sources.target.text.as_bytes()).finalize().as_bytes()
+    match sources.target_store() {
+        Store::Postgres => hasher.update(sources.target.text.as_bytes()),
+        Store::DynamoDb => {
+            let table = toml::from_str::<toml::Table>(&sources.target.text).unwrap_or_default();
+            hasher.update(table.to_string().as_bytes())
+        }
+    };
+    *hasher.finalize().as_bytes()
+}
+
+impl Sources {
+    /// The kind of store that the target's definition is for.
+    fn target_store(&self) -> Store {
+        if self.target.name.ends_with(".toml") { Store::DynamoDb } else { Store::Postgres }
+    }
 }
 
 /// Compiles the shapes into the frame and checks that they produce the target whole.
@@ -283,6 +320,17 @@ impl<'a> Shaper<'a, '_> {
         columns: &raw::Named<raw::Placed>,
         place: Setting<'_>,
     ) -> Option<Emit> {
+        self.emit_carrying(to, columns, None, place)
+    }
+
+    /// Compiles the terms of a target table's rows; `drop` is what of a DynamoDB item does not go along.
+    fn emit_carrying(
+        &mut self,
+        to: &raw::Name,
+        columns: &raw::Named<raw::Placed>,
+        drop: Option<&raw::Named<String>>,
+        place: Setting<'_>,
+    ) -> Option<Emit> {
         let targets = &self.migration.targets;
         let Some(index) = targets.iter().position(|table| *table.name == **to.get_ref()) else {
             let known = targets.iter().map(|table| &*table.name);
@@ -290,6 +338,10 @@ impl<'a> Shaper<'a, '_> {
             return None;
         };
         let table = &targets[index];
+        if let Some(dynamo) = self.migration.dynamo.get(index) {
+            let table = TargetTable(u16::try_from(index).unwrap_or(u16::MAX));
+            return self.item(&Destination { to, table, dynamo, drop }, columns, place);
+        }
         let mut terms = vec![None; table.columns.len()];
         let mut failed = false;
         for (name, raw) in written(columns) {
@@ -396,7 +448,13 @@ impl<'a> Shaper<'a, '_> {
             PartRule::Row | PartRule::Group(_) => Totals::Unseen,
         };
         let place = Setting { outputs: &outputs, totals, ..Setting::row(table, self.names) };
-        let emit = self.emit(&raw.to, &raw.columns, place);
+        let emit = self.emit_carrying(&raw.to, &raw.columns, Some(&raw.drop), place);
+        if self.migration.target_store == Store::Postgres {
+            for name in raw.drop.keys() {
+                let fix = "name columns of Postgres under drop of their table in legacy.toml";
+                self.compiler.problems.push(name.span(), "only items of DynamoDB are carried whole", fix);
+            }
+        }
         self.left(&raw.to, &raw.columns, &raw.left);
         let synthesise = match &raw.synthesise {
             Some(raw) => Some(self.synthesise(raw, table)?),

@@ -14,7 +14,7 @@ const HELPERS: [(&str, &[&str]); 13] = [
     ("of", &["case", "starts_with"]),
     ("null", &["case"]),
     ("keep_null", &["object"]),
-    ("refuse", &["case", "given", "time", "epoch", "sum", "total"]),
+    ("refuse", &["case", "given", "time", "epoch", "sum", "total", "string", "number", "binary"]),
     ("then", &["if"]),
     ("else", &["if"]),
     ("one_of", &["is"]),
@@ -72,6 +72,9 @@ impl Compiler<'_> {
         }
         if form.aggregate().is_some() || form.list.is_some() {
             return self.aggregate(form, span, place);
+        }
+        if let Some(compiled) = self.native(form, span.clone(), place) {
+            return compiled;
         }
         self.call(form, span, place)
     }

@@ -1,9 +1,10 @@
 //! Compiles the tables of `legacy.toml`.
 
-use super::compile::written;
+use super::compile::{DYNAMODB, written};
 use super::diagnostic::Problems;
+use super::dynamo;
 use super::raw;
-use super::schema::{ColumnDef, Kind, Nullable, Role, SourceTableDef, UnitLookup};
+use super::schema::{ColumnDef, DynamoKey, Kind, Nullable, Role, SourceTableDef, UnitLookup};
 
 /// Compiles the source tables, in the order written.
 pub(super) fn source_tables(
@@ -11,9 +12,9 @@ pub(super) fn source_tables(
     mapping: &raw::Mapping,
     problems: &mut Problems,
 ) -> Vec<SourceTableDef> {
-    if legacy.source.get_ref() != "postgres" {
-        let message = format!("the source `{}` is not built", legacy.source.get_ref());
-        problems.push(legacy.source.span(), message, "use `postgres`");
+    let dynamodb = legacy.source.get_ref() == DYNAMODB;
+    if !dynamodb && legacy.source.get_ref() != "postgres" {
+        problems.unknown(legacy.source.span(), "kind of store", legacy.source.get_ref(), ["postgres", DYNAMODB]);
     }
     let unit = |alias: &str| mapping.unit.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, route)| route);
     let timed = mapping.assembly.is_some() || mapping.map.iter().any(|map| map.synthesise.is_some());
@@ -22,7 +23,7 @@ pub(super) fn source_tables(
     for (alias, table) in written(&legacy.table) {
         let mut def = SourceTableDef {
             alias: alias.get_ref().as_str().into(),
-            schema: table.schema.as_deref().unwrap_or("public").into(),
+            schema: table.schema.as_deref().unwrap_or(if dynamodb { "" } else { "public" }).into(),
             name: table.name.as_deref().unwrap_or(alias.get_ref()).into(),
             columns: Vec::new(),
             key: Vec::new(),
@@ -32,7 +33,11 @@ pub(super) fn source_tables(
             unit_lookup: UnitLookup::Scan,
             dropped: Vec::new(),
         };
-        def.columns = written(&table.columns).into_iter().map(|(name, kind)| column(name, kind, problems)).collect();
+        def.columns = if dynamodb {
+            item_columns(table, problems)
+        } else {
+            written(&table.columns).into_iter().map(|(name, kind)| column(name, kind, problems)).collect()
+        };
         for name in &table.key {
             match def.column(name.get_ref()) {
                 Some(index) => def.key.push(index),
@@ -104,6 +109,26 @@ fn column(name: &raw::Name, written: &raw::Name, problems: &mut Problems) -> Col
         Kind::Text
     });
     ColumnDef { name: name.get_ref().as_str().into(), type_name: type_name.into(), kind, nullable, labels: Vec::new() }
+}
+
+/// Columns of a DynamoDB table: its key, which is all that has declared types, and the whole item.
+fn item_columns(table: &raw::LegacyTable, problems: &mut Problems) -> Vec<ColumnDef> {
+    let mut key = Vec::new();
+    for (name, letter) in written(&table.columns) {
+        if !table.key.iter().any(|part| part.get_ref() == name.get_ref()) {
+            let message = format!("`{}` is not in the key", name.get_ref());
+            problems.push(
+                name.span(),
+                message,
+                "take it out: the other attributes are read as .name, whatever they are",
+            );
+        }
+        match Kind::of_key(letter.get_ref()) {
+            Some(kind) => key.push(DynamoKey { name: name.get_ref().as_str().into(), kind }),
+            None => problems.unknown(letter.span(), "type of a key", letter.get_ref(), ["S", "N", "B"]),
+        }
+    }
+    dynamo::columns(&key)
 }
 
 fn role(name: &raw::Name, problems: &mut Problems) -> Role {

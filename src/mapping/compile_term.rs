@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::compile_item::item_column;
 use super::diagnostic::Problems;
 use super::place::ReferenceId;
 use super::plan_place::Aggregate;
@@ -165,6 +166,13 @@ impl Compiler<'_> {
         };
         let mut parts = path.split('.');
         let name = parts.next().unwrap_or_default();
+        if let Some(item) =
+            item_column(table).filter(|_| table.column(name).is_none_or(|index| !table.key.contains(&index)))
+        {
+            self.used.insert((table.alias.clone(), item));
+            let members = path.split('.').map(Into::into).collect();
+            return Some((Term::Attribute(item, members), Sort::maybe(Kind::Native)));
+        }
         let Some(index) = table.column(name) else {
             let known = table.columns.iter().map(|column| &*column.name);
             self.problems.unknown(span, &format!("column of `{}`", table.alias), name, known);

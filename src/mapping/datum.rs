@@ -104,6 +104,15 @@ impl Datum<'_> {
         }
     }
 
+    /// As a value that a store without documents holds, which is what a term for it has made of it.
+    pub(super) fn into_stored(self) -> Value {
+        match self {
+            Datum::Value(value) => value.into_owned(),
+            Datum::Document(value, _) => value.clone(),
+            Datum::Json(json) => Value::Json(json.to_text().into()),
+        }
+    }
+
     /// As a value for a column.
     pub(super) fn into_value(self) -> Result<Value, Fault> {
         let value = match self {

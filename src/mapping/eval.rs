@@ -1,11 +1,13 @@
 //! Evaluation of terms.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
 use super::datum::{Datum, Fault};
 use super::functions;
+use super::native;
 use super::place::ReferenceId;
 use super::term::{Env, Function, Member, Nulls, Output, Piece, Term};
 use crate::event::{Json, Value};
@@ -95,6 +97,26 @@ impl Term {
                     None => Datum::NULL,
                 }
             }
+            Term::Map { carry, drop, members } => {
+                let mut map = carried(env, *carry, drop);
+                for (name, term) in members {
+                    match native::attribute(term.eval(env)?)? {
+                        Some(value) => map.insert(name.clone(), value),
+                        None => map.remove(name),
+                    };
+                }
+                datum(Value::Map(map))
+            }
+            Term::Items(terms) => datum(Value::List(attributes(terms, env)?)),
+            Term::Set(terms) => native::set(attributes(terms, env)?).map_or(Datum::NULL, datum),
+            Term::Native(of) => native::attribute(of.eval(env)?)?.map_or(Datum::NULL, datum),
+            Term::Attribute(column, members) => attribute_of(env, *column, members),
+            Term::Typed { of, kind, refuse } => match (of.eval(env)?, refuse) {
+                (found, _) if found.null() => Datum::NULL,
+                (Datum::Value(value), _) if kind.holds(&value) => Datum::Value(value),
+                (_, Some(reason)) => return Err(Fault::Refused(reason.clone())),
+                (_, None) => Datum::NULL,
+            },
             Term::Aggregate(index) => env.aggregates.get(*index).cloned().unwrap_or(Datum::NULL),
             Term::Total { index, refuse } => {
                 let total = env.totals.get(*index).copied().unwrap_or_default();
@@ -137,6 +159,31 @@ impl Function {
         };
         Ok(datum(value))
     }
+}
+
+/// The attributes of the item in a column, but for those that are left out.
+fn carried(env: Env<'_>, column: Option<usize>, drop: &[Box<str>]) -> BTreeMap<Box<str>, Value> {
+    let item = column.and_then(|column| env.row?.values.get(column));
+    let mut map = if let Some(Value::Map(map)) = item { map.clone() } else { BTreeMap::new() };
+    map.retain(|name, _| !drop.contains(name));
+    map
+}
+
+fn attributes(terms: &[Term], env: Env<'_>) -> Result<Vec<Value>, Fault> {
+    let mut values = Vec::with_capacity(terms.len());
+    for term in terms {
+        values.extend(native::attribute(term.eval(env)?)?);
+    }
+    Ok(values)
+}
+
+fn attribute_of<'a>(env: Env<'a>, column: usize, members: &[Box<str>]) -> Datum<'a> {
+    let Some(item) = env.row.and_then(|row| row.values.get(column)) else { return Datum::NULL };
+    let found = members.iter().try_fold(item, |value, member| match value {
+        Value::Map(map) => map.get(member),
+        _ => None,
+    });
+    found.map_or(Datum::NULL, |value| Datum::Value(Cow::Borrowed(value)))
 }
 
 fn datum(value: Value) -> Datum<'static> {

@@ -24,7 +24,24 @@ impl Sources {
                 SourceFile::new(shown, "")
             })
         };
-        let (legacy, mapping, target) = (read("legacy.toml"), read("mapping.toml"), read("target.sql"));
+        // A folder with neither file is told to write the one that most migrations have.
+        let target = if folder.join("target.toml").exists() { "target.toml" } else { "target.sql" };
+        let (legacy, mapping, target) = (read("legacy.toml"), read("mapping.toml"), read(target));
+        if target.name.ends_with(".toml") && folder.join("target.sql").exists() {
+            problems.push(Problem {
+                file: target.clone(),
+                span: 0..0,
+                message: "there is a target.sql beside this file".to_owned(),
+                fix: "keep the one of the store that is migrated to".to_owned(),
+            });
+        }
+        let mut read = |name: &str| {
+            let shown = format!("{migration}/{name}");
+            read_file(&folder.join(name), &shown).unwrap_or_else(|problem| {
+                problems.push(problem);
+                SourceFile::new(shown, "")
+            })
+        };
         let cases = case_names(folder).iter().map(|name| read(&format!("cases/{name}"))).collect();
         if problems.is_empty() {
             Ok(Self { legacy, mapping, target, cases })

@@ -1,8 +1,10 @@
 //! What `schemas/` say: tables, shapes and examples, compiled once; and the pure function of a unit's rows (I7, I11).
 //!
-//! Read in this order: [`schema`] is what both sides look like, `raw` the files as written, `plan` what they mean,
-//! `compile` and its neighbours the way between, `check` what no part can see alone, with `diagnostic` for what is wrong. `term` is where a value comes from. `evaluate` runs a
-//! plan over the rows of a unit: `turn` folds the rows of one turn, `stream` its chunks, `completion` its completions,
+//! Read in this order: [`schema`] is what both sides look like, `raw` and its neighbours the files as written, `plan` and
+//! `plan_place` what they mean, `compile` and its neighbours the way between, `check` what no part can see alone, with
+//! `diagnostic` for what is wrong. `term` is where a value comes from, `eval`, `functions` and `native` what becomes of it.
+//! `place` says where a row belongs and what references see of it, `unit_read` the way back. `evaluate` runs a plan over the
+//! rows of a part: `group` folds rows of one key, `assemble` a stream: `turn` folds the rows of one turn, `stream` its chunks, `completion` its completions,
 //! `variant` weighs what comes of both, `tools` the rows that repeat tool calls. `wire` knows published formats and nothing
 //! else does; no file here knows a migration (I11). Only `load` reads files. The language is described in
 //! `docs/mapping.md`.
@@ -10,6 +12,7 @@
 pub mod schema;
 
 mod raw;
+mod raw_dynamo;
 mod raw_place;
 mod raw_term;
 
@@ -21,6 +24,7 @@ mod place;
 mod datum;
 mod eval;
 mod functions;
+mod native;
 mod term;
 
 mod check;
@@ -29,11 +33,13 @@ mod compile_assembly;
 mod compile_call;
 mod compile_form;
 mod compile_group;
+mod compile_item;
 mod compile_place;
 mod compile_tables;
 mod compile_term;
 mod ddl;
 mod diagnostic;
+mod dynamo;
 mod load;
 
 mod accounts;
@@ -50,6 +56,8 @@ mod turn;
 mod variant;
 mod wire;
 
+mod unit_read;
+
 mod case;
 mod corpus;
 
@@ -61,6 +69,7 @@ pub use diagnostic::{LoadError, Problem, SourceFile};
 pub use error::ReadError;
 pub use evaluate::{Evaluation, Parked, evaluate};
 pub use place::{Look, NO_UNIT, NoLook, Part, Place, ReferenceId, Routed, UNIT_BYTES_MAX};
-pub use plan::{Condition, Migration, Scope, UnitRead};
+pub use plan::{Migration, Scope};
 pub use rows::{MemoryRows, RowRef, SourceRow, UnitRows};
 pub use schema::SourceTable;
+pub use unit_read::{Condition, UnitRead};

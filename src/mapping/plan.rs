@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::case::Case;
 use super::plan_place::{Group, Reference, TablePlan};
-use super::schema::{SourceTable, SourceTableDef, TargetTableDef, UnitLookup};
+use super::schema::{DynamoTable, SourceTable, SourceTableDef, Store, TargetTableDef};
 use super::term::{Output, Term};
 use crate::event::{Key, Value};
 use crate::target::TargetTable;
@@ -30,6 +30,10 @@ pub struct Migration {
     pub(super) sources: Vec<SourceTableDef>,
     pub(super) targets: Vec<TargetTableDef>,
     pub(super) target_sql: Arc<str>,
+    pub(super) source_store: Store,
+    pub(super) target_store: Store,
+    /// The target's tables where it is DynamoDB, as `targets` has them.
+    pub(super) dynamo: Vec<DynamoTable>,
     pub(super) generation: [u8; 32],
     pub(super) quarantine: BTreeMap<Box<str>, Scope>,
     /// Reasons of quarantine in the order written.
@@ -48,43 +52,6 @@ pub struct Migration {
     pub(super) cases: Vec<Case>,
 }
 
-/// How the rows of one unit are read from the live store: all of its rows, and maybe more, which
-/// [`Migration::place`] tells apart.
-#[derive(Debug, Clone)]
-pub struct UnitRead<'a> {
-    /// The table.
-    pub table: SourceTable,
-    /// What it looks like.
-    pub def: &'a SourceTableDef,
-    /// What holds for every row of the unit; nothing known means that the whole table has to be read.
-    pub conditions: Vec<Condition<'a>>,
-    /// Columns to order by: the key.
-    pub order: Vec<&'a str>,
-    /// How the rows are found.
-    pub lookup: &'a UnitLookup,
-}
-
-/// What holds for a row of a unit, so that a live store can find it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition<'a> {
-    /// The column is one of these.
-    Is {
-        /// Column of the table that is read.
-        column: &'a str,
-        /// Its possible values as text; `None` stands for NULL.
-        values: Vec<Option<Box<str>>>,
-    },
-    /// The column equals a column of one of the parent's rows of the unit, so those are read before.
-    OfParent {
-        /// Column of the table that is read.
-        column: &'a str,
-        /// The parent.
-        parent: SourceTable,
-        /// Column of the parent.
-        parent_column: &'a str,
-    },
-}
-
 impl Migration {
     /// Name.
     pub fn name(&self) -> &str {
@@ -101,7 +68,23 @@ impl Migration {
         &self.targets
     }
 
-    /// The target's DDL, to be executed as it stands.
+    /// The kind of store that is migrated from.
+    pub fn source_store(&self) -> Store {
+        self.source_store
+    }
+
+    /// The kind of store that is migrated to.
+    pub fn target_store(&self) -> Store {
+        self.target_store
+    }
+
+    /// Tables of a DynamoDB target with keys and indexes, as [`target_tables`](Self::target_tables) has them; none where the
+    /// target is another store.
+    pub fn dynamo_tables(&self) -> &[DynamoTable] {
+        &self.dynamo
+    }
+
+    /// The target's DDL, to be executed as it stands; empty where the target is not Postgres.
     pub fn target_sql(&self) -> &str {
         &self.target_sql
     }
@@ -169,25 +152,6 @@ impl Migration {
     pub fn key_of(&self, table: SourceTable, values: &[Value]) -> Key {
         let columns = self.sources.get(usize::from(table.0)).map_or(&[][..], |table| &table.key);
         Key(columns.iter().filter_map(|column| values.get(*column).cloned()).collect())
-    }
-
-    /// How one unit is read from the live store, table by table, parents before what is found through them.
-    pub fn unit_reads(&self, unit: &str) -> Vec<UnitRead<'_>> {
-        let tables = self.sources.iter().enumerate();
-        tables
-            .map(|(index, def)| self.unit_read(SourceTable(u16::try_from(index).unwrap_or(u16::MAX)), def, unit))
-            .collect()
-    }
-
-    fn unit_read<'a>(&self, table: SourceTable, def: &'a SourceTableDef, unit: &str) -> UnitRead<'a> {
-        let is = |column: usize| Condition::Is { column: &def.columns[column].name, values: vec![Some(unit.into())] };
-        UnitRead {
-            table,
-            def,
-            conditions: def.unit.map(is).into_iter().collect(),
-            order: def.key.iter().map(|column| &*def.columns[*column].name).collect(),
-            lookup: &def.unit_lookup,
-        }
     }
 
     /// The examples.

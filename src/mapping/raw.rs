@@ -21,7 +21,7 @@ pub(super) type Placed = Spanned<Term>;
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Legacy {
-    /// What kind of store it is; only `postgres` is built.
+    /// What kind of store it is: `postgres` or `dynamodb`.
     pub source: Name,
     /// Tables by the name that the mapping uses.
     pub table: Named<LegacyTable>,
@@ -41,7 +41,7 @@ pub(super) struct LegacyTable {
     pub role: Name,
     /// How the rows of one unit are read from the live store: `key`, `index:NAME` or `scan`; a lookup has none.
     pub unit_lookup: Option<Name>,
-    /// Postgres types by column.
+    /// Types by column; of a DynamoDB table `S`, `N` or `B` by key attribute.
     pub columns: Named<Name>,
     /// Columns that no target row shows, with the reason.
     #[serde(default)]
@@ -130,8 +130,12 @@ pub(super) struct RowMap {
     pub from: Name,
     /// Target table.
     pub to: Name,
-    /// Terms by target column.
+    /// Terms by target column, or by attribute of a DynamoDB item.
+    #[serde(alias = "attributes")]
     pub columns: Named<Placed>,
+    /// Attributes of a DynamoDB item that are not carried along, each with the reason.
+    #[serde(default)]
+    pub drop: Named<String>,
     /// Target columns that stay NULL, each with the reason.
     #[serde(default)]
     pub left: Named<String>,

@@ -74,7 +74,8 @@ pub(super) struct Form {
     pub time: Option<Placed>,
     /// Zone of times that name none: `UTC` or an offset.
     pub zone: Option<Name>,
-    /// Reason of quarantine for what `case`, `given`, `time`, `epoch`, `sum` or `total` cannot take.
+    /// Reason of quarantine for what `case`, `given`, `time`, `epoch`, `sum`, `total`, `string`, `number`
+    /// or `binary` cannot take.
     pub refuse: Option<Name>,
     /// Whole seconds since 1970 of a time, rounded down.
     pub epoch: Option<Placed>,
@@ -123,6 +124,20 @@ pub(super) struct Form {
     pub without: Option<Vec<Placed>>,
     /// A sum of the unit, by name.
     pub total: Option<Name>,
+    /// A DynamoDB map without its null members.
+    pub map: Option<Named<Placed>>,
+    /// A DynamoDB list without nulls.
+    pub items: Option<Vec<Placed>>,
+    /// A DynamoDB set without nulls.
+    pub set: Option<Vec<Placed>>,
+    /// Any value as DynamoDB holds it: documents become maps and lists.
+    pub native: Option<Placed>,
+    /// An attribute where it is a string.
+    pub string: Option<Placed>,
+    /// An attribute where it is a number.
+    pub number: Option<Placed>,
+    /// An attribute where it is binary.
+    pub binary: Option<Placed>,
 }
 
 impl Form {
@@ -155,6 +170,13 @@ impl Form {
             ("list", self.list.is_some()),
             ("without", self.without.is_some()),
             ("total", self.total.is_some()),
+            ("map", self.map.is_some()),
+            ("items", self.items.is_some()),
+            ("set", self.set.is_some()),
+            ("native", self.native.is_some()),
+            ("string", self.string.is_some()),
+            ("number", self.number.is_some()),
+            ("binary", self.binary.is_some()),
         ];
         leading.extend(self.aggregates().map(|(name, term)| (name, term.is_some())));
         leading

@@ -27,6 +27,8 @@ pub enum Kind {
     Uuid,
     /// `json`, `jsonb`.
     Json,
+    /// Any value of DynamoDB: an attribute whose type is not declared, a map, a list, a set.
+    Native,
 }
 
 impl Kind {
@@ -46,6 +48,25 @@ impl Kind {
         })
     }
 
+    /// Kind of a key attribute of DynamoDB, by the letter of its type.
+    pub fn of_key(letter: &str) -> Option<Self> {
+        Some(match letter {
+            "S" => Self::Text,
+            "N" => Self::Decimal,
+            "B" => Self::Bytes,
+            _ => return None,
+        })
+    }
+
+    /// The letter of a key attribute's type.
+    pub fn key_name(self) -> &'static str {
+        match self {
+            Self::Decimal => "N",
+            Self::Bytes => "B",
+            _ => "S",
+        }
+    }
+
     /// The word for people.
     pub fn word(self) -> &'static str {
         match self {
@@ -58,6 +79,7 @@ impl Kind {
             Self::Timestamp => "timestamp",
             Self::Uuid => "uuid",
             Self::Json => "json",
+            Self::Native => "a DynamoDB value",
         }
     }
 
@@ -75,6 +97,7 @@ impl Kind {
                 | (Self::Timestamp, Value::Timestamp(_))
                 | (Self::Uuid, Value::Uuid(_))
                 | (Self::Json, Value::Json(_))
+                | (Self::Native, _)
         )
     }
 }
@@ -188,4 +211,55 @@ impl TargetTableDef {
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| &*column.name == name)
     }
+}
+
+/// What kind of store one side is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Store {
+    /// Postgres.
+    Postgres,
+    /// DynamoDB. A row of it has its key attributes as columns, and `item`, a map of all attributes, the key included.
+    DynamoDb,
+}
+
+/// A table of a DynamoDB target, on demand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DynamoTable {
+    /// Name.
+    pub name: Box<str>,
+    /// The partition key, then the sort key where there is one.
+    pub key: Vec<DynamoKey>,
+    /// Global secondary indexes, in the order written.
+    pub indexes: Vec<DynamoIndex>,
+}
+
+/// A key attribute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DynamoKey {
+    /// Name.
+    pub name: Box<str>,
+    /// [`Kind::Text`] for `S`, [`Kind::Decimal`] for `N`, [`Kind::Bytes`] for `B`.
+    pub kind: Kind,
+}
+
+/// A global secondary index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DynamoIndex {
+    /// Name.
+    pub name: Box<str>,
+    /// Its partition key, then its sort key where there is one.
+    pub key: Vec<DynamoKey>,
+    /// What it holds beside the keys.
+    pub projection: Projection,
+}
+
+/// What an index holds beside its keys and the table's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Projection {
+    /// The whole item.
+    All,
+    /// Nothing.
+    KeysOnly,
+    /// These attributes.
+    Include(Vec<Box<str>>),
 }

@@ -195,6 +195,32 @@ pub(super) enum Term {
     },
     /// A JSON array without the items that equal a value.
     Without(Box<[Term; 2]>),
+    /// A DynamoDB map without the members that are null, over one that is carried.
+    Map {
+        /// Attributes carried from; `drop` of them are left out.
+        carry: Option<usize>,
+        /// Attributes of it that are left out.
+        drop: Vec<Box<str>>,
+        /// Members.
+        members: Vec<(Box<str>, Term)>,
+    },
+    /// A DynamoDB list without nulls.
+    Items(Vec<Term>),
+    /// A DynamoDB set without nulls; null when it would be empty.
+    Set(Vec<Term>),
+    /// Any value as DynamoDB holds it.
+    Native(Box<Term>),
+    /// An attribute of the item in a column, or a member within one.
+    Attribute(usize, Vec<Box<str>>),
+    /// An attribute's value where it has a type; null when there is none.
+    Typed {
+        /// The attribute.
+        of: Box<Term>,
+        /// The type: text, decimal or bytes.
+        kind: Kind,
+        /// Why a value of another type is refused; it is null when absent.
+        refuse: Option<Box<str>>,
+    },
     /// What the rows of a group come to.
     Aggregate(usize),
     /// A sum of the unit.
@@ -261,7 +287,12 @@ impl Term {
     pub(super) fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Term)) {
         visit(self);
         match self {
-            Term::First(terms) | Term::Uuid5(terms) | Term::Found { key: terms, .. } => {
+            Term::Map { members, .. } => members.iter().for_each(|(_, term)| term.walk(visit)),
+            Term::Items(terms)
+            | Term::Set(terms)
+            | Term::First(terms)
+            | Term::Uuid5(terms)
+            | Term::Found { key: terms, .. } => {
                 terms.iter().for_each(|term| term.walk(visit));
             }
             Term::Object(members) => members.iter().for_each(|member| member.term.walk(visit)),
@@ -279,6 +310,8 @@ impl Term {
             }
             Term::Text(term)
             | Term::Decoded(term)
+            | Term::Native(term)
+            | Term::Typed { of: term, .. }
             | Term::OneOf(term, _)
             | Term::StartsWith(term, _)
             | Term::Absent(term)
@@ -287,6 +320,7 @@ impl Term {
             Term::Const(_)
             | Term::Column(_)
             | Term::Path(..)
+            | Term::Attribute(..)
             | Term::Output(..)
             | Term::Aggregate(_)
             | Term::Total { .. } => {}
@@ -303,7 +337,7 @@ impl Term {
     /// Whether the term may refuse a value for a reason that the mapping names.
     pub(super) fn may_refuse(&self) -> bool {
         self.any(|term| match term {
-            Term::Case { refuse, .. } => refuse.is_some(),
+            Term::Case { refuse, .. } | Term::Typed { refuse, .. } => refuse.is_some(),
             Term::Given { .. } | Term::Time { .. } | Term::Epoch { .. } | Term::Total { .. } => true,
             _ => false,
         })
@@ -329,7 +363,11 @@ impl Term {
     pub(super) fn columns(&self) -> Vec<usize> {
         let mut columns = Vec::new();
         self.walk(&mut |term| {
-            if let Term::Column(column) | Term::Path(column, _) = term {
+            if let Term::Column(column)
+            | Term::Path(column, _)
+            | Term::Attribute(column, _)
+            | Term::Map { carry: Some(column), .. } = term
+            {
                 columns.push(*column);
             }
         });
@@ -339,5 +377,5 @@ impl Term {
 
 /// Whether a value of this kind can be a member of a JSON object.
 pub(super) fn fits_json(kind: Kind) -> bool {
-    !matches!(kind, Kind::Bytes | Kind::Timestamp)
+    !matches!(kind, Kind::Bytes | Kind::Timestamp | Kind::Native)
 }

@@ -4,14 +4,11 @@
 //! ISO texts, SQL NULL is `null`, and a double that JSON cannot say is a string.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use rehome::event::{Decimal, Float, Json, Timestamp, Value};
 use rehome::mapping::schema::Kind;
 use rehome::mapping::{Accounts, Corpus, Migration, SourceRow, SourceTable};
-
-use crate::support::root;
 
 /// Anything that can go wrong with the files.
 pub type Failure = Box<dyn std::error::Error>;
@@ -25,13 +22,21 @@ pub fn lines(migration: &Migration, corpus: &Corpus) -> Result<Vec<String>, Fail
         let evaluation = corpus.evaluate(migration, unit)?;
         for row in &evaluation.rows {
             let table = &migration.target_tables()[usize::from(row.table.0)];
-            let columns =
-                table.columns.iter().zip(&row.values).map(|(column, value)| (column.name.to_string(), shown(value)));
+            let columns: Vec<(String, Json)> = match row.values.last() {
+                Some(Value::Map(item)) => item.iter().map(|(name, value)| (name.to_string(), typed(value))).collect(),
+                _ => table
+                    .columns
+                    .iter()
+                    .zip(&row.values)
+                    .map(|(column, value)| (column.name.to_string(), shown(value)))
+                    .collect(),
+            };
+            let shown = if migration.dynamo_tables().is_empty() { shown } else { typed };
             let key = table.key.iter().map(|index| shown(&row.values[*index])).collect();
             let line = Json::Object(vec![
                 ("table".into(), Json::String(table.name.to_string())),
                 ("key".into(), Json::Array(key)),
-                ("columns".into(), Json::Object(columns.collect())),
+                ("columns".into(), Json::Object(columns)),
             ]);
             assert!(lines.insert(line.canonical().to_text()), "a row stands twice: {}", line.to_text());
         }
@@ -68,54 +73,6 @@ pub fn lines(migration: &Migration, corpus: &Corpus) -> Result<Vec<String>, Fail
     Ok(lines)
 }
 
-/// Asserts that a migration makes of a folder what its oracle does; returns how many target rows there are.
-pub fn assert_as_oracle(migration: &Migration, folder: &Path) -> usize {
-    let script = root("tests/oracle").join(format!("{}.py", migration.name()));
-    let output = Command::new("python3").arg("-B").arg(script).arg(folder).output().expect("python3 runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    let canonical = |line: &str| Json::parse(line).expect("JSON lines").canonical().to_text();
-    let wanted: BTreeSet<String> = text.lines().map(canonical).collect();
-    let corpus = read(migration, folder).expect("the folder is there");
-    let found: BTreeSet<String> =
-        lines(migration, &corpus).expect("rows are there").iter().map(|line| canonical(line)).collect();
-    let missing: Vec<_> = wanted.difference(&found).take(3).collect();
-    let extra: Vec<_> = found.difference(&wanted).take(3).collect();
-    assert!(missing.is_empty() && extra.is_empty(), "missing {missing:#?}\nextra {extra:#?}");
-    wanted.iter().filter(|line| line.contains("\"columns\"")).count()
-}
-
-/// Asserts the same of made rows with the hazards of a migration, for some seeds.
-pub fn assert_as_oracle_on_made_rows(migration: &Migration, seeds: u64) {
-    for seed in 0..seeds {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut command = Command::new("python3");
-        command.arg("-B").arg(root("tests/oracle/rows.py")).arg(migration.name()).arg(seed.to_string());
-        let output = command.arg(folder.path()).output().expect("python3 runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let rows = assert_as_oracle(migration, folder.path());
-        assert!(rows > 100, "seed {seed} made only {rows} rows");
-    }
-}
-
-/// A folder of the shared data; `None` when it is not there, which is said, and fails where it must be there.
-pub fn shared_data(name: &str) -> Option<PathBuf> {
-    let folder = match std::env::var_os("REHOME_SHARED_DATA") {
-        Some(folder) => PathBuf::from(folder),
-        None => root("../shared/data"),
-    };
-    let folder = folder.join(name);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    assert!(std::env::var_os("REHOME_REQUIRE_DATA").is_none_or(|value| value != "1"), "no {}", folder.display());
-    #[expect(clippy::print_stdout, reason = "a person must see what was not tested")]
-    {
-        println!("SKIPPED 1: no data in {}", folder.display());
-    }
-    None
-}
-
 fn told(numbers: &BTreeMap<Box<str>, u64>) -> Json {
     Json::Object(numbers.iter().map(|(name, number)| (name.to_string(), Json::Number((*number).into()))).collect())
 }
@@ -150,6 +107,8 @@ fn value(json: &Json, kind: Kind) -> Result<Value, Failure> {
         (Kind::Text, Json::String(text)) => Value::text(text.as_str()),
         (Kind::Json, Json::String(text)) => Value::Json(text.as_str().into()),
         (Kind::Uuid, Json::String(text)) => Value::Uuid(uuid::Uuid::try_parse(text)?),
+        (Kind::Timestamp, Json::String(text)) if text == "infinity" => Value::Timestamp(Timestamp::INFINITY),
+        (Kind::Timestamp, Json::String(text)) if text == "-infinity" => Value::Timestamp(Timestamp::NEG_INFINITY),
         (Kind::Timestamp, Json::String(text)) => {
             let time: jiff::Timestamp = text.parse()?;
             let us = time.as_nanosecond().div_euclid(1_000);
@@ -173,6 +132,23 @@ fn shown(value: &Value) -> Json {
         Value::Timestamp(time) => Json::String(time.unix_us().map_or_else(|| "infinity".to_owned(), iso)),
         _ => Json::Null,
     }
+}
+
+/// A value in DynamoDB JSON, numbers by value.
+fn typed(value: &Value) -> Json {
+    let text = |text: &str| Json::String(text.to_owned());
+    let (letter, json) = match value {
+        Value::Null => ("NULL", Json::Bool(true)),
+        Value::Bool(truth) => ("BOOL", Json::Bool(*truth)),
+        Value::Decimal(number) => ("N", text(&Json::Number(number.clone()).canonical().to_text())),
+        Value::Text(value) => ("S", text(value)),
+        Value::List(items) => ("L", Json::Array(items.iter().map(typed).collect())),
+        Value::Map(map) => {
+            ("M", Json::Object(map.iter().map(|(name, value)| (name.to_string(), typed(value))).collect()))
+        }
+        other => ("other", text(&format!("{other:?}"))),
+    };
+    Json::Object(vec![(letter.to_owned(), json)])
 }
 
 fn iso(us: i128) -> String {

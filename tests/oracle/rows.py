@@ -79,10 +79,44 @@ def semantik(draw, folder):
     write(folder, "users", [{"id": number, "username": f"u{number}"} for number in (1, 2, 3)])
 
 
+def moment(draw):
+    """A time of few seconds, also before 1970."""
+    second = draw.choice(["1969-12-31T23:59:59", "2024-10-09T04:03:46", "2025-09-27T19:07:41"])
+    return f"{second}.{draw.choice([0, 1, 37_001, 999_999]):06}+00:00"
+
+
+def jobs(draw, folder):
+    """Jobs of both kinds, their progress, and content types."""
+    text = lambda *more: draw.choice([None, "", "두 수의 합", "emoji 🎉\n", *more])  # noqa: E731
+    some = lambda *more: draw.choice(["", "백준", "baekjoon", *more])  # noqa: E731
+    tags = ["[]", '["수학","구현"]', '[1,1.10,1E-7,null,true,{"a":[{}]},"🔥"]', '"dp"', "null", '{"k":0.50}', "7"]
+    scripts, extractions, progress = [], [], []
+    for number in range(1, 41):
+        base = {"platform": some(), "problem_id": some("1A"), "status": draw.choice(["PENDING", "COMPLETED", "FAILED", ""]),
+                "celery_task_id": text(), "error_message": text(), "created_at": moment(draw), "updated_at": moment(draw)}
+        scripts.append({"id": number, **base, "title": some(), "problem_url": text("https://x/?a=1&b=2"),
+                        "tags": now_and_then(draw, draw.choice([None, *tags]), ["[" + "9" * 39 + "]", "[1E126]", "[-1E-131]"], 0.1),
+                        "solution_code": text("code\n" * 50), "language": some(), "constraints": some(),
+                        "generator_code": text()})
+        extractions.append({"id": number * 3, **base, "problem_url": some(), "problem_identifier": some("p-1")})
+    for number in range(1, 301):
+        progress.append({"id": number, "content_type_id": draw.choice([11, 12, 12, 7, 99] if number % 9 == 0 else [11, 12]),
+                         "object_id": draw.randrange(1, 60), "step": some("Saving"), "message": some("진행 중… 50%"),
+                         "status": draw.choice(["started", "completed"]),
+                         "created_at": now_and_then(draw, moment(draw), ["infinity", "-infinity"])})
+    extractions[0]["updated_at"] = "infinity"
+    types = [(7, "auth", "user"), (11, "api", "scriptgenerationjob"), (12, "api", "problemextractionjob")]
+    write(folder, "django_content_type", [dict(zip(("id", "app_label", "model"), row)) for row in types])
+    write(folder, "script_generation_jobs", scripts)
+    write(folder, "problem_extraction_jobs", extractions)
+    draw.shuffle(progress)
+    write(folder, "job_progress_history", progress)
+
+
 def main():
     """The command."""
     migration, seed, folder = sys.argv[1:]
-    {"semantik": semantik}[migration](random.Random(int(seed)), folder)
+    {"semantik": semantik, "jobs": jobs}[migration](random.Random(int(seed)), folder)
 
 
 if __name__ == "__main__":

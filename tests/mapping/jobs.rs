@@ -1,0 +1,63 @@
+//! jobs: its examples, what an independent implementation says, and the figures of the plan that it was made from.
+
+use rehome::mapping::{Migration, run_cases};
+
+use crate::support::{root, shipped};
+use crate::{jsonl, oracle};
+
+/// Fewer examples than this means that some were not found.
+const CASES_MIN: usize = 12;
+
+fn jobs() -> Migration {
+    shipped("jobs")
+}
+
+#[test]
+fn every_example_holds() {
+    let results = run_cases(&jobs());
+    assert!(results.len() >= CASES_MIN, "only {} examples", results.len());
+    let failures: Vec<String> = results
+        .iter()
+        .filter(|result| !result.failures.is_empty())
+        .map(|result| format!("{}\n    {}", result.name, result.failures.join("\n    ")))
+        .collect();
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), results.len(), failures.join("\n"));
+}
+
+#[test]
+fn made_rows_with_every_hazard_give_what_an_independent_implementation_gives() {
+    oracle::assert_as_oracle_on_made_rows(&jobs(), 6);
+}
+
+#[test]
+fn the_shared_data_gives_what_an_independent_implementation_gives() {
+    let Some(folder) = oracle::shared_data("jobs") else { return };
+    let rows = oracle::assert_as_oracle(&jobs(), &folder);
+    assert!(rows > 900, "only {rows} rows");
+}
+
+/// Rows that each legacy table has by the plan: progress, script jobs, extraction jobs.
+const PLAN: [(&str, u64); 3] =
+    [("job_progress_history", 87), ("script_generation_jobs", 1), ("problem_extraction_jobs", 5)];
+
+#[test]
+fn the_plan_s_figures_are_the_figures() {
+    let migration = jobs();
+    let mut folders = vec![root("tests/mapping/plan003")];
+    folders.extend(oracle::shared_data("jobs-seed003"));
+    for folder in folders {
+        assert_eq!(oracle::assert_as_oracle(&migration, &folder), 93);
+        let corpus = jsonl::read(&migration, &folder).expect("the folder is there");
+        let mut mapped = std::collections::BTreeMap::<&str, u64>::new();
+        let mut keys = std::collections::BTreeSet::new();
+        for unit in corpus.units() {
+            let evaluation = corpus.evaluate(&migration, unit).expect("in memory");
+            for (table, account) in &evaluation.accounts.tables {
+                *mapped.entry(&migration.source_tables()[usize::from(table.0)].name).or_default() += account.mapped;
+            }
+            keys.extend(evaluation.rows.iter().map(|row| row.values[..2].to_vec()));
+        }
+        assert_eq!(mapped, PLAN.into_iter().collect());
+        assert_eq!(keys.len(), 93, "entries of one second stand beside each other");
+    }
+}
