@@ -2,15 +2,18 @@
 
 use rehome::mapping::{LoadError, Migration, SourceFile, Sources};
 
-use crate::support::luthien_sources;
+use crate::support::{luthien_sources, root};
 
 /// luthien with one text replaced in one file.
 fn broken(file: &str, from: &str, to: &str) -> LoadError {
-    let mut sources = luthien_sources();
+    broken_in(luthien_sources(), file, from, to)
+}
+
+fn broken_in(mut sources: Sources, file: &str, from: &str, to: &str) -> LoadError {
     let slot = match file {
         "legacy.toml" => &mut sources.legacy,
         "mapping.toml" => &mut sources.mapping,
-        "target.sql" => &mut sources.target,
+        "target.sql" | "target.toml" => &mut sources.target,
         other => panic!("no file {other}"),
     };
     assert!(slot.text.contains(from), "`{from}` is not in {file}");
@@ -220,4 +223,96 @@ fn comments_and_examples_do_not_change_the_generation() {
         changed.mapping.text.replace("stream_summary = \"success\"", "stream_summary = \"done\""),
     );
     assert_ne!(Migration::compile(&changed).expect("it compiles").generation(), base);
+}
+
+#[test]
+fn each_mistake_in_places_groups_and_items_is_told() {
+    let (semantik, jobs) = ("schemas/semantik", "schemas/jobs");
+    let mistakes = [
+        (semantik, "mapping.toml", "id = \"@job.unit\"", "id = \"@job.unti\"", "unknown output here `job.unti`"),
+        (semantik, "mapping.toml", "match = [\".id\"]", "match = [\".user_id\"]", "not one that rows are found by"),
+        (
+            semantik,
+            "mapping.toml",
+            "unresolved = \"quarantine:orphan_document\"",
+            "unresolved = \"later\"",
+            "unknown policy `later`",
+        ),
+        (
+            semantik,
+            "mapping.toml",
+            "quarantine:orphan_document",
+            "quarantine:orphan",
+            "unknown reason of quarantine `orphan`",
+        ),
+        (
+            semantik,
+            "mapping.toml",
+            "root = { equal = [\"@base\", \".id\"] }",
+            "root = { equal = [\"@root\", \".id\"] }",
+            "leads back to itself",
+        ),
+        (semantik, "mapping.toml", "default_model = \"", "spare = 1\ndefault_model = \"", "nothing uses `spare`"),
+        (
+            semantik,
+            "mapping.toml",
+            "order = [\"@created\", \".id\"]\nothers",
+            "order = [\"@created\"]\nothers",
+            "leaves rows undecided",
+        ),
+        (semantik, "mapping.toml", "totals = { documents = 1,", "totals = { document = 1,", "unknown total `document`"),
+        (semantik, "mapping.toml", "zone = \"UTC\"", "zone = \"Europe/Warsaw\"", "is no zone here"),
+        (semantik, "mapping.toml", "else = { if = { all", "els = { if = { all", "unknown field `els`"),
+        (semantik, "mapping.toml", "then = \"ready\"", "then = \"done\"", "unknown label of `status` `done`"),
+        (
+            semantik,
+            "mapping.toml",
+            "source_type = \"directory\"",
+            "source_type = { min = \".nam\" }",
+            "unknown column of `jobs` `nam`",
+        ),
+        (
+            semantik,
+            "mapping.toml",
+            "task_id = \"the",
+            "status = \"the",
+            "is left NULL, and yet a term gives it a value",
+        ),
+        (
+            semantik,
+            "mapping.toml",
+            "file_size = \".size\"",
+            "file_size = { total = \"bytes\", refuse = \"number_out_of_range\" }",
+            "are not seen here",
+        ),
+        (
+            semantik,
+            "mapping.toml",
+            "user_id = \"@owner\"",
+            "user_id = { min = \"@owner\" }",
+            "no rows here to take together",
+        ),
+        (
+            semantik,
+            "legacy.toml",
+            "role = \"lookup\"",
+            "role = \"lookup\"\nunit_lookup = \"scan\"",
+            "a lookup has rows of no unit",
+        ),
+        (semantik, "target.sql", "('pending', 'ready'", "('ready'", "unknown label of `status` `pending`"),
+        (jobs, "mapping.toml", "SK = \"META\"\n", "", "is in the key of `algoitny_main` and gets no value"),
+        (jobs, "mapping.toml", "SK = \"META\"", "SK = \".tags\"", "this is json, the key attribute `SK` is S"),
+        (jobs, "mapping.toml", "crt = \"@created\"", "crt = \".created_at\"", "DynamoDB has no type for a time"),
+        (jobs, "mapping.toml", "number_out_of_range = \"row\"", "", "the reason `number_out_of_range` has no scope"),
+        (jobs, "mapping.toml", "{ items = [] }", "{ set = [] }", "DynamoDB has no empty sets"),
+        (jobs, "target.toml", "projection = \"all\"", "projection = \"most\"", "unknown projection `most`"),
+        (jobs, "target.toml", "GSI3SK = \"N\"", "GSI3SK = \"L\"", "unknown type of a key `L`"),
+        (jobs, "legacy.toml", "source = \"postgres\"", "source = \"mysql\"", "unknown kind of store `mysql`"),
+    ];
+    for (folder, file, from, to, message) in mistakes {
+        let sources = Sources::read(&root(folder)).expect("the folder is there");
+        let error = broken_in(sources, file, from, to);
+        let found = error.problems.iter().any(|problem| problem.message.contains(message));
+        assert!(found, "{folder}/{file}: `{from}` → `{to}` gave\n{error}");
+    }
 }

@@ -49,5 +49,7 @@ fn a_unit_is_read_through_its_jobs_and_a_default_owner_s_unit_also_where_none_is
     let other = migration.unit_reads("2:sentence-transformers/all-MiniLM-L6-v2");
     let model = is("model_name", &[Some("sentence-transformers/all-MiniLM-L6-v2"), None]);
     assert_eq!(other[0].conditions, [is("user_id", &[Some("2")]), model]);
-    assert_eq!(migration.unit_reads("no unit")[0].conditions, [is("id", &[])]);
+    for foreign in ["no unit", "x:m"] {
+        assert_eq!(migration.unit_reads(foreign)[0].conditions, [is("id", &[])]);
+    }
 }
