@@ -7,6 +7,7 @@ use rehome::demo::cluster::{Cluster, Options};
 use sqlx::Connection as _;
 
 use crate::support::cluster::{Database, run as sql};
+use crate::support::legacy::DDL;
 use crate::support::rig::Rig;
 use crate::support::writer::Writer;
 
@@ -52,15 +53,9 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_goes_away_is_waited_for_and_gets_everything() {
-    let own = tokio::task::spawn_blocking(|| Cluster::start(&Options::temporary()).expect("Postgres is installed"));
-    let own = own.await.expect("no panic");
     let mut rig = Rig::new().await;
-    let url = own.url("postgres");
-    rig.target = Database {
-        connection: sqlx::PgConnection::connect(&url).await.expect("it runs"),
-        url,
-        name: "postgres".to_owned(),
-    };
+    let (own, target) = own_server().await;
+    rig.target = target;
     rig.rehome(&["up", "luthien"]).expect(0);
     let mut writer = Writer::new(9, "c");
     for _ in 0..20 {
@@ -108,15 +103,9 @@ fn control(cluster: &Cluster, arguments: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_is_gone_does_not_keep_a_run_from_stopping() {
-    let own = tokio::task::spawn_blocking(|| Cluster::start(&Options::temporary()).expect("Postgres is installed"));
-    let own = own.await.expect("no panic");
     let mut rig = Rig::new().await;
-    let url = own.url("postgres");
-    rig.target = Database {
-        connection: sqlx::PgConnection::connect(&url).await.expect("it runs"),
-        url,
-        name: "postgres".to_owned(),
-    };
+    let (own, target) = own_server().await;
+    rig.target = target;
     rig.rehome(&["up", "luthien"]).expect(0);
     let mut run = rig.start(&[]);
     rig.settled(&mut run).await;
@@ -233,11 +222,21 @@ async fn one_call_of_a_hundred_thousand_chunks_is_mapped_in_bounded_memory_and_c
     assert_eq!(ended.expect("it stops").expect("no panic").code, 0);
 }
 
+/// A server of a test's own: an open transaction in the shared one would keep every other test from making a slot.
+async fn own_server() -> (Cluster, Database) {
+    let own = tokio::task::spawn_blocking(|| Cluster::start(&Options::temporary()).expect("Postgres is installed"));
+    let own = own.await.expect("no panic");
+    let url = own.url("postgres");
+    let connection = sqlx::PgConnection::connect(&url).await.expect("it runs");
+    (own, Database { connection, url, name: "postgres".to_owned() })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_table_that_someone_locks_is_waited_for() {
-    let mut rig = Rig::up().await;
-    // The slot is there before the lock: making one waits for every transaction of the server.
-    rig.catch_up();
+    let mut rig = Rig::new().await;
+    let (_own, target) = own_server().await;
+    rig.target = target;
+    rig.rehome(&["up", "luthien"]).expect(0);
     rig.legacy.run("insert into conversation_calls (call_id, status) values ('a', 'success')").await;
     let mut locker = rig.target.connect().await;
     sql(&mut locker, "begin; lock table conversation_calls_v2 in access exclusive mode").await;
@@ -258,7 +257,11 @@ async fn a_target_table_that_someone_locks_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_transaction_in_the_source_delays_the_beginning_and_does_not_end_it() {
-    let mut rig = Rig::up().await;
+    let mut rig = Rig::new().await;
+    let (_own, mut source) = own_server().await;
+    source.run(DDL).await;
+    rig.legacy = source;
+    rig.rehome(&["up", "luthien"]).expect(0);
     let mut writer = rig.legacy.connect().await;
     sql(&mut writer, "begin; insert into conversation_calls (call_id, status) values ('a', 'success')").await;
     let mut run = rig.start(&[]);
