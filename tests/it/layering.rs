@@ -67,7 +67,7 @@ const NAMED: &[(&str, &str, &str)] = &[];
 const LINES_MAX: usize = 600;
 
 /// Words of the tables of a migration that the published wire formats have too, or that any program uses.
-const PUBLISHED: &[&str] = &["tool_call_id", "finish_reason", "created_at", "updated_at"];
+const PUBLISHED: &[&str] = &["tool_call_id", "finish_reason", "created_at", "updated_at", "file_name", "size_bytes"];
 
 /// Folders of the checkout that hold nothing of its own.
 const NOT_OURS: &[&str] = &[".git", "target", ".rehome"];

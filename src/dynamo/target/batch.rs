@@ -18,7 +18,7 @@ use super::calls::{Patience, Use, failed, together};
 use super::item::Wanted;
 use super::plan::Tally;
 use super::read::left_over;
-use super::write::Job;
+use super::write::Task;
 
 /// Items of one BatchWriteItem, at most.
 const ITEMS_MAX: usize = 25;
@@ -27,36 +27,36 @@ const BYTES_MAX: usize = 2 * 1024 * 1024;
 /// What the errors say was being done.
 const ACTION: &str = "write target items";
 
-/// An item of a part, by the part's place among the jobs.
+/// An item of a part, by the part's place among the tasks.
 type Entry<'a> = (usize, &'a Wanted);
 
 /// Parts that are left to be written, and places and outcomes of those that were.
-type Written<'a> = (Vec<Job<'a>>, Vec<(usize, UnitOutcome)>);
+type Written<'a> = (Vec<Task<'a>>, Vec<(usize, UnitOutcome)>);
 
 /// Writes the parts for which that is allowed; the others are left over, as are those of a batch that was refused.
-pub async fn write_fresh<'a>(target: &DynamoTarget, jobs: Vec<Job<'a>>) -> Result<Written<'a>, Error> {
+pub async fn write_fresh<'a>(target: &DynamoTarget, tasks: Vec<Task<'a>>) -> Result<Written<'a>, Error> {
     let mut keys = HashSet::new();
-    let (jobs, mut rest): (Vec<Job<'a>>, Vec<Job<'a>>) = jobs.into_iter().partition(|job| {
+    let (tasks, mut rest): (Vec<Task<'a>>, Vec<Task<'a>>) = tasks.into_iter().partition(|task| {
         // Two items of one key refuse the whole batch: the later one goes by itself, and finds the earlier one there.
         let allowed =
-            job.fresh() && job.wanted.iter().all(|item| target.batches(item.key.table) && !keys.contains(&item.key));
+            task.fresh() && task.wanted.iter().all(|item| target.batches(item.key.table) && !keys.contains(&item.key));
         if allowed {
-            keys.extend(job.wanted.iter().map(|item| item.key.clone()));
+            keys.extend(task.wanted.iter().map(|item| item.key.clone()));
         }
         allowed
     });
-    let entries = jobs.iter().enumerate().flat_map(|(index, job)| job.wanted.iter().map(move |item| (index, item)));
+    let entries = tasks.iter().enumerate().flat_map(|(index, task)| task.wanted.iter().map(move |item| (index, item)));
     let batches = cut(entries);
     let calls = batches.iter().map(|batch| send(target, batch).boxed());
     let refused = together(target.settings.concurrency, Box::new(calls)).await?;
     let refused: HashSet<usize> = refused.into_iter().flatten().collect();
-    let mut written = Vec::with_capacity(jobs.len());
-    for (index, job) in jobs.into_iter().enumerate() {
+    let mut written = Vec::with_capacity(tasks.len());
+    for (index, task) in tasks.into_iter().enumerate() {
         if refused.contains(&index) {
-            rest.push(job);
+            rest.push(task);
         } else {
-            let tally = Tally { upserted: job.wanted.len() as u64, ..Tally::default() };
-            written.push((job.place, tally.outcome(job.write.version)));
+            let tally = Tally { upserted: task.wanted.len() as u64, ..Tally::default() };
+            written.push((task.place, tally.outcome(task.write.version)));
         }
     }
     Ok((rest, written))

@@ -27,7 +27,7 @@ const CONTESTS_MAX: usize = 8;
 const ACTION: &str = "write target items";
 
 /// A part on its way.
-pub struct Job<'a> {
+pub struct Task<'a> {
     /// Its place in the batch.
     pub place: usize,
     /// What is to be written.
@@ -40,7 +40,7 @@ pub struct Job<'a> {
     pub before: Vec<TargetKey>,
 }
 
-impl Job<'_> {
+impl Task<'_> {
     /// Whether nothing of it is at the target as far as is known.
     pub fn fresh(&self) -> bool {
         self.write.trust == Trust::Fresh && self.before.is_empty()
@@ -71,18 +71,18 @@ enum Condition {
 /// Writes a batch; see the contract on [`Target::apply`](crate::target::Target::apply).
 pub async fn apply(target: &DynamoTarget, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
     let mut outcomes: Vec<Option<UnitOutcome>> = vec![None; batch.len()];
-    let mut jobs = Vec::with_capacity(batch.len());
+    let mut tasks = Vec::with_capacity(batch.len());
     for (place, write) in batch.iter().enumerate() {
         match prepare(target, place, write) {
-            Ok(job) => jobs.push(job),
+            Ok(task) => tasks.push(task),
             Err(Refusal { reason, detail }) => {
                 outcomes[place] = Some(UnitOutcome::Parked { reason: reason.into(), detail: detail.into() });
             }
         }
     }
-    let (jobs, written) = batch::write_fresh(target, jobs).await?;
-    let seen = look(target, &jobs).await?;
-    let parts = jobs.iter().map(|job| write_part(target, job, &seen).boxed());
+    let (tasks, written) = batch::write_fresh(target, tasks).await?;
+    let seen = look(target, &tasks).await?;
+    let parts = tasks.iter().map(|task| write_part(target, task, &seen).boxed());
     let one_by_one = together(target.settings.concurrency, Box::new(parts)).await?;
     for (place, outcome) in written.into_iter().chain(one_by_one) {
         outcomes[place] = Some(outcome);
@@ -91,7 +91,7 @@ pub async fn apply(target: &DynamoTarget, batch: &[UnitWrite]) -> Result<Vec<Uni
 }
 
 /// Makes the items of a part.
-fn prepare<'a>(target: &DynamoTarget, place: usize, write: &'a UnitWrite) -> Result<Job<'a>, Refusal> {
+fn prepare<'a>(target: &DynamoTarget, place: usize, write: &'a UnitWrite) -> Result<Task<'a>, Refusal> {
     let mark = Mark { owner: Owner::new(&target.migration, &write.unit, &write.part), version: write.version };
     let mut wanted = Vec::with_capacity(write.rows.len());
     let mut keys = HashSet::with_capacity(write.rows.len());
@@ -105,24 +105,24 @@ fn prepare<'a>(target: &DynamoTarget, place: usize, write: &'a UnitWrite) -> Res
         wanted.push(item);
     }
     let before = write.before.iter().filter_map(|key| stored_key(target.spec(key.table), key)).collect();
-    let job = Job { place, write, mark, wanted, before };
-    if !job.fresh() {
-        target.end_batches(job.wanted.iter().map(|item| &item.key).chain(&job.before));
+    let task = Task { place, write, mark, wanted, before };
+    if !task.fresh() {
+        target.end_batches(task.wanted.iter().map(|item| &item.key).chain(&task.before));
     }
-    Ok(job)
+    Ok(task)
 }
 
 /// Whether a part can be written without a look: nothing of it should be there, and each item stands for itself.
-fn unseen(target: &DynamoTarget, job: &Job<'_>) -> bool {
-    job.fresh() && target.settings.foreign_scope == ForeignScope::Row
+fn unseen(target: &DynamoTarget, task: &Task<'_>) -> bool {
+    task.fresh() && target.settings.foreign_scope == ForeignScope::Row
 }
 
 /// Reads what is there of the parts that need it.
-async fn look(target: &DynamoTarget, jobs: &[Job<'_>]) -> Result<HashMap<TargetKey, Held>, Error> {
-    let keys: Vec<TargetKey> = jobs
+async fn look(target: &DynamoTarget, tasks: &[Task<'_>]) -> Result<HashMap<TargetKey, Held>, Error> {
+    let keys: Vec<TargetKey> = tasks
         .iter()
-        .filter(|job| !unseen(target, job))
-        .flat_map(|job| job.wanted.iter().map(|item| &item.key).chain(&job.before))
+        .filter(|task| !unseen(target, task))
+        .flat_map(|task| task.wanted.iter().map(|item| &item.key).chain(&task.before))
         .cloned()
         .collect();
     read::look(target, &keys).await
@@ -131,21 +131,21 @@ async fn look(target: &DynamoTarget, jobs: &[Job<'_>]) -> Result<HashMap<TargetK
 /// Writes a part: its items, and then the deletes, which a crash in between leaves to the repetition of the same write.
 async fn write_part(
     target: &DynamoTarget,
-    job: &Job<'_>,
+    task: &Task<'_>,
     seen: &HashMap<TargetKey, Held>,
 ) -> Result<(usize, UnitOutcome), Error> {
-    let Plan { puts, deletes, mut tally } = if unseen(target, job) {
-        let puts = (0..job.wanted.len()).map(|place| (place, Standing::Absent)).collect();
+    let Plan { puts, deletes, mut tally } = if unseen(target, task) {
+        let puts = (0..task.wanted.len()).map(|place| (place, Standing::Absent)).collect();
         Plan { puts, deletes: Vec::new(), tally: Tally::default() }
     } else {
-        plan(&job.wanted, &job.before, job.write.deletes, &job.mark, seen)
+        plan(&task.wanted, &task.before, task.write.deletes, &task.mark, seen)
     };
     let scope = target.settings.foreign_scope;
-    if let Some(outcome) = tally.obstacle(job.wanted.len(), scope) {
-        return Ok((job.place, outcome));
+    if let Some(outcome) = tally.obstacle(task.wanted.len(), scope) {
+        return Ok((task.place, outcome));
     }
     let concurrency = target.settings.concurrency;
-    let puts = puts.into_iter().map(|(place, standing)| put(target, job, place, standing).boxed());
+    let puts = puts.into_iter().map(|(place, standing)| put(target, task, place, standing).boxed());
     let done = together(concurrency, Box::new(puts)).await?;
     let (mut inserted, mut refused) = (Vec::new(), None);
     for put in done {
@@ -159,27 +159,27 @@ async fn write_part(
         }
     }
     let parked = refused.map(|detail| UnitOutcome::Parked { reason: NOT_STORABLE.into(), detail: detail.into() });
-    if let Some(outcome) = parked.or_else(|| tally.obstacle(job.wanted.len(), scope)) {
+    if let Some(outcome) = parked.or_else(|| tally.obstacle(task.wanted.len(), scope)) {
         // What was put where nothing was is taken back: a part is not left in pieces.
-        let back = |place: usize| delete(target, job, &job.wanted[place].key, Condition::Written).boxed();
+        let back = |place: usize| delete(target, task, &task.wanted[place].key, Condition::Written).boxed();
         together(concurrency, Box::new(inserted.into_iter().map(back))).await?;
-        return Ok((job.place, outcome));
+        return Ok((task.place, outcome));
     }
-    let gone = deletes.iter().map(|key| delete(target, job, key, Condition::Own).boxed());
+    let gone = deletes.iter().map(|key| delete(target, task, key, Condition::Own).boxed());
     let gone = together(concurrency, Box::new(gone)).await?;
     tally.deleted = gone.iter().map(|one| one.deleted).sum();
     tally.newer = gone.iter().filter_map(|one| one.newer).max();
-    let outcome = tally.obstacle(job.wanted.len(), scope).unwrap_or_else(|| tally.outcome(job.write.version));
-    Ok((job.place, outcome))
+    let outcome = tally.obstacle(task.wanted.len(), scope).unwrap_or_else(|| tally.outcome(task.write.version));
+    Ok((task.place, outcome))
 }
 
 /// Puts one item.
-async fn put(target: &DynamoTarget, job: &Job<'_>, place: usize, mut stands: Standing) -> Result<Put, Error> {
-    let wanted = &job.wanted[place];
+async fn put(target: &DynamoTarget, task: &Task<'_>, place: usize, mut stands: Standing) -> Result<Put, Error> {
+    let wanted = &task.wanted[place];
     let spec = target.spec(wanted.key.table);
     for _ in 0..CONTESTS_MAX {
         let condition = if stands == Standing::Absent { Condition::Absent } else { Condition::Own };
-        let send = || send_put(target, job, wanted, condition);
+        let send = || send_put(target, task, wanted, condition);
         let there = match target.calls.call(Use::Write, send).await {
             Ok(None) => return Ok(Put::Written { place, inserted: stands == Standing::Absent }),
             Ok(Some(there)) => there,
@@ -193,7 +193,7 @@ async fn put(target: &DynamoTarget, job: &Job<'_>, place: usize, mut stands: Sta
             Some(attributes) => Some(item::read(attributes).map_err(|error| read::unreadable(spec, error))?),
             None => read::look(target, std::slice::from_ref(&wanted.key)).await?.remove(&wanted.key),
         };
-        stands = standing(wanted, held.as_ref(), &job.mark);
+        stands = standing(wanted, held.as_ref(), &task.mark);
         if !matches!(stands, Standing::Absent | Standing::Outdated) {
             return Ok(Put::Settled(stands));
         }
@@ -213,12 +213,12 @@ type There = Option<Attributes>;
 
 async fn send_put(
     target: &DynamoTarget,
-    job: &Job<'_>,
+    task: &Task<'_>,
     wanted: &Wanted,
     condition: Condition,
 ) -> Result<Option<There>, Failure> {
     let spec = target.spec(wanted.key.table);
-    let (expression, names, values) = expression(condition, &spec.key[0].name, &job.mark);
+    let (expression, names, values) = expression(condition, &spec.key[0].name, &task.mark);
     let call = target.calls.client().put_item().table_name(&*spec.name).set_item(Some(wanted.attributes.clone()));
     let call = call.condition_expression(expression).set_expression_attribute_names(Some(names));
     let call = call.set_expression_attribute_values(values);
@@ -236,9 +236,9 @@ async fn send_put(
 }
 
 /// Deletes one item that is the part's own; what else is there stays.
-async fn delete(target: &DynamoTarget, job: &Job<'_>, key: &TargetKey, condition: Condition) -> Result<Tally, Error> {
+async fn delete(target: &DynamoTarget, task: &Task<'_>, key: &TargetKey, condition: Condition) -> Result<Tally, Error> {
     let spec = target.spec(key.table);
-    let send = || send_delete(target, job, key, condition);
+    let send = || send_delete(target, task, key, condition);
     let answer = target.calls.call(Use::Write, send).await.map_err(|failure| failed(ACTION, &spec.name, failure))?;
     let mut tally = Tally::default();
     match answer {
@@ -246,8 +246,8 @@ async fn delete(target: &DynamoTarget, job: &Job<'_>, key: &TargetKey, condition
         Some(there) => {
             target.calls.refused(1);
             let held = there.map(item::read).transpose().map_err(|error| read::unreadable(spec, error))?;
-            let ours = held.and_then(|held| held.mark).filter(|mark| mark.owner == job.mark.owner);
-            tally.newer = ours.map(|mark| mark.version).filter(|version| *version > job.mark.version);
+            let ours = held.and_then(|held| held.mark).filter(|mark| mark.owner == task.mark.owner);
+            tally.newer = ours.map(|mark| mark.version).filter(|version| *version > task.mark.version);
         }
     }
     Ok(tally)
@@ -255,12 +255,12 @@ async fn delete(target: &DynamoTarget, job: &Job<'_>, key: &TargetKey, condition
 
 async fn send_delete(
     target: &DynamoTarget,
-    job: &Job<'_>,
+    task: &Task<'_>,
     key: &TargetKey,
     condition: Condition,
 ) -> Result<Option<There>, Failure> {
     let spec = target.spec(key.table);
-    let (expression, names, values) = expression(condition, &spec.key[0].name, &job.mark);
+    let (expression, names, values) = expression(condition, &spec.key[0].name, &task.mark);
     let call = target.calls.client().delete_item().table_name(&*spec.name);
     let call = call.set_key(Some(key_attributes(spec, key)));
     let call = call.condition_expression(expression).set_expression_attribute_names(Some(names));
