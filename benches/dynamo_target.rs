@@ -28,8 +28,11 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 const CONCURRENCY: usize = 8;
 /// Items of one BatchWriteItem.
 const BATCH: usize = 25;
-/// Measures, each beside the one that it is compared with.
-const MEASURES: [&str; 4] = ["PutItem bare", "conditional", "BatchWriteItem bare", "batch"];
+/// Measures; ours are the rows' own names, the others are loops of the SDK.
+const MEASURES: [&str; 5] = ["PutItem bare", "PutItem with a condition", "conditional", "BatchWriteItem bare", "batch"];
+/// What is compared with what.
+const PAIRS: [(&str, &str); 3] =
+    [("conditional", "PutItem bare"), ("conditional", "PutItem with a condition"), ("batch", "BatchWriteItem bare")];
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -53,7 +56,10 @@ async fn measure(items: usize, runs: usize) -> Outcome<()> {
             provision(&server, std::slice::from_ref(&spec)).await?;
             let began = Instant::now();
             match name {
-                "PutItem bare" => bare_puts(&server, &spec, items).await?,
+                "PutItem bare" => bare_puts(&server, &spec, items, None).await?,
+                "PutItem with a condition" => {
+                    bare_puts(&server, &spec, items, Some("attribute_not_exists(id)")).await?;
+                }
                 "BatchWriteItem bare" => bare_batches(&server, &spec, items).await?,
                 "conditional" => project(&server, &spec, items, Sharing::Shared).await?,
                 _ => project(&server, &spec, items, Sharing::Exclusive).await?,
@@ -70,8 +76,7 @@ async fn measure(items: usize, runs: usize) -> Outcome<()> {
         times.sort_by(f64::total_cmp);
         times.get(times.len() / 2).copied().ok_or("no runs")
     };
-    for pair in MEASURES.chunks(2) {
-        let [bare, ours] = pair else { continue };
+    for (ours, bare) in PAIRS {
         let (bare_seconds, our_seconds) = (median(bare)?, median(ours)?);
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = |seconds: f64| items as f64 / seconds;
@@ -117,10 +122,11 @@ fn attributes(items: usize) -> Outcome<Vec<Attributes>> {
     Ok((0..items).map(|id| write_item(&item(id))).collect::<Result<_, _>>()?)
 }
 
-async fn bare_puts(server: &Server, spec: &TableSpec, items: usize) -> Outcome<()> {
+async fn bare_puts(server: &Server, spec: &TableSpec, items: usize, condition: Option<&str>) -> Outcome<()> {
     let client = server.tables();
     let puts = attributes(items)?.into_iter().map(|item| async {
-        client.put_item().table_name(&*spec.name).set_item(Some(item)).send().await?;
+        let put = client.put_item().table_name(&*spec.name).set_item(Some(item));
+        put.set_condition_expression(condition.map(str::to_owned)).send().await?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     });
     stream::iter(puts).buffer_unordered(CONCURRENCY).try_collect().await
