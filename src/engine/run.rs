@@ -38,6 +38,7 @@ impl Engine {
         stop: CancellationToken,
         watchers: impl FnOnce(watch::Receiver<CaptureStatus>, watch::Receiver<Progress>),
     ) -> Result<(), Error> {
+        self.check_addresses()?;
         let (open, target) = self.open_target().await?;
         self.know_source(&open).await?;
         let (capture_status, capture_seen) = watch::channel(CaptureStatus::default());

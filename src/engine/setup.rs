@@ -77,6 +77,7 @@ impl Engine {
     /// [`Error::NotReady`] when the source lacks something, [`Error::Recorded`] when the target holds the record of another
     /// state folder and adopting it was not asked for.
     pub async fn up(&self, earlier: Earlier) -> Result<Up, Error> {
+        self.check_addresses()?;
         let findings = self.preflight().await?;
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(Error::NotReady(findings));

@@ -47,6 +47,13 @@ impl Engine {
         Ok(dynamo::Server::new(&address).await?)
     }
 
+    /// Refuses addresses of other kinds of store than the migration is for, before anything is asked of either.
+    pub(super) fn check_addresses(&self) -> Result<(), Error> {
+        self.address("source", self.migration.source_store())?;
+        self.address("target", self.migration.target_store())?;
+        Ok(())
+    }
+
     /// The address of a side, which must be one of the kind that the migration says.
     fn address(&self, side: &'static str, store: Store) -> Result<&str, Error> {
         let url = if side == "source" { &self.settings.source } else { &self.settings.target };

@@ -148,6 +148,7 @@ impl Projector {
             self.log.append(Batch { notices, ..Batch::default() }).await?;
         }
         let writes: Vec<UnitWrite> = prepared.iter_mut().filter_map(|prepared| prepared.write.take()).collect();
+        self.keep_owned_ahead(&prepared, &writes)?;
         let outcomes = tokio::select! {
             // A write given up on the way may have happened; its version makes repeating it safe.
             outcomes = self.write(&writes) => outcomes?,
@@ -328,6 +329,27 @@ impl Projector {
             session.remove(Space::Meta, &names::rewrite(scope));
         }
         Ok(())
+    }
+
+    /// Keeps the keys that parts are about to be written under, where the target does not: after a crash in between, an
+    /// item that the next evaluation lacks would else be forgotten at the target.
+    fn keep_owned_ahead(&self, prepared: &[Prepared], writes: &[UnitWrite]) -> Result<(), Error> {
+        if self.evaluator.target_remembers {
+            return Ok(());
+        }
+        let tables = &self.evaluator.tables;
+        let mut session = self.state().session();
+        let mut writes = writes.iter().peekable();
+        for prepared in prepared {
+            let Some(write) = writes.next_if(|write| is_of(write, &prepared.scope)) else { continue };
+            let mut keys: BTreeSet<_> = write.before.iter().cloned().collect();
+            let before = keys.len();
+            keys.extend(write.rows.iter().map(|row| tables[usize::from(row.table.0)].key_of(row)));
+            if keys.len() > before {
+                session.put(Space::Owned, &prepared.scope, owned::pack(keys.iter(), tables));
+            }
+        }
+        session.commit()
     }
 
     /// Keeps the keys that a part was written under, where the target does not.

@@ -171,6 +171,7 @@ impl Rig {
     /// The exit code and verdict of a comparison.
     pub fn diff(&self, unit: &str) -> (i32, String) {
         let outcome = self.rehome(&["diff", self.migration, unit, "--json"]);
+        assert!(outcome.code < 3, "{outcome:?}");
         (outcome.code, text(&outcome.json()["verdict"]))
     }
 }
