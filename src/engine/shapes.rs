@@ -10,10 +10,15 @@ use crate::target::{ColumnShape, ForeignScope, TableShape};
 /// Source tables as the projection takes them.
 pub fn sources(migration: &Migration) -> Vec<SourceShape> {
     let tables = migration.source_tables();
+    // A type of DynamoDB has one name.
+    let named = |type_name: &Box<str>| match migration.source_store() {
+        Store::Postgres => catalog_name(type_name),
+        Store::DynamoDb => type_name.clone(),
+    };
     let alone = |name: &str| tables.iter().filter(|table| *table.name == *name).count() == 1;
     let source = |table: &SourceTableDef| SourceShape {
         relation: RelationName { schema: table.schema.clone(), table: table.name.clone() },
-        columns: table.columns.iter().map(|column| (column.name.clone(), catalog_name(&column.type_name))).collect(),
+        columns: table.columns.iter().map(|column| (column.name.clone(), named(&column.type_name))).collect(),
         label: if alone(&table.name) { table.name.clone() } else { format!("{}.{}", table.schema, table.name).into() },
     };
     tables.iter().map(source).collect()
@@ -21,8 +26,11 @@ pub fn sources(migration: &Migration) -> Vec<SourceShape> {
 
 /// Target tables as the target takes them.
 pub fn targets(migration: &Migration) -> Vec<TableShape> {
-    let column =
-        |column: &ColumnDef| ColumnShape { name: column.name.clone(), type_name: catalog_name(&column.type_name) };
+    let named = |type_name: &Box<str>| match migration.target_store() {
+        Store::Postgres => catalog_name(type_name),
+        Store::DynamoDb => type_name.clone(),
+    };
+    let column = |column: &ColumnDef| ColumnShape { name: column.name.clone(), type_name: named(&column.type_name) };
     let schema = if migration.target_store() == Store::Postgres { "public" } else { "" };
     let target = |table: &TargetTableDef| TableShape {
         schema: schema.into(),

@@ -81,6 +81,14 @@ enum Held {
 }
 
 impl Held {
+    /// Rows that the mapping makes, in the form that the target gives them back in.
+    fn as_read(&self, rows: Vec<TargetRow>) -> Vec<TargetRow> {
+        match self {
+            Held::Postgres(_) => rows,
+            Held::Dynamo(_) => rows.iter().map(DynamoTarget::as_stored).collect(),
+        }
+    }
+
     fn seam(&self) -> &dyn Target {
         match self {
             Held::Postgres(target) => target,
@@ -186,8 +194,9 @@ impl Comparer<'_> {
     async fn read(&self, unit: &str) -> Result<Reading, Error> {
         let live = self.read_live(unit).await?;
         let (expected, legacy_rows) = self.expected(unit, &live)?;
+        let expected = self.target.as_read(expected);
         let view = self.view(unit).await?;
-        let logged = decode_rows(&view)?;
+        let logged = self.target.as_read(decode_rows(&view)?);
         let held = self.held(unit, &view, &expected, &logged).await?;
         Ok(Reading { live, legacy_rows, expected, logged, held, view })
     }
@@ -218,6 +227,9 @@ impl Comparer<'_> {
         let column = |table: SourceTable, name: &str| tables[usize::from(table.0)].column(name).unwrap_or_default();
         // Tables are read in their own order, and those found through a parent after it.
         let mut reads = migration.unit_reads(unit);
+        for read in reads.iter_mut().filter(|read| read.def.role == Role::Lookup) {
+            read.conditions.clear();
+        }
         reads.sort_by_key(|read| read.conditions.iter().any(|one| matches!(one, Condition::OfParent { .. })));
         let places: Vec<usize> = reads.iter().map(|read| usize::from(read.table.0)).collect();
         let wanted = |read: &UnitRead<'_>| -> Vec<Wanted> {

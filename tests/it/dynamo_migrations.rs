@@ -132,7 +132,7 @@ async fn jobs_go_from_postgres_to_one_shared_table_and_follow_live() {
     });
     let first = first.expect("the legacy time, floored");
     assert_eq!((number(first, "crt"), text(first, "GSI1PK")), ("1728446626", "SGJOB#STATUS#PENDING"));
-    assert_eq!(rig.diff("script:1"), (0, "match".to_owned()));
+    assert_eq!(rig.diff("script:1"), (0, "MATCH".to_owned()));
 
     // Live: a status moves with its index key, a job goes and its progress stays as an orphan, an unknown kind is named.
     rig.legacy.run("update script_generation_jobs set status = 'COMPLETED' where id = 1; delete from script_generation_jobs where id = 2").await;
@@ -151,10 +151,10 @@ async fn jobs_go_from_postgres_to_one_shared_table_and_follow_live() {
     let mut changed = job.clone();
     changed.insert("crt".into(), AttributeValue::N("1".into()));
     client.put_item().table_name("algoitny_main").set_item(Some(changed)).send().await.expect("it may");
-    assert_eq!(rig.diff("script:1"), (1, "mismatch".to_owned()));
+    assert_eq!(rig.diff("script:1"), (1, "MISMATCH".to_owned()));
     rig.rehome(&["quarantine", "retry", "jobs", "script:1"]).expect(0);
     settled(&mut rig, &mut run).await;
-    assert_eq!(rig.diff("script:1"), (0, "match".to_owned()));
+    assert_eq!(rig.diff("script:1"), (0, "MATCH".to_owned()));
 
     // The state is lost, and rows go meanwhile: what they became goes too, and the application's items stay.
     run.kill();
@@ -224,7 +224,7 @@ async fn a_dynamodb_table_is_copied_under_a_new_key_and_followed() {
     const EXACT: &str = "1234567890123456789012345678901234567.8";
     let client = client().await;
     table(&client, "Events", &[("id", ScalarAttributeType::S)]).await;
-    table(&client, "Owners", &[("team", ScalarAttributeType::S), ("number", ScalarAttributeType::N)]).await;
+    table(&client, "Teams", &[("team", ScalarAttributeType::S), ("number", ScalarAttributeType::N)]).await;
     let put = async |item: Item| {
         client.put_item().table_name("Events").set_item(Some(item)).send().await.expect("it may");
     };

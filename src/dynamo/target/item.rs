@@ -154,7 +154,7 @@ pub fn key_attributes(spec: &TableSpec, key: &TargetKey) -> Attributes {
 }
 
 /// A value as DynamoDB would give it back; what it cannot hold stays as it is, and is no key.
-fn stored(value: &Value) -> Value {
+pub fn stored(value: &Value) -> Value {
     codec::write(value).and_then(codec::read).unwrap_or_else(|_| value.clone())
 }
 

@@ -107,6 +107,11 @@ impl DynamoTarget {
         self.specs.iter().map(TableSpec::shape).collect()
     }
 
+    /// A row as the service gives it back: numbers in one writing, whole numbers as any other.
+    pub fn as_stored(row: &TargetRow) -> TargetRow {
+        TargetRow { table: row.table, values: row.values.iter().map(item::stored).collect() }
+    }
+
     /// What was consumed since the target was opened.
     pub fn consumed(&self) -> Consumed {
         self.calls.report()

@@ -138,8 +138,9 @@ impl Kind {
             Kind::Float4 => float(written.parse::<f32>().map_err(|_| bad)?.into()),
             Kind::Float8 => float(written.parse().map_err(|_| bad)?),
             Kind::Bool => match written {
-                "f" => Value::Bool(false),
-                "t" => Value::Bool(true),
+                // As the type writes itself, and as a cast to text does.
+                "f" | "false" => Value::Bool(false),
+                "t" | "true" => Value::Bool(true),
                 _ => return Err(bad),
             },
             Kind::Uuid => Value::Uuid(uuid::Uuid::parse_str(written).map_err(|_| bad)?),
