@@ -11,9 +11,9 @@ use crate::target::{ColumnShape, ForeignScope, TableShape};
 pub fn sources(migration: &Migration) -> Vec<SourceShape> {
     let tables = migration.source_tables();
     // A type of DynamoDB has one name.
-    let named = |type_name: &Box<str>| match migration.source_store() {
+    let named = |type_name: &str| match migration.source_store() {
         Store::Postgres => catalog_name(type_name),
-        Store::DynamoDb => type_name.clone(),
+        Store::DynamoDb => type_name.into(),
     };
     let alone = |name: &str| tables.iter().filter(|table| *table.name == *name).count() == 1;
     let source = |table: &SourceTableDef| SourceShape {
@@ -26,9 +26,9 @@ pub fn sources(migration: &Migration) -> Vec<SourceShape> {
 
 /// Target tables as the target takes them.
 pub fn targets(migration: &Migration) -> Vec<TableShape> {
-    let named = |type_name: &Box<str>| match migration.target_store() {
+    let named = |type_name: &str| match migration.target_store() {
         Store::Postgres => catalog_name(type_name),
-        Store::DynamoDb => type_name.clone(),
+        Store::DynamoDb => type_name.into(),
     };
     let column = |column: &ColumnDef| ColumnShape { name: column.name.clone(), type_name: named(&column.type_name) };
     let schema = if migration.target_store() == Store::Postgres { "public" } else { "" };

@@ -77,7 +77,7 @@ pub struct Comparer<'a> {
 /// The target, as it is read.
 enum Held {
     Postgres(PostgresTarget),
-    Dynamo(DynamoTarget),
+    Dynamo(Box<DynamoTarget>),
 }
 
 impl Held {
@@ -92,7 +92,7 @@ impl Held {
     fn seam(&self) -> &dyn Target {
         match self {
             Held::Postgres(target) => target,
-            Held::Dynamo(target) => target,
+            Held::Dynamo(target) => &**target,
         }
     }
 }
@@ -124,7 +124,7 @@ impl Engine {
                 let pool = self.target_server()?.pool(2);
                 Held::Postgres(PostgresTarget::new(pool, self.migration.name(), self.tables.clone(), &key, foreign))
             }
-            Store::DynamoDb => Held::Dynamo(self.dynamo_target().await?),
+            Store::DynamoDb => Held::Dynamo(Box::new(self.dynamo_target().await?)),
         };
         Ok(Comparer { engine: self, source: self.source()?.pool(2), target })
     }
@@ -225,12 +225,7 @@ impl Comparer<'_> {
         let migration = &self.engine.migration;
         let tables = migration.source_tables();
         let column = |table: SourceTable, name: &str| tables[usize::from(table.0)].column(name).unwrap_or_default();
-        // Tables are read in their own order, and those found through a parent after it.
-        let mut reads = migration.unit_reads(unit);
-        for read in reads.iter_mut().filter(|read| read.def.role == Role::Lookup) {
-            read.conditions.clear();
-        }
-        reads.sort_by_key(|read| read.conditions.iter().any(|one| matches!(one, Condition::OfParent { .. })));
+        let reads = migration.unit_reads(unit);
         let places: Vec<usize> = reads.iter().map(|read| usize::from(read.table.0)).collect();
         let wanted = |read: &UnitRead<'_>| -> Vec<Wanted> {
             let wanted = read.conditions.iter().map(|condition| match condition {
@@ -246,7 +241,13 @@ impl Comparer<'_> {
             });
             wanted.collect()
         };
-        let asked: Vec<_> = reads.iter().map(|read| (self.live_table(read.table), wanted(read))).collect();
+        let mut asked: Vec<_> = reads.iter().map(|read| (self.live_table(read.table), wanted(read))).collect();
+        // Rows of lookup tables may be asked for by any row, so all of them are read.
+        let mut places = places;
+        for (place, _) in tables.iter().enumerate().filter(|(_, table)| table.role == Role::Lookup) {
+            asked.push((self.live_table(SourceTable(u16::try_from(place).unwrap_or(u16::MAX))), Vec::new()));
+            places.push(place);
+        }
         let read = live::read_unit(&self.source, &asked).await?;
         let mut rows = vec![Vec::new(); tables.len()];
         for (place, found) in places.into_iter().zip(read.rows) {

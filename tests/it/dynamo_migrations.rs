@@ -262,3 +262,51 @@ async fn a_dynamodb_table_is_copied_under_a_new_key_and_followed() {
     assert_eq!(status["balanced"], true, "{status}");
     rehome(&["down", "copy", "--yes"]).expect(0);
 }
+
+/// The figures of the owners' plan: 87 entries of progress, one script job, five extraction jobs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_is_migrated_without_its_database_and_again_when_it_changed() {
+    let client = client().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mapping/plan003");
+    let mut files = Vec::new();
+    for name in ["django_content_type", "script_generation_jobs", "problem_extraction_jobs", "job_progress_history"] {
+        let file = folder.path().join(format!("{name}.jsonl"));
+        std::fs::copy(shipped.join(format!("{name}.jsonl")), &file).expect("a file");
+        files.push(file.display().to_string());
+    }
+    // The table's name is the application's own, and another test has it: this one has a folder of schemas of its own.
+    let schemas = folder.path().join("schemas");
+    let copy = schemas.join("jobs");
+    std::fs::create_dir_all(&copy).expect("a folder");
+    for name in ["legacy.toml", "mapping.toml", "target.toml"] {
+        let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/jobs").join(name);
+        let text = std::fs::read_to_string(from).expect("a file").replace("algoitny_main", "loaded_main");
+        std::fs::write(copy.join(name), text).expect("a file");
+    }
+    let (legacy, mut target) = (Database::new().await, Database::new().await);
+    target.url = address();
+    let rig = Rig::of("jobs", legacy, target);
+    let schemas = schemas.display().to_string();
+    let load = |files: &[String]| {
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        rig.rehome(&[&["load", "jobs"], files.as_slice(), &["--schemas", &schemas, "--json"]].concat())
+    };
+    let missing = load(&files[..3]).expect(3);
+    assert!(missing.out.contains("job_progress_history"), "{missing:?}");
+    let status = load(&files).expect(0).json();
+    assert_eq!(status["conservation"]["target"]["written"], 93, "{status}");
+    assert_eq!(items(&client, "loaded_main").await.len(), 93);
+    // A new dump: one entry less, and the item goes.
+    let text = std::fs::read_to_string(&files[3]).expect("a file");
+    std::fs::write(&files[3], text.split_once('\n').expect("lines").1).expect("a file");
+    load(&files).expect(0);
+    assert_eq!(items(&client, "loaded_main").await.len(), 92);
+    // A broken line is named, and nothing is lost by it.
+    std::fs::write(&files[1], "{\"id\": 1}\n").expect("a file");
+    let broken = load(&files).expect(3);
+    assert!(broken.out.contains("line 1"), "{broken:?}");
+    assert_eq!(items(&client, "loaded_main").await.len(), 92);
+    let refused = rig.rehome(&["run", "jobs", "--schemas", &schemas]).expect(3);
+    assert!(refused.err.contains("loaded from dumps"), "{refused:?}");
+}

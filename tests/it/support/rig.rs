@@ -172,7 +172,6 @@ impl Rig {
     pub fn diff(&self, unit: &str) -> (i32, String) {
         let outcome = self.rehome(&["diff", self.migration, unit, "--json"]);
         assert!(outcome.code < 3, "{outcome:?}");
-        eprintln!("{outcome:?}");
         (outcome.code, text(&outcome.json()["verdict"]))
     }
 }
