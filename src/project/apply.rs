@@ -1,6 +1,6 @@
 //! Applies records of the log to the state: puts rows where they belong, folds them by version, marks parts to be projected.
 //!
-//! [`row`](super::row) does what one event does, [`held`](super::held) keeps what a changed shape holds back.
+//! [`row`](super::row) does what one event does, [`held`] keeps what a changed shape holds back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

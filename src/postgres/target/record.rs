@@ -8,7 +8,7 @@ use super::classify;
 
 /// Counts the units that the record holds of a migration and that another log than that of `generation` wrote.
 ///
-/// A version begins with the generation of its log, eight bytes, big-endian ([`version_bytes`](super::ownership::version_bytes)).
+/// A version begins with the generation of its log, eight bytes, big-endian ([`WriteVersion::to_bytes`](crate::target::WriteVersion::to_bytes)).
 ///
 /// # Errors
 /// Those of the target; none when there is no record yet.
