@@ -261,6 +261,7 @@ impl Engine {
     /// [`Error::SlotHeld`] when something reads a slot that the folder's log does not know: its folder is elsewhere.
     pub async fn down(&self) -> Result<Down, Error> {
         // Both addresses are read before anything is removed.
+        self.check_addresses()?;
         let target = match self.migration.target_store() {
             Store::Postgres => Some(self.target_server()?.reached_pool(1).await?),
             Store::DynamoDb => None,

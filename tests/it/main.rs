@@ -21,6 +21,7 @@ mod postgres_stream;
 mod postgres_values;
 mod schema_change;
 mod semantik;
+mod shuffled;
 mod sources;
 mod targets;
 mod truncate;
