@@ -238,16 +238,29 @@ async fn deletes_wait_when_they_are_to(bench: &dyn Bench) {
     assert_eq!(target.read(&[key(0, "old")]).await.expect("it reads"), [None]);
 }
 
+/// A few parts alone, and among so many that a target may take them in another way.
 async fn what_is_thought_to_be_new_need_not_be(bench: &dyn Bench) {
+    for among in [0, 200] {
+        new_or_not(bench, among).await;
+    }
+}
+
+async fn new_or_not(bench: &dyn Bench, among: usize) {
     let row = |table, id: &str, value: &str| bench.row(table, id, value);
     let target = bench.target(ForeignScope::Row).await;
-    let fresh = |unit, offset, rows| UnitWrite { trust: Trust::Fresh, ..write(unit, offset, rows) };
+    let fresh = |unit: &str, offset, rows| UnitWrite { trust: Trust::Fresh, ..write(unit, offset, rows) };
     let text = "tab\t line\n back\\slash \\N quote' and \r";
-    let batch = [fresh("a", 1, vec![row(0, "a", text), row(1, "a", "")]), fresh("b", 1, vec![row(0, "b", "1")])];
-    assert_eq!(target.apply(&batch).await.expect("it writes"), [written(2, 0, 0), written(1, 0, 0)]);
+    let others = |kind: &str| -> Vec<UnitWrite> {
+        (0..among).map(|i| format!("{kind}{i}")).map(|id| fresh(&id, 1, vec![row(0, &id, "1")])).collect()
+    };
+    let few = [fresh("a", 1, vec![row(0, "a", text), row(1, "a", "")]), fresh("b", 1, vec![row(0, "b", "1")])];
+    let batch = [few.to_vec(), others("x")].concat();
+    let outcomes = target.apply(&batch).await.expect("it writes");
+    assert_eq!(outcomes[..2], [written(2, 0, 0), written(1, 0, 0)]);
+    assert!(outcomes[2..].iter().all(|outcome| *outcome == written(1, 0, 0)), "{outcomes:?}");
     assert_eq!(target.read(&[key(0, "a")]).await.expect("it reads"), [Some(row(0, "a", text))]);
     let again = target.apply(&batch).await.expect("it writes");
-    assert_eq!(again, [UnitOutcome::Repeated, UnitOutcome::Repeated], "it was written before");
+    assert!(again.iter().all(|outcome| *outcome == UnitOutcome::Repeated), "it was written before: {again:?}");
     bench.put(row(0, "c", "theirs")).await;
     let mixed = [
         fresh("a", 2, vec![row(0, "a", "2")]),
@@ -256,6 +269,8 @@ async fn what_is_thought_to_be_new_need_not_be(bench: &dyn Bench) {
         fresh("b", 0, Vec::new()),
     ];
     let foreign = UnitOutcome::Written { upserted: 1, unchanged: 0, deleted: 0, foreign: 1, matched_foreign: 0 };
-    let outcomes = target.apply(&mixed).await.expect("it writes");
-    assert_eq!(outcomes, [written(1, 0, 1), foreign, written(1, 0, 0), superseded(1)]);
+    let outcomes = target.apply(&[mixed.to_vec(), others("y")].concat()).await.expect("it writes");
+    assert_eq!(outcomes[..4], [written(1, 0, 1), foreign, written(1, 0, 0), superseded(1)]);
+    assert_eq!(outcomes.len(), 4 + among);
+    assert!(outcomes[4..].iter().all(|outcome| *outcome == written(1, 0, 0)), "{outcomes:?}");
 }

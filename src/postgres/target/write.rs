@@ -14,6 +14,9 @@ use super::plan::{Plan, plan};
 use super::sql::Reference;
 use super::{PostgresTarget, UnitRecord, classify, damaged, load, read, sql};
 
+/// Fewer parts go the usual way: each COPY waits for an answer of its own, which live changes would feel.
+const LOAD_PARTS_MIN: usize = 100;
+
 /// A unit on its way into the transaction.
 struct Candidate<'a> {
     place: usize,
@@ -44,7 +47,8 @@ pub async fn apply(target: &PostgresTarget, batch: &[UnitWrite]) -> Result<Vec<U
     // A constraint that waits for the commit would refuse the whole batch, and not say for which unit.
     let immediate = sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *transaction).await;
     immediate.map_err(|source| classify("begin a transaction", source))?;
-    if batch.iter().all(|write| write.trust == Trust::Fresh)
+    if batch.len() >= LOAD_PARTS_MIN
+        && batch.iter().all(|write| write.trust == Trust::Fresh)
         && let Some(outcomes) = load::try_load(target, &mut transaction, batch).await?
     {
         transaction.commit().await.map_err(|source| classify("commit a batch of units", source))?;
