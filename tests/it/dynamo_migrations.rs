@@ -1,12 +1,16 @@
 //! Whole migrations to and from DynamoDB, by the built binary, against DynamoDB Local.
 
 use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
     StreamSpecification, StreamViewType,
 };
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use rehome::dynamo::{Address, Server};
 
 use crate::support::cluster::Database;
@@ -200,9 +204,9 @@ fn event(id: &str, owner: &str, at: i64) -> Item {
     ])
 }
 
-/// Owner and time of every event at the target.
-async fn copied(client: &Client) -> Vec<String> {
-    let mut copied: Vec<String> = items(client, "events_by_owner")
+/// Owner and time of every event in a target table.
+async fn copied(client: &Client, table: &str) -> Vec<String> {
+    let mut copied: Vec<String> = items(client, table)
         .await
         .iter()
         .map(|item| {
@@ -242,7 +246,7 @@ async fn a_dynamodb_table_is_copied_under_a_new_key_and_followed() {
     let lines = |rows: &[(&str, i64, &str)]| -> Vec<String> {
         rows.iter().map(|(owner, at, id)| format!("{owner} {at} {id} {EXACT}")).collect()
     };
-    assert_eq!(copied(&client).await, lines(&[("o", 97, "a"), ("o", 98, "b"), ("o", 99, "c")]));
+    assert_eq!(copied(&client, "events_by_owner").await, lines(&[("o", 97, "a"), ("o", 98, "b"), ("o", 99, "c")]));
 
     // While it was stopped: a change, a new key, a delete and a new item, all in the stream.
     put(event("a", "p", 97)).await;
@@ -250,12 +254,12 @@ async fn a_dynamodb_table_is_copied_under_a_new_key_and_followed() {
     let key = HashMap::from([("id".to_owned(), AttributeValue::S("b".into()))]);
     client.delete_item().table_name("Events").set_key(Some(key)).send().await.expect("it may");
     let mut run = rig.start(&["--schemas", data]);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let wanted = lines(&[("o", 5, "d"), ("o", 99, "c"), ("p", 97, "a")]);
-    while copied(&client).await != wanted {
+    while copied(&client, "events_by_owner").await != wanted {
         run.assert_alive("the changes arrived");
-        assert!(std::time::Instant::now() < deadline, "{:?}: {}", copied(&client).await, run.told());
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(Instant::now() < deadline, "{:?}: {}", copied(&client, "events_by_owner").await, run.told());
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(run.terminate().code, 0);
     let status = rehome(&["status", "copy", "--json"]).json();
@@ -263,31 +267,36 @@ async fn a_dynamodb_table_is_copied_under_a_new_key_and_followed() {
     rehome(&["down", "copy", "--yes"]).expect(0);
 }
 
+/// A copy of a migration whose tables have other names, because another test has those; answers the folder of schemas.
+fn renamed(folder: &Path, migration: &str, tables: &[(&str, &str)]) -> String {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(migration);
+    let schemas = folder.join("schemas");
+    let copy = schemas.join(from.file_name().expect("a name"));
+    std::fs::create_dir_all(&copy).expect("a folder");
+    for name in ["legacy.toml", "mapping.toml", "target.toml"] {
+        let text = std::fs::read_to_string(from.join(name)).expect("a file");
+        let text = tables.iter().fold(text, |text, (table, other)| text.replace(table, other));
+        std::fs::write(copy.join(name), text).expect("a file");
+    }
+    schemas.display().to_string()
+}
+
 /// The figures of the owners' plan: 87 entries of progress, one script job, five extraction jobs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_is_migrated_without_its_database_and_again_when_it_changed() {
     let client = client().await;
     let folder = tempfile::tempdir().expect("a folder");
-    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mapping/plan003");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mapping/plan003");
     let mut files = Vec::new();
     for name in ["django_content_type", "script_generation_jobs", "problem_extraction_jobs", "job_progress_history"] {
         let file = folder.path().join(format!("{name}.jsonl"));
         std::fs::copy(shipped.join(format!("{name}.jsonl")), &file).expect("a file");
         files.push(file.display().to_string());
     }
-    // The table's name is the application's own, and another test has it: this one has a folder of schemas of its own.
-    let schemas = folder.path().join("schemas");
-    let copy = schemas.join("jobs");
-    std::fs::create_dir_all(&copy).expect("a folder");
-    for name in ["legacy.toml", "mapping.toml", "target.toml"] {
-        let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/jobs").join(name);
-        let text = std::fs::read_to_string(from).expect("a file").replace("algoitny_main", "loaded_main");
-        std::fs::write(copy.join(name), text).expect("a file");
-    }
+    let schemas = renamed(folder.path(), "schemas/jobs", &[("algoitny_main", "loaded_main")]);
     let (legacy, mut target) = (Database::new().await, Database::new().await);
     target.url = address();
     let rig = Rig::of("jobs", legacy, target);
-    let schemas = schemas.display().to_string();
     let load = |files: &[String]| {
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         rig.rehome(&[&["load", "jobs"], files.as_slice(), &["--schemas", &schemas, "--json"]].concat())
@@ -309,4 +318,76 @@ async fn a_dump_is_migrated_without_its_database_and_again_when_it_changed() {
     assert_eq!(items(&client, "loaded_main").await.len(), 92);
     let refused = rig.rehome(&["run", "jobs", "--schemas", &schemas]).expect(3);
     assert!(refused.err.contains("loaded from dumps"), "{refused:?}");
+}
+
+/// Puts and deletes of a few ids, so that most writes meet an earlier one; owners change, and with them the new key.
+async fn write_events(client: Client, table: &str, seed: u64, count: usize) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    for _ in 0..count {
+        let id = format!("e{}", random.random_range(0..40));
+        if random.random_ratio(1, 3) {
+            let key = HashMap::from([("id".to_owned(), AttributeValue::S(id))]);
+            client.delete_item().table_name(table).set_key(Some(key)).send().await.expect("it may");
+            continue;
+        }
+        // The time tells ids apart, so that no two events have one new key.
+        let at = id[1..].parse().expect("a number");
+        let mut item = event(&id, &format!("o{}", random.random_range(0..4)), at);
+        if random.random_ratio(1, 8) {
+            item.remove("owner");
+        }
+        client.put_item().table_name(table).set_item(Some(item)).send().await.expect("it may");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_from_dynamodb_killed_under_live_writers_loses_nothing_and_doubles_nothing() {
+    let client = client().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let tables =
+        [("\"Events\"", "\"EventsKilled\""), ("events_by_owner", "killed_by_owner"), ("\"Teams\"", "\"TeamsKilled\"")];
+    let schemas = renamed(folder.path(), "tests/data/copy", &tables);
+    table(&client, "EventsKilled", &[("id", ScalarAttributeType::S)]).await;
+    table(&client, "TeamsKilled", &[("team", ScalarAttributeType::S), ("number", ScalarAttributeType::N)]).await;
+    write_events(client.clone(), "EventsKilled", 1, 60).await;
+    let (mut legacy, mut target) = (Database::new().await, Database::new().await);
+    (legacy.url, target.url) = (address(), address());
+    let rig = Rig::of("copy", legacy, target);
+    let with = |arguments: &[&str]| rig.rehome(&[arguments, &["--schemas", &schemas]].concat());
+    with(&["up", "copy"]).expect(0);
+    let writer = tokio::spawn(write_events(client.clone(), "EventsKilled", 2, 900));
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    for _ in 0..4 {
+        let run = rig.start(&["--schemas", &schemas]);
+        // When the kill comes is the randomness under test.
+        tokio::time::sleep(Duration::from_millis(random.random_range(300..2500))).await;
+        run.kill();
+    }
+    writer.await.expect("no panic");
+    let source = items(&client, "EventsKilled").await;
+    let unmapped = source.iter().filter(|item| !item.contains_key("owner")).count();
+    let mut wanted: Vec<String> = source
+        .iter()
+        .filter(|item| item.contains_key("owner"))
+        .map(|item| {
+            format!("{} {} {} {}", text(item, "owner"), &text(item, "id")[1..], text(item, "id"), number(item, "exact"))
+        })
+        .collect();
+    wanted.sort();
+    assert!(wanted.len() > 5 && unmapped > 0, "{wanted:?} {unmapped}");
+    let mut run = rig.start(&["--schemas", &schemas]);
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while copied(&client, "killed_by_owner").await != wanted {
+        run.assert_alive("the target equals the source");
+        assert!(Instant::now() < deadline, "{:?}, wanted {wanted:?}", copied(&client, "killed_by_owner").await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(run.terminate().code, 0);
+    let status = with(&["status", "copy", "--json"]).json();
+    assert_eq!(status["balanced"], true, "{status}");
+    let rows = &status["conservation"]["rows"]["EventsKilled"];
+    assert_eq!(rows["quarantined"]["malformed"].as_u64(), Some(unmapped as u64), "{status}");
+    assert_eq!(rows["mapped"].as_u64(), Some(wanted.len() as u64), "{status}");
+    let listed = with(&["quarantine", "list", "copy"]).expect(2);
+    assert!(listed.out.contains("malformed"), "{listed:?}");
 }

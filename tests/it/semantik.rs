@@ -49,9 +49,10 @@ const COLLECTIONS: &str = "select owner_id || ' ' || document_count || ' ' || to
 const DOCUMENTS: &str = "select c.owner_id || ' ' || d.file_name || ' ' || s.source_path from documents_v2 d \
     join collections c on c.id = d.collection_id left join collection_sources s on s.id = d.source_id order by d.file_name";
 
-async fn settled(rig: &mut Rig, run: &mut Run) {
+async fn settled(rig: &mut Rig, run: &mut Run) -> serde_json::Value {
     let status = rig.settled(run).await;
     assert_eq!(status["balanced"], true, "{status}");
+    status
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,4 +116,48 @@ async fn documents_follow_their_jobs_and_sums_follow_the_documents() {
     assert_eq!(rig.target.texts(COLLECTIONS).await, Vec::<String>::new());
     assert_eq!(rig.target.texts(DOCUMENTS).await, Vec::<String>::new());
     assert_eq!(rig.status()["balanced"], true);
+}
+
+/// More documents than are written in one transaction: the collection goes before them and with each of its batches, and its
+/// deletes come last.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_of_ten_thousand_documents_survives_kills_moves_and_goes() {
+    const MANY: &str = "insert into documents select i, 'a', '/d/' || i, 3, '', '.txt', 'h' || i, null, 'completed', null, 1, \
+        '2025-07-02T00:00:00' from generate_series(1, 10000) i";
+    let mut rig = rig().await;
+    rig.legacy.run(job("a", "/p", 1) + &job("other", "/q", 1)).await;
+    rig.legacy.run(MANY).await;
+    for wanted in ["4000", "9000"] {
+        let mut run = rig.start(&[]);
+        // Killed while the collection is written, batch by batch; how far it gets is not the point.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+        let written = format!("select (count(*) > {wanted})::text from documents_v2");
+        while rig.target.text(&written).await != "true" {
+            run.assert_alive("documents arrived");
+            assert!(std::time::Instant::now() < deadline, "no documents: {}", run.told());
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        run.kill();
+    }
+    // While it was down: one goes, one comes, one is of a kind that cannot be mapped.
+    rig.legacy.run("delete from documents where id = 7; update documents set status = 'odd' where id = 8").await;
+    rig.legacy.run(document(20_000, "a", "new", 3)).await;
+    let mut run = rig.start(&[]);
+    settled(&mut rig, &mut run).await;
+    assert_eq!(rig.target.texts(COLLECTIONS).await, ["1 9999 29997 10000"]);
+    let listed = rig.rehome(&["quarantine", "list", "semantik", "--json"]).expect(2).json();
+    assert_eq!(listed[0]["rows"][0]["reason"], "unknown_document_status", "{listed}");
+    assert_eq!(rig.diff("1:m"), (0, "MATCH".to_owned()));
+
+    // All of them move to another owner, whose collection is made for them; then their job goes.
+    rig.legacy.run("update jobs set user_id = 2 where id = 'a'").await;
+    let status = settled(&mut rig, &mut run).await;
+    assert_eq!(rig.target.texts(COLLECTIONS).await, ["1 0 0 0", "2 9999 29997 10000"], "{status}");
+    rig.legacy.run("delete from jobs").await;
+    let status = settled(&mut rig, &mut run).await;
+    assert_eq!(rig.target.texts(COLLECTIONS).await, Vec::<String>::new(), "{status}");
+    assert_eq!(rig.target.text("select count(*)::text from documents_v2").await, "0");
+    let orphans = &status["conservation"]["rows"]["documents"]["quarantined"]["orphan_document"];
+    assert_eq!(orphans, 10_000, "{status}");
+    assert_eq!(status["conservation"]["units"]["waiting"], serde_json::Value::Null, "{status}");
 }
