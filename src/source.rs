@@ -81,6 +81,9 @@ pub trait ChangeFeed: Send {
 
     /// Says that the log durably holds everything up to and with this receipt's delivery.
     fn acknowledge(&mut self, receipt: Receipt);
+
+    /// Asks the feed to end: `next` answers `None` once its session is closed.
+    fn stop(&mut self);
 }
 
 /// Tells the time. Rows are never ordered by it; a source that keeps its stream for a number of hours is watched with it.

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::drive::Ended;
 use super::epoch::Session;
 use super::marks::{self, Done, Range};
 use super::plan::{self, LeafNow, Pass};
-use super::run::{Context, Ended};
+use super::run::Context;
 use super::{Error, Phase, Position};
 use crate::event::{Lsn, RelationName};
 use crate::log::{Batch, EventLog};

@@ -2,13 +2,14 @@
 //!
 //! Read in this order: [`start`] decides between going on and a new epoch, [`plan`] which ranges to read (both pure);
 //! [`marks`] name what the log remembers, [`status`] what is told meanwhile; `stream` and `copy` move batches from the
-//! seams to the log; [`run()`] drives them, with heartbeat and watch over the slot in `watch`. All of this is for Postgres;
+//! seams to the log; [`run()`] opens sessions, `drive` goes from one to the next, `watch` looks after the slot. All of this is for Postgres;
 //! [`dynamo`] is the same for DynamoDB, and [`load`] takes a dump instead of a snapshot.
 //!
 //! Order of an epoch: preflight, publication, slot with exported snapshot, then stream and copy beside each other. Every
 //! step is a mark in the log, so that a process killed at any point goes on from there.
 
 mod copy;
+mod drive;
 pub mod dynamo;
 mod epoch;
 mod error;

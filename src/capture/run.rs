@@ -3,20 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::drive::{Drive, Ended, Sessions};
 use super::epoch::{Opened, Session};
 use super::{CaptureStatus, Error, Phase, copy, marks, stream};
 use crate::log::{Batch, EventLog};
 use crate::postgres::Server;
 use crate::postgres::preflight::TableExpectation;
-use crate::source::{Error as SourceError, Fault};
 
-/// First wait before trying again.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Longest wait between two tries: a source that is restarted is noticed within it.
-const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Longest prefix: the server's names have 63 bytes, and epoch and nonce want 22.
 const PREFIX_LENGTH_MAX: usize = 40;
 
@@ -85,6 +82,11 @@ pub(super) struct Context {
 }
 
 impl Context {
+    /// What drives it.
+    pub(super) fn drive(&self) -> Drive<'_> {
+        Drive { log: &*self.log, status: &self.status, shutdown: &self.shutdown, lost: marks::LOST }
+    }
+
     /// Changes the published status.
     pub(super) fn tell(&self, change: impl FnOnce(&mut CaptureStatus)) {
         self.status.send_modify(change);
@@ -95,15 +97,6 @@ impl Context {
         self.log.append(Batch { marks: marks.into_iter().collect(), ..Batch::default() }).await?;
         Ok(())
     }
-}
-
-/// How a session ended, other than by an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// A person wanted it so.
-    Shutdown,
-    /// The epoch is over.
-    Lost(String),
 }
 
 /// Captures until `shutdown` is cancelled: opens an epoch where the log has none, goes on where it has one.
@@ -123,64 +116,14 @@ pub async fn run(
     config.check()?;
     let server = Server::parse(&config.url)?;
     let context = Arc::new(Context { config, server, log, status, shutdown });
-    let outcome = sessions(&context).await;
-    context.tell(|status| {
-        status.phase = Phase::Stopped;
-        status.error = outcome.as_ref().err().map(ToString::to_string);
-    });
-    outcome
+    context.drive().run(&context).await
 }
 
-/// Runs one session after another.
-async fn sessions(context: &Arc<Context>) -> Result<(), Error> {
-    let mut wait = RETRY_MIN;
-    let mut connected = false;
-    while !context.shutdown.is_cancelled() {
-        let before = context.status.borrow().durable;
-        let ended = session(context, &mut connected).await;
-        let error = match ended {
-            Ok(Ended::Shutdown) => return Ok(()),
-            Ok(Ended::Lost(reason)) => {
-                lost(context, reason).await?;
-                continue;
-            }
-            Err(Error::Source(error)) => match error.fault() {
-                Fault::Lost => {
-                    lost(context, error.to_string()).await?;
-                    continue;
-                }
-                Fault::Transient if connected || in_use(&error) => error,
-                Fault::Transient | Fault::Fatal => return Err(error.into()),
-            },
-            Err(error) => return Err(error),
-        };
-        if context.status.borrow().durable > before {
-            wait = RETRY_MIN;
-        }
-        tracing::warn!(%error, wait_ms = wait.as_millis(), "the source went away, trying again");
-        context.tell(|status| {
-            status.phase = Phase::Waiting;
-            status.error = Some(error.to_string());
-            status.retries += 1;
-        });
-        tokio::select! {
-            () = context.shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(wait) => {}
-        }
-        wait = (wait * 2).min(RETRY_MAX);
+#[async_trait]
+impl Sessions for Arc<Context> {
+    async fn session(&self, connected: &mut bool) -> Result<Ended, Error> {
+        session(self, connected).await
     }
-    Ok(())
-}
-
-/// Whether the server answered that the slot is still held, by a session that it has not yet seen go.
-fn in_use(error: &SourceError) -> bool {
-    matches!(error, SourceError::Refused { code, .. } if code == "55006")
-}
-
-/// Records that the epoch is over; the next session opens another.
-async fn lost(context: &Context, reason: String) -> Result<(), Error> {
-    tracing::error!(%reason, "continuity with the source is lost: opening a new epoch with a snapshot of its own");
-    context.set([(marks::LOST.into(), Some(reason.into_bytes()))]).await
 }
 
 /// One session: from connecting to the first error, loss or shutdown.

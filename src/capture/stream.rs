@@ -1,10 +1,11 @@
-//! From the change feed to the log: append, then acknowledge, never the other way round (I2).
+//! Follows a Postgres stream, and reads sources into nothing, for measuring.
 
 use tokio::sync::{mpsc, watch};
 
 use super::Error;
+use super::drive::Ended;
 use super::epoch::Session;
-use super::run::{Context, Ended};
+use super::run::Context;
 use crate::event::Lsn;
 use crate::source::{ChangeFeed, Copied, Error as SourceError, RangeId, RangeOutcome, Snapshot};
 
@@ -14,29 +15,15 @@ pub(super) async fn follow(context: &Context, session: &Session, durable: &watch
         () = context.shutdown.cancelled() => return Ok(Ended::Shutdown),
         feed = session.feed(context) => feed?,
     };
-    let mut stopping = false;
-    loop {
-        let delivery = tokio::select! {
-            delivery = feed.next() => delivery?,
-            () = context.shutdown.cancelled(), if !stopping => {
-                stopping = true;
-                feed.stop();
-                continue;
-            }
-        };
-        let Some(delivery) = delivery else { return Ok(Ended::Shutdown) };
-        let events = delivery.batch.events.len() as u64;
-        context.log.append(delivery.batch).await?;
-        feed.acknowledge(delivery.receipt);
-        let position = Lsn(delivery.receipt.0);
-        durable.send_if_modified(|known| std::mem::replace(known, position) != position);
-        let wal_end = feed.wal_end();
-        context.tell(|status| {
+    context
+        .drive()
+        .follow(&mut feed, |feed, receipt, status| {
+            let position = Lsn(receipt.0);
+            durable.send_if_modified(|known| std::mem::replace(known, position) != position);
             status.durable = position;
-            status.wal_end = status.wal_end.max(wal_end);
-            status.streamed += events;
-        });
-    }
+            status.wal_end = status.wal_end.max(feed.wal_end());
+        })
+        .await
 }
 
 /// Reads a feed into nothing until its position has passed `until`; returns the number of events. For measuring.

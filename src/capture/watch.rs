@@ -4,8 +4,9 @@
 //! production's disk comes before the migration, so a slot that keeps too much WAL is given up when asked to, loudly.
 
 use super::Error;
+use super::drive::Ended;
 use super::epoch::Session;
-use super::run::{Context, Ended};
+use super::run::Context;
 use crate::postgres::preflight::slot_finding;
 use crate::postgres::provision::{self, SlotFacts};
 

@@ -115,11 +115,6 @@ impl DynamoFeed {
         Self { deliveries, acknowledged, followed: seen, stop, _task: AbortOnDropHandle::new(task) }
     }
 
-    /// Asks the feed to end; `next` then answers `None`.
-    pub fn stop(&self) {
-        self.stop.cancel();
-    }
-
     /// How far the streams are in the log.
     pub fn followed(&self) -> watch::Receiver<Followed> {
         self.followed.clone()
@@ -134,6 +129,10 @@ impl ChangeFeed for DynamoFeed {
 
     fn acknowledge(&mut self, receipt: Receipt) {
         self.acknowledged.send_replace(receipt.0);
+    }
+
+    fn stop(&mut self) {
+        self.stop.cancel();
     }
 }
 

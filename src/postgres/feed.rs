@@ -85,11 +85,6 @@ impl PgFeed {
         Ok(Self { deliveries, acknowledged, wal_end, stop, _stop_on_drop: stop_on_drop })
     }
 
-    /// Asks the feed to end; `next` then answers `None` once the session is closed.
-    pub fn stop(&self) {
-        self.stop.cancel();
-    }
-
     /// End of the server's WAL, as far as the session has told.
     pub fn wal_end(&self) -> Lsn {
         Lsn(self.wal_end.load(Ordering::Relaxed))
@@ -104,6 +99,10 @@ impl ChangeFeed for PgFeed {
 
     fn acknowledge(&mut self, receipt: Receipt) {
         self.acknowledged.send_replace(receipt.0);
+    }
+
+    fn stop(&mut self) {
+        self.stop.cancel();
     }
 }
 

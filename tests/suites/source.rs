@@ -58,6 +58,7 @@ pub async fn run(bench: &mut dyn Bench) {
     only_the_last_delivery_of_a_transaction_moves_the_position(bench).await;
     the_source_is_told_only_what_was_acknowledged(bench).await;
     waiting_for_a_delivery_can_be_given_up(bench).await;
+    a_feed_that_is_asked_to_ends(bench).await;
 }
 
 async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -263,4 +264,12 @@ async fn waiting_for_a_delivery_can_be_given_up(bench: &mut dyn Bench) {
     }
     bench.commit(&[Change::Insert(10, "a".into())]).await;
     assert_eq!(events(&take(&mut *feed, 1).await).len(), 1);
+}
+
+async fn a_feed_that_is_asked_to_ends(bench: &mut dyn Bench) {
+    bench.begin(1).await;
+    let mut feed = bench.feed(None).await;
+    feed.stop();
+    let ended = async { while feed.next().await.expect("it follows").is_some() {} };
+    patiently("the end of a feed", ended).await;
 }

@@ -7,8 +7,9 @@ use rand::seq::SliceRandom as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::super::drive::Ended;
 use super::epoch::Session;
-use super::{Context, Ended, marks};
+use super::{Context, marks};
 use crate::capture::marks::sweep;
 use crate::capture::{Error, Phase, Position};
 use crate::dynamo::feed::Followed;

@@ -1,7 +1,7 @@
 //! Capture of DynamoDB tables: every shard lineage of their streams, and then, beside that, a scan.
 //!
 //! Read in this order: [`start`] decides between going on and a new epoch (pure), [`marks`] name what the log remembers,
-//! `epoch` opens a session, `copy` scans; [`run()`] drives them.
+//! `epoch` opens a session, `copy` scans; [`run()`] puts them beside each other.
 //!
 //! Order of an epoch: preflight, the streams' ARNs pinned, every lineage followed into the log from its oldest record, and
 //! only then the scan. So it does not matter that a stream is kept for 24 hours and the scan takes thirty. All tables share
@@ -16,23 +16,19 @@ pub mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::epoch::Session;
+use super::drive::{Drive, Ended, Sessions};
 use super::{CaptureStatus, Error, Phase};
 use crate::dynamo::feed::Followed;
 use crate::dynamo::pace::Pace;
 use crate::dynamo::preflight::TableExpectation;
 use crate::dynamo::{Address, Server};
-use crate::log::{Batch, EventLog};
-use crate::source::{ChangeFeed as _, Clock, Fault};
-
-/// First wait before trying again.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Longest wait between two tries: a service that is back is noticed within it.
-const RETRY_MAX: Duration = Duration::from_secs(10);
+use crate::log::EventLog;
+use crate::source::Clock;
 
 /// What to capture, and how.
 #[derive(Debug, Clone)]
@@ -104,19 +100,15 @@ struct Context {
 }
 
 impl Context {
+    /// What drives it.
+    fn drive(&self) -> Drive<'_> {
+        Drive { log: &*self.log, status: &self.status, shutdown: &self.shutdown, lost: marks::LOST }
+    }
+
     /// Changes the published status.
     fn tell(&self, change: impl FnOnce(&mut CaptureStatus)) {
         self.status.send_modify(change);
     }
-}
-
-/// How a session ended, other than by an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Ended {
-    /// A person wanted it so.
-    Shutdown,
-    /// The epoch is over.
-    Lost(String),
 }
 
 /// Captures until `shutdown` is cancelled: opens an epoch where the log has none, goes on where it has one.
@@ -136,70 +128,14 @@ pub async fn run(
     let server = Server::new(&config.address).await?;
     let pace = Arc::new(Pace::new(config.read_capacity));
     let context = Arc::new(Context { config, server, log, pace, status, shutdown });
-    let outcome = sessions(&context).await;
-    context.tell(|status| {
-        status.phase = Phase::Stopped;
-        status.error = outcome.as_ref().err().map(ToString::to_string);
-    });
-    outcome
+    context.drive().run(&context).await
 }
 
-/// Runs one session after another.
-async fn sessions(context: &Arc<Context>) -> Result<(), Error> {
-    let fresh = || {
-        let waits = ExponentialBuilder::default().with_min_delay(RETRY_MIN).with_max_delay(RETRY_MAX);
-        waits.without_max_times().build()
-    };
-    let mut waits = fresh();
-    let mut connected = false;
-    while !context.shutdown.is_cancelled() {
-        let before = progress(context);
-        let error = match session(context, &mut connected).await {
-            Ok(Ended::Shutdown) => return Ok(()),
-            Ok(Ended::Lost(reason)) => {
-                lost(context, reason).await?;
-                continue;
-            }
-            Err(Error::Source(error)) => match error.fault() {
-                Fault::Lost => {
-                    lost(context, error.to_string()).await?;
-                    continue;
-                }
-                Fault::Transient if connected => error,
-                Fault::Transient | Fault::Fatal => return Err(error.into()),
-            },
-            Err(error) => return Err(error),
-        };
-        if progress(context) > before {
-            waits = fresh();
-        }
-        let wait = waits.next().unwrap_or(RETRY_MAX);
-        tracing::warn!(%error, wait_ms = wait.as_millis(), "the source went away, trying again");
-        context.tell(|status| {
-            status.phase = Phase::Waiting;
-            status.error = Some(error.to_string());
-            status.retries += 1;
-        });
-        tokio::select! {
-            () = context.shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(wait) => {}
-        }
+#[async_trait]
+impl Sessions for Arc<Context> {
+    async fn session(&self, connected: &mut bool) -> Result<Ended, Error> {
+        session(self, connected).await
     }
-    Ok(())
-}
-
-/// Events and rows so far: more of them means that the last session got somewhere.
-fn progress(context: &Context) -> u64 {
-    let status = context.status.borrow();
-    status.streamed + status.tables.values().map(|table| table.rows).sum::<u64>()
-}
-
-/// Records that the epoch is over; the next session opens another.
-async fn lost(context: &Context, reason: String) -> Result<(), Error> {
-    tracing::error!(%reason, "continuity with the source is lost: opening a new epoch with a scan of its own");
-    let marks = [(marks::LOST.to_owned(), Some(reason.into_bytes()))].into();
-    context.log.append(Batch { marks, ..Batch::default() }).await?;
-    Ok(())
 }
 
 /// One session: from looking the tables over to the first error, loss or shutdown.
@@ -215,30 +151,11 @@ async fn session(context: &Arc<Context>, connected: &mut bool) -> Result<Ended, 
     let followed = feed.followed();
     // Each part ends only by an error or a loss, and then the others are dropped: an append that was cut off so either
     // happened or did not, and the next session reads the marks. The stream ends the session on a shutdown, too.
+    let drive = context.drive();
     tokio::select! {
-        ended = follow(context, &mut feed) => ended,
+        ended = drive.follow(&mut feed, |_, _, _| {}) => ended,
         ended = copy::copy_all(context, &session, followed.clone()) => ended,
         ended = watch_over(context, followed) => ended,
-    }
-}
-
-/// From the change feed to the log: append, then acknowledge, never the other way round (I2).
-async fn follow(context: &Context, feed: &mut crate::dynamo::feed::DynamoFeed) -> Result<Ended, Error> {
-    let mut stopping = false;
-    loop {
-        let delivery = tokio::select! {
-            delivery = feed.next() => delivery?,
-            () = context.shutdown.cancelled(), if !stopping => {
-                stopping = true;
-                feed.stop();
-                continue;
-            }
-        };
-        let Some(delivery) = delivery else { return Ok(Ended::Shutdown) };
-        let events = delivery.batch.events.len() as u64;
-        context.log.append(delivery.batch).await?;
-        feed.acknowledge(delivery.receipt);
-        context.tell(|status| status.streamed += events);
     }
 }
 

@@ -111,6 +111,8 @@ struct MemoryFeed {
     changes: usize,
     /// Whether the shape was told.
     described: bool,
+    /// Whether it was asked to end.
+    stopped: bool,
 }
 
 impl MemoryFeed {
@@ -149,7 +151,7 @@ impl MemoryFeed {
 #[async_trait]
 impl ChangeFeed for MemoryFeed {
     async fn next(&mut self) -> Result<Option<Delivery>, Error> {
-        loop {
+        while !self.stopped {
             self.commits.borrow_and_update();
             if let Some(delivery) = self.deliver() {
                 return Ok(Some(delivery));
@@ -158,11 +160,16 @@ impl ChangeFeed for MemoryFeed {
                 return Ok(None);
             }
         }
+        Ok(None)
     }
 
     fn acknowledge(&mut self, receipt: Receipt) {
         let mut store = locked(&self.store);
         store.told = store.told.max(receipt.0);
+    }
+
+    fn stop(&mut self) {
+        self.stopped = true;
     }
 }
 
@@ -196,7 +203,7 @@ impl Bench for MemorySource {
     async fn feed(&mut self, from: Option<Vec<u8>>) -> Box<dyn ChangeFeed> {
         let commit = from.map_or(0, |mark| String::from_utf8(mark).expect("text").parse().expect("a number"));
         let (store, commits) = (Arc::clone(&self.store), self.commits.subscribe());
-        Box::new(MemoryFeed { store, commits, commit, changes: 0, described: false })
+        Box::new(MemoryFeed { store, commits, commit, changes: 0, described: false, stopped: false })
     }
 
     async fn told(&mut self) -> Receipt {
