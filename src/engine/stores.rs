@@ -162,7 +162,10 @@ pub(super) async fn take_up_items(state: &State, target: &DynamoTarget, engine: 
                     Some(bytes) => owned::unpack(&bytes, &engine.tables)?,
                     None => Vec::new(),
                 };
-                keys.push(key);
+                // A start that was cut off has taken it up already.
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
                 session.put(Space::Owned, &scope, owned::pack(keys.iter(), &engine.tables));
                 touch(&mut session, &scope, crate::log::Offset(0), Marking::All, |_| {})?;
             }

@@ -317,8 +317,8 @@ fn apply_notice(
 ) -> Result<(), Error> {
     let unit = unit_key(&notice.unit);
     let (kind, detail) = notice.reason.split_once(": ").unwrap_or((&notice.reason, ""));
-    if kind == names::TAKE_BACK {
-        let scope = names::called_back(&notice.unit, detail).ok_or(Error::Damaged("notices"))?;
+    // One that names no part concerns all of the unit, as every notice once did.
+    if let (names::TAKE_BACK, Some(scope)) = (kind, names::called_back(&notice.unit, detail)) {
         return touch(session, &scope, offset, marking, |_| {});
     }
     match kind {

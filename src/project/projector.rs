@@ -349,7 +349,11 @@ impl Projector {
                 session.put(Space::Owned, &prepared.scope, owned::pack(keys.iter(), tables));
             }
         }
-        session.commit()
+        if session.changed() == 0 {
+            return Ok(());
+        }
+        session.commit()?;
+        self.state().sync()
     }
 
     /// Keeps the keys that a part was written under, where the target does not.

@@ -2,7 +2,8 @@
 //!
 //! One fjall database, apart from the log's: it can be deleted at any time and is rebuilt from the log (I1). Every chunk of
 //! the log is applied in one atomic batch together with the offset to go on from, so a crash leaves a state that some
-//! prefix of the log yields. It needs no sync of its own for that.
+//! prefix of the log yields. It needs no sync of its own for that; only `owned` is what no log tells, and is synced before a
+//! target is written that keeps no record.
 //!
 //! Keys of the spaces (all big-endian, so that their byte order is the order of numbers); a *scope* is the key of a part
 //! of a unit, see [`scope`](super::scope), an *ask* a reference and the digest of a key looked up through it, see
@@ -30,7 +31,7 @@ use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::Path;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable as _, Snapshot};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
 
 use super::Error;
 
@@ -159,6 +160,11 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Makes everything committed outlast the machine; needed only for what the log does not tell.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.database.persist(PersistMode::SyncData).map_err(|source| Error::state("sync", source))
     }
 
     /// The state as it is now, to be counted while it changes.
