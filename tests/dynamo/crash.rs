@@ -146,7 +146,7 @@ async fn round(seed: u64) -> bool {
     let reads = all.iter().filter(|event| event.op == Op::Read).count();
     assert!(written > 50 && reads > 300 && all.len() > reads + 400, "seed {seed}: {written} written, {reads} read");
     assert_eq!(status.epoch.map(|epoch| epoch.0), Some(1), "seed {seed}: nothing was lost");
-    last.stop().await;
+    last.stop().await.expect("a clean end");
     in_the_middle
 }
 

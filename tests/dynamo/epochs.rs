@@ -25,7 +25,7 @@ async fn another_stream_is_a_new_epoch_with_a_scan_and_a_sweep() {
     table.fill(0, 5).await;
     let mut running = start(config(server::url(), &[&table]), memory());
     running.caught_up().await;
-    let log = running.stop().await;
+    let log = running.stop().await.expect("a clean end");
     assert_eq!(sweep(&*log, 1), None);
     // Nobody is told of these two.
     table.stream(None).await;
@@ -50,11 +50,11 @@ async fn one_more_table_is_a_new_epoch_and_one_less_is_not() {
     second.fill(0, 2).await;
     let mut running = start(config(server::url(), &[&first]), memory());
     running.caught_up().await;
-    let mut running = start(config(server::url(), &[&first, &second]), running.stop().await);
+    let mut running = start(config(server::url(), &[&first, &second]), running.stop().await.expect("a clean end"));
     let reason = epoch(&mut running, 2).await;
     assert!(reason.contains(&format!("{} was not captured", second.name)), "{reason}");
     running.equals(&second).await;
-    let mut running = start(config(server::url(), &[&first]), running.stop().await);
+    let mut running = start(config(server::url(), &[&first]), running.stop().await.expect("a clean end"));
     epoch(&mut running, 2).await;
     assert_eq!(mark(&*running.log, &format!("dynamo/stream/{}", second.name)), None);
     first.fill(2, 6).await;
@@ -67,7 +67,7 @@ async fn a_table_without_its_stream_ends_the_capture_with_a_word() {
     table.fill(0, 3).await;
     let mut running = start(config(server::url(), &[&table]), memory());
     running.caught_up().await;
-    let log = running.stop().await;
+    let log = running.stop().await.expect("a clean end");
     table.stream(None).await;
     let ended = start(config(server::url(), &[&table]), log).ended().await.expect_err("it cannot go on");
     let message = ended.to_string();

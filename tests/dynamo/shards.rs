@@ -117,7 +117,7 @@ async fn sequence_numbers_that_grow_by_a_digit_order_by_value() {
     let changes = streamed(&*running.log).await;
     assert_eq!(changes.len(), 15);
     assert!(in_order(&changes), "39 digits are before 40");
-    let log = running.stop().await;
+    let log = running.stop().await.expect("a clean end");
     let place = |name: &str| mark(&*log, name).expect("a mark");
     let shard = place(&format!("dynamo/shard/{}/shardId-00000000", table.name));
     assert!(shard.contains(&format!("\"{}{}\"", 1_000_000_000_000_000_004_u64, "0".repeat(21))), "{shard}");
@@ -155,7 +155,7 @@ async fn records_trimmed_before_they_were_read_open_a_new_epoch() {
     running.caught_up().await;
     table.fill(6, 8).await;
     running.equals(&table).await;
-    let log = running.stop().await;
+    let log = running.stop().await.expect("a clean end");
     // What nobody reads: an item goes, another comes, and the stream forgets both.
     table.delete("k00001").await;
     table.put(item("unseen", &[])).await;
@@ -176,7 +176,7 @@ async fn a_shard_that_went_away_before_it_was_drained_opens_a_new_epoch() {
     table.fill(0, 4).await;
     let mut running = start(config(&shim.url, &[&table]), memory());
     running.caught_up().await;
-    let log = running.stop().await;
+    let log = running.stop().await.expect("a clean end");
     table.fill(4, 6).await;
     shim.streams().roll(&arn, 1).await;
     shim.streams().trim(&arn).await;
@@ -203,7 +203,7 @@ async fn a_shard_made_while_nobody_looked_for_thirty_hours_opens_a_new_epoch() {
     let (settings, ahead) = movable(config(&shim.url, &[&table]));
     let mut running = start(settings.clone(), memory());
     running.caught_up().await;
-    let log = running.stop().await;
+    let log = running.stop().await.expect("a clean end");
     // The shard that was being read is drained without a word, and what came after it is partly gone, in silence.
     shim.streams().roll(&arn, 1).await;
     table.fill(4, 6).await;

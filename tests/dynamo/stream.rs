@@ -130,7 +130,7 @@ async fn pages_that_come_twice_change_nothing() {
     running.equals(&table).await;
     table.put(item("last", &[])).await;
     running.equals(&table).await;
-    let log = running.stop().await;
+    let log = running.stop().await.expect("a clean end");
     let mut again = start(config(&shim.url, &[&table]), log);
     again.caught_up().await;
     again.equals(&table).await;
@@ -182,5 +182,5 @@ async fn several_tables_are_followed_together() {
     running.equals(&second).await;
     let status = running.until("both streams", |status| status.streams.len() == 2).await;
     assert!(status.streams.values().all(|stream| stream.shards_open == 1), "{:?}", status.streams);
-    running.stop().await;
+    running.stop().await.expect("a clean end");
 }

@@ -2,9 +2,9 @@
 
 use rehome::event::{Decimal, Value};
 use rehome::mapping::schema::{Kind, Projection, Store};
-use rehome::mapping::{Corpus, Migration, SourceRow, run_cases};
+use rehome::mapping::{Corpus, Migration, SourceRow};
 
-use crate::support::{root, table};
+use crate::support::{assert_examples_hold, root, table};
 
 fn copy() -> Migration {
     Migration::load(&root("tests/data/copy")).unwrap_or_else(|error| panic!("{error}"))
@@ -12,10 +12,7 @@ fn copy() -> Migration {
 
 #[test]
 fn every_example_holds() {
-    let results = run_cases(&copy());
-    assert_eq!(results.len(), 4);
-    let failed: Vec<_> = results.iter().filter(|result| !result.failures.is_empty()).collect();
-    assert!(failed.is_empty(), "{failed:#?}");
+    assert_examples_hold(&copy(), 4);
 }
 
 #[test]

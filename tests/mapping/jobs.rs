@@ -1,8 +1,8 @@
 //! jobs: its examples, what an independent implementation says, and the figures of the plan that it was made from.
 
-use rehome::mapping::{Migration, run_cases};
+use rehome::mapping::Migration;
 
-use crate::support::{root, shipped};
+use crate::support::{assert_examples_hold, root, shipped};
 use crate::{jsonl, oracle};
 
 /// Fewer examples than this means that some were not found.
@@ -14,14 +14,7 @@ fn jobs() -> Migration {
 
 #[test]
 fn every_example_holds() {
-    let results = run_cases(&jobs());
-    assert!(results.len() >= CASES_MIN, "only {} examples", results.len());
-    let failures: Vec<String> = results
-        .iter()
-        .filter(|result| !result.failures.is_empty())
-        .map(|result| format!("{}\n    {}", result.name, result.failures.join("\n    ")))
-        .collect();
-    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), results.len(), failures.join("\n"));
+    assert_examples_hold(&jobs(), CASES_MIN);
 }
 
 #[test]

@@ -3,26 +3,19 @@
 use rehome::event::{Json, Key, Value};
 use rehome::mapping::{
     MemoryRows, Migration, NO_UNIT, NoLook, Part, Place, ReadError, Routed, RowRef, SourceRow, SourceTable, UnitRows,
-    evaluate, run_cases,
+    evaluate,
 };
 use uuid::Uuid;
 
 use crate::jsonl;
-use crate::support::{luthien, root, seconds, table};
+use crate::support::{assert_examples_hold, luthien, root, seconds, table};
 
 /// Fewer examples than this means that some were not found.
 const CASES_MIN: usize = 40;
 
 #[test]
 fn every_example_holds() {
-    let results = run_cases(&luthien());
-    assert!(results.len() >= CASES_MIN, "only {} examples", results.len());
-    let failures: Vec<String> = results
-        .iter()
-        .filter(|result| !result.failures.is_empty())
-        .map(|result| format!("{}\n    {}", result.name, result.failures.join("\n    ")))
-        .collect();
-    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), results.len(), failures.join("\n"));
+    assert_examples_hold(&luthien(), CASES_MIN);
 }
 
 /// A row by column name; the others are NULL.

@@ -1,23 +1,16 @@
 //! semantik: its examples, and what an independent implementation says.
 
-use rehome::mapping::{Condition, run_cases};
+use rehome::mapping::Condition;
 
 use crate::oracle;
-use crate::support::{semantik, table};
+use crate::support::{assert_examples_hold, semantik, table};
 
 /// Fewer examples than this means that some were not found.
 const CASES_MIN: usize = 25;
 
 #[test]
 fn every_example_holds() {
-    let results = run_cases(&semantik());
-    assert!(results.len() >= CASES_MIN, "only {} examples", results.len());
-    let failures: Vec<String> = results
-        .iter()
-        .filter(|result| !result.failures.is_empty())
-        .map(|result| format!("{}\n    {}", result.name, result.failures.join("\n    ")))
-        .collect();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert_examples_hold(&semantik(), CASES_MIN);
 }
 
 #[test]

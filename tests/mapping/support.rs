@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rehome::event::Timestamp;
-use rehome::mapping::{Migration, SourceTable, Sources};
+use rehome::mapping::{Migration, SourceTable, Sources, run_cases};
 
 /// A folder under the crate's root.
 pub fn root(path: &str) -> PathBuf {
@@ -39,4 +39,16 @@ pub fn shipped(name: &str) -> Migration {
 /// semantik, compiled.
 pub fn semantik() -> Migration {
     shipped("semantik")
+}
+
+/// Panics unless every example of a migration holds, and there are as many as there should be at least.
+pub fn assert_examples_hold(migration: &Migration, cases_min: usize) {
+    let results = run_cases(migration);
+    assert!(results.len() >= cases_min, "only {} examples", results.len());
+    let failures: Vec<String> = results
+        .iter()
+        .filter(|result| !result.failures.is_empty())
+        .map(|result| format!("{}\n    {}", result.name, result.failures.join("\n    ")))
+        .collect();
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), results.len(), failures.join("\n"));
 }
