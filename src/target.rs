@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::event::Value;
 
@@ -175,6 +176,19 @@ pub enum UnitOutcome {
     },
 }
 
+/// What a target's calls have cost since it was opened, in the units that its store is paid in; rounded up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Cost {
+    /// Write units, those of indexes included.
+    pub write_units: u64,
+    /// Write units a second, lately.
+    pub write_units_per_second: u64,
+    /// Read units of looks before writes.
+    pub read_units: u64,
+    /// Calls that the store throttled, or left in part undone.
+    pub throttled: u64,
+}
+
 /// Where expected rows are written.
 ///
 /// **Exactly once.** `apply` makes a part's rows and its version visible together; a repeated call with the same version
@@ -189,6 +203,11 @@ pub trait Target: Send + Sync {
     /// Whether the target itself remembers which rows a part was written as; if not, [`UnitWrite::before`] says it.
     fn keeps_record(&self) -> bool {
         true
+    }
+
+    /// What the calls so far have cost, where the store counts it.
+    fn cost(&self) -> Option<Cost> {
+        None
     }
 
     /// Writes a batch of parts and answers for each in order.

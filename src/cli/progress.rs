@@ -116,5 +116,9 @@ fn target_text(capture: &CaptureStatus, progress: &Progress) -> String {
         (None, true) => "caught up",
         (None, false) => "working",
     };
-    format!("{} units, {} rows written, {parked} parked, {state}", progress.units, progress.target_rows)
+    let cost = progress.cost.map_or_else(String::new, |cost| {
+        let (units, rate, throttled) = (cost.write_units, cost.write_units_per_second, cost.throttled);
+        format!("{units} write units ({rate}/s, throttled {throttled} times), ")
+    });
+    format!("{} units, {} rows written, {cost}{parked} parked, {state}", progress.units, progress.target_rows)
 }

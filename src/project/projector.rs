@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::log::{Batch, EventLog, Notice, Partition};
 use crate::mapping::Migration;
-use crate::target::{Deletes, TableShape, Target, TargetTable, UnitOutcome, UnitWrite};
+use crate::target::{Cost, Deletes, TableShape, Target, TargetTable, UnitOutcome, UnitWrite};
 
 use super::claims::{self, ClaimId, claim_id};
 use super::pick::Pass;
@@ -73,6 +73,11 @@ impl Projector {
         let target_remembers = target.keeps_record();
         let evaluator = Evaluator { state, migration, sources, tables, settings, contended, target_remembers };
         Self { log, evaluator: Arc::new(evaluator), target }
+    }
+
+    /// What the target's calls have cost, where its store counts that.
+    pub fn cost(&self) -> Option<Cost> {
+        self.target.cost()
     }
 
     fn state(&self) -> &State {

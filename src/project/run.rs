@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::log::{Chunk, EventLog, Offset, Partition};
 use crate::mapping::Migration;
 
+use crate::target::Cost;
+
 use super::apply::Applier;
 use super::pick::due;
 use super::projector::Projector;
@@ -49,6 +51,9 @@ pub struct Progress {
     pub units: u64,
     /// Target rows written or deleted since the run began.
     pub target_rows: u64,
+    /// What the target's calls have cost, where its store counts that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// Units parked since the run began that had not been before, by reason.
     pub parked: BTreeMap<String, u64>,
 }
@@ -188,6 +193,7 @@ impl Projection {
             .project_all(stop, |pass| {
                 said.units += pass.parts;
                 said.target_rows += pass.target_rows;
+                said.cost = self.projector.cost();
                 called_back += pass.called_back;
                 for (reason, count) in pass.parked {
                     *said.parked.entry(reason).or_default() += count;

@@ -114,6 +114,7 @@ async fn jobs_go_from_postgres_to_one_shared_table_and_follow_live() {
 
     let mut run = rig.start(&[]);
     let status = settled(&mut rig, &mut run).await;
+    assert!(status["progress"]["cost"]["write_units"].as_u64() > Some(4), "{status}");
     let counts = &status["conservation"]["counts"];
     assert_eq!(counts["orphan_progress"], 1, "{status}");
     assert_eq!(status["conservation"]["rows"]["django_content_type"]["lookup"], 2, "{status}");

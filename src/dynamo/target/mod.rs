@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 use crate::dynamo::Server;
 use crate::dynamo::error::failure;
 use crate::target::{
-    Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, TargetTable, UnitOutcome, UnitWrite,
+    Cost, Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, TargetTable, UnitOutcome, UnitWrite,
 };
 
 use self::calls::{Calls, Use, failed};
@@ -157,6 +157,16 @@ impl Target for DynamoTarget {
         false
     }
 
+    fn cost(&self) -> Option<Cost> {
+        let consumed = self.consumed();
+        Some(Cost {
+            write_units: whole(consumed.write_units),
+            write_units_per_second: whole(consumed.write_units_per_second),
+            read_units: whole(consumed.read_units),
+            throttled: consumed.throttled,
+        })
+    }
+
     async fn apply(&self, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
         write::apply(self, batch).await
     }
@@ -189,4 +199,15 @@ async fn empty(calls: &Calls, spec: &TableSpec) -> Result<bool, Error> {
     let answer = calls.call(Use::Read, ask).await;
     let answer = answer.map_err(|failure| failed("see whether a table is empty", &spec.name, failure))?;
     Ok(answer.items().is_empty() && answer.last_evaluated_key.is_none_or(|key| key.is_empty()))
+}
+
+/// Rounded up; units are counted in halves.
+fn whole(units: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "units are not negative, and far below 2^53"
+    )]
+    let whole = units.ceil() as u64;
+    whole
 }
