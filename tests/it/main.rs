@@ -11,6 +11,7 @@ mod determinism;
 mod dynamo_migrations;
 mod end_to_end;
 mod faults;
+mod forgetful;
 mod identity;
 mod layering;
 mod load_dump;

@@ -157,6 +157,7 @@ async fn a_collection_of_ten_thousand_documents_survives_kills_moves_and_goes() 
     let status = settled(&mut rig, &mut run).await;
     assert_eq!(rig.target.texts(COLLECTIONS).await, Vec::<String>::new(), "{status}");
     assert_eq!(rig.target.text("select count(*)::text from documents_v2").await, "0");
+    assert_eq!(status["progress"]["parked"]["foreign_children"], serde_json::Value::Null, "deletes waited: {status}");
     let orphans = &status["conservation"]["rows"]["documents"]["quarantined"]["orphan_document"];
     assert_eq!(orphans, 10_000, "{status}");
     assert_eq!(status["conservation"]["units"]["waiting"], serde_json::Value::Null, "{status}");

@@ -17,7 +17,7 @@ use rehome::project::conservation::Conservation;
 use rehome::project::prepare::Settings;
 use rehome::project::projector::Projector;
 use rehome::project::state::State;
-use rehome::target::{ForeignScope, TargetRow};
+use rehome::target::{ForeignScope, Target, TargetRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::memory_target::MemoryTarget;
@@ -35,7 +35,8 @@ struct History {
     last: Vec<(usize, Vec<Value>)>,
 }
 
-fn relation(migration: &Migration, table: usize) -> Relation {
+/// A source table's shape, as its events carry it.
+pub fn relation(migration: &Migration, table: usize) -> Relation {
     let definition = &migration.source_tables()[table];
     let columns = definition.columns.iter().enumerate().map(|(index, column)| Column {
         name: column.name.clone(),
@@ -56,7 +57,8 @@ fn row(relation: &Relation, given: &[(&str, Value)]) -> Vec<Value> {
     relation.columns.iter().map(|column| value(column).unwrap_or(Value::Null)).collect()
 }
 
-fn draw(random: &mut ChaCha8Rng, relation: &Relation, id: usize) -> Vec<Value> {
+/// A row of a table, by its number.
+pub fn draw(random: &mut ChaCha8Rng, relation: &Relation, id: usize) -> Vec<Value> {
     let text = |text: &str| Value::text(text);
     let pick = |random: &mut ChaCha8Rng, texts: &[&str]| match *texts.choose(random).expect("some") {
         "" => Value::Null,
@@ -99,6 +101,22 @@ fn draw(random: &mut ChaCha8Rng, relation: &Relation, id: usize) -> Vec<Value> {
     )
 }
 
+/// An event that tells of a row.
+pub fn event(relation: &Relation, op: Op, version: Version, values: Option<&Vec<Value>>, key: Key) -> Event {
+    Event {
+        relation: relation.schema_hash(),
+        op,
+        key,
+        old_key: None,
+        before: None,
+        after: values.map(|values| values.iter().cloned().collect::<Row>()),
+        version,
+        transaction: None,
+        origin: if op == Op::Read { Origin::Snapshot { range: 0 } } else { Origin::Stream },
+        flags: Flags::default(),
+    }
+}
+
 fn history(migration: &Migration, random: &mut ChaCha8Rng) -> History {
     let relations: Vec<Arc<Relation>> =
         (0..migration.source_tables().len()).map(|table| Arc::new(relation(migration, table))).collect();
@@ -120,25 +138,14 @@ fn history(migration: &Migration, random: &mut ChaCha8Rng) -> History {
                     0 => Version::floor(Epoch(1)),
                     _ => Version::postgres(Epoch(1), Lsn(lsn), 0),
                 };
-                let after: Row = values.iter().cloned().collect();
-                events.push(Event {
-                    relation: relation.schema_hash(),
-                    op: if gone {
-                        Op::Delete
-                    } else if change == 0 {
-                        Op::Read
-                    } else {
-                        Op::Update
-                    },
-                    key,
-                    old_key: None,
-                    before: None,
-                    after: (!gone).then_some(after),
-                    version,
-                    transaction: None,
-                    origin: if change == 0 { Origin::Snapshot { range: 0 } } else { Origin::Stream },
-                    flags: Flags::default(),
-                });
+                let op = if gone {
+                    Op::Delete
+                } else if change == 0 {
+                    Op::Read
+                } else {
+                    Op::Update
+                };
+                events.push(event(relation, op, version, (!gone).then_some(&values), key));
                 live = (!gone).then_some(values);
             }
             last.extend(live.map(|values| (table, values)));
@@ -194,6 +201,19 @@ async fn any_order_of_arrival_comes_to_the_same_target() {
     }
 }
 
+/// A projector of what a state holds into a target.
+pub fn projector(engine: &Engine, log: &Arc<MemoryLog>, state: &Arc<State>, target: Arc<dyn Target>) -> Projector {
+    Projector::new(
+        Arc::clone(log) as Arc<dyn EventLog>,
+        Arc::clone(state),
+        Arc::clone(engine.migration()),
+        Arc::clone(engine.sources()),
+        Arc::clone(engine.tables()),
+        target,
+        Settings { log_generation: 1, mapping_generation: 1, unit_bytes_max: u64::MAX, writers: 1 },
+    )
+}
+
 /// Projects to the end of the log, with projections and new starts at drawn moments in between.
 async fn project(
     engine: &Engine,
@@ -205,7 +225,7 @@ async fn project(
     loop {
         let state = Arc::new(State::open(folder).expect("a state"));
         let (sources, migration) = (Arc::clone(engine.sources()), Arc::clone(engine.migration()));
-        let mut applier = Applier::resume(&state, Arc::clone(&sources), Arc::clone(&migration)).expect("it resumes");
+        let mut applier = Applier::resume(&state, Arc::clone(&sources), migration).expect("it resumes");
         applier.wake(&state).expect("a state");
         for _ in 0..random.random_range(1..6) {
             let from = Applier::checkpoint(&state).expect("an offset");
@@ -217,16 +237,7 @@ async fn project(
         let ended = |state: &State| Applier::checkpoint(state).expect("an offset") == log.end(Partition(0));
         let at_end = ended(&state);
         if at_end || random.random_ratio(1, 3) {
-            let settings = Settings { log_generation: 1, mapping_generation: 1, unit_bytes_max: u64::MAX, writers: 1 };
-            let projector = Projector::new(
-                Arc::clone(log) as Arc<dyn EventLog>,
-                Arc::clone(&state),
-                migration,
-                Arc::clone(&sources),
-                Arc::clone(engine.tables()),
-                Arc::clone(target) as Arc<dyn rehome::target::Target>,
-                settings,
-            );
+            let projector = projector(engine, log, &state, Arc::clone(target) as Arc<dyn Target>);
             projector.project_all(&CancellationToken::new(), |_| Ok(())).await.expect("it projects");
         }
         if at_end && ended(&state) {
