@@ -1,0 +1,363 @@
+//! Faults that the comparison itself must find: seeded behind the readers, by class, and opened only after the findings.
+//!
+//! A canary is a shadow of a row that is there: the same row once more on both sides, under a key of its own, with a fault in
+//! what the target's side holds of it. Shadows go through rules, digests, spill and join like any row, and nothing in their
+//! records tells them apart. Which rows are shadowed, and how, follows from a keyed hash of their keys, so both sides agree
+//! without a word. What was planted is written down here; the comparison does not read it. Shadows are counted apart and
+//! enter neither counts nor roots.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::record::KeyDigest;
+use crate::event::{Decimal, Float, Json, Timestamp, Value};
+use crate::target::TargetRow;
+
+/// Shadows made of one table, about.
+const ROWS_WANTED: u64 = 100;
+
+/// A way in which the target's side of a shadow is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The target lacks the row.
+    Dropped,
+    /// Nobody expects the row.
+    Invented,
+    /// The target has the row twice.
+    Doubled,
+    /// One character of a text.
+    Text,
+    /// A number by the smallest step of its writing.
+    Number,
+    /// A time by a microsecond.
+    Time,
+    /// NULL where a text is empty, or an empty text where there is NULL.
+    NullOrEmpty,
+    /// A truth value.
+    Truth,
+    /// One bit of an id or of bytes.
+    Bits,
+    /// A member of a document.
+    Document,
+    /// Two cells of one kind change places.
+    Swapped,
+}
+
+/// All classes, in the order in which they are tried.
+pub const CLASSES: [Class; 11] = [
+    Class::Dropped,
+    Class::Invented,
+    Class::Doubled,
+    Class::Text,
+    Class::Number,
+    Class::Time,
+    Class::NullOrEmpty,
+    Class::Truth,
+    Class::Bits,
+    Class::Document,
+    Class::Swapped,
+];
+
+impl Class {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Dropped => "dropped row",
+            Class::Invented => "invented row",
+            Class::Doubled => "doubled row",
+            Class::Text => "changed character",
+            Class::Number => "changed digit",
+            Class::Time => "microsecond",
+            Class::NullOrEmpty => "NULL and empty",
+            Class::Truth => "truth value",
+            Class::Bits => "changed bit",
+            Class::Document => "changed document",
+            Class::Swapped => "swapped cells",
+        }
+    }
+}
+
+/// What is known of one shadow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shadow {
+    /// The fault; `None` where no class fitted the row, so that both of its sides are equal.
+    pub planted: Option<Class>,
+    /// Records of the expected side.
+    pub expected: u64,
+    /// Records of the target's side.
+    pub actual: u64,
+}
+
+/// Shadows by table and by the key that they go under.
+pub type Ledger = BTreeMap<(u16, KeyDigest), Shadow>;
+
+/// Chooses rows, makes their shadows and writes down what was planted.
+pub struct Canaries {
+    key: [u8; 32],
+    /// By table: rows whose hash is below are shadowed; none where it is zero.
+    below: Vec<u64>,
+    ledger: Mutex<Ledger>,
+}
+
+/// Where the fault of a value may be planted.
+pub struct Judged<'a> {
+    /// Whether a column, or an attribute of an item, is compared without tolerance.
+    pub exact: &'a dyn Fn(&str) -> bool,
+    /// Names of the columns.
+    pub columns: &'a [Box<str>],
+    /// Whether the row is an item: its last cell is a map of attributes.
+    pub item: bool,
+}
+
+impl Canaries {
+    /// Canaries for tables of about so many rows; a table of unknown size counts as a small one.
+    pub fn new(key: [u8; 32], rows: &[u64]) -> Self {
+        let below = |rows: &u64| (u64::MAX / (*rows).max(1)).saturating_mul(ROWS_WANTED).max(u64::MAX / 1_000_000);
+        let below = rows.iter().map(|rows| if *rows <= ROWS_WANTED { u64::MAX } else { below(rows) }).collect();
+        Self { key, below, ledger: Mutex::default() }
+    }
+
+    /// No canaries.
+    pub fn none(tables: usize) -> Self {
+        Self { key: [0; 32], below: vec![0; tables], ledger: Mutex::default() }
+    }
+
+    /// The key of the shadow of an expected row, if it has one on that side.
+    pub fn of_expected(&self, table: u16, key: &KeyDigest) -> Option<KeyDigest> {
+        let (shadow, choice) = self.chosen(table, key)?;
+        let class = CLASSES[choice];
+        if class == Class::Invented {
+            return None;
+        }
+        self.note(table, shadow, |noted| {
+            noted.expected += 1;
+            if class == Class::Dropped {
+                noted.planted = Some(class);
+            }
+        });
+        Some(shadow)
+    }
+
+    /// Shadows of a row of the target: rows to be taken in its place under the key told, none where it has none.
+    pub fn of_actual(&self, row: &TargetRow, key: &KeyDigest, judged: &Judged<'_>) -> Option<(KeyDigest, Vec<TargetRow>)> {
+        let table = row.table.0;
+        let (shadow, choice) = self.chosen(table, key)?;
+        let (planted, rows) = match CLASSES[choice] {
+            Class::Dropped => return None,
+            Class::Invented => (Some(Class::Invented), vec![row.clone()]),
+            Class::Doubled => (Some(Class::Doubled), vec![row.clone(), row.clone()]),
+            _ => {
+                let values = CLASSES[choice..].iter().chain(&CLASSES[3..choice]);
+                let wrong = values.copied().find_map(|class| Some((class, spoilt(row, class, judged)?)));
+                match wrong {
+                    Some((class, row)) => (Some(class), vec![row]),
+                    None => (None, vec![row.clone()]),
+                }
+            }
+        };
+        self.note(table, shadow, |noted| {
+            noted.planted = planted;
+            noted.actual += rows.len() as u64;
+        });
+        Some((shadow, rows))
+    }
+
+    /// What was planted. To be opened when every finding is written down.
+    pub fn open(self) -> Ledger {
+        self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key of a row's shadow and the index of its class, if the row is one of the chosen.
+    fn chosen(&self, table: u16, key: &KeyDigest) -> Option<(KeyDigest, usize)> {
+        let below = self.below.get(usize::from(table)).copied().unwrap_or(0);
+        if below == 0 {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&table.to_le_bytes());
+        hasher.update(key);
+        let hash = *hasher.finalize().as_bytes();
+        let number = |at: usize| hash[at..at + 8].iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        if number(0) > below {
+            return None;
+        }
+        let choice = usize::try_from(number(8) % CLASSES.len() as u64).unwrap_or(0);
+        hash[16..].try_into().ok().map(|shadow| (shadow, choice))
+    }
+
+    fn note(&self, table: u16, shadow: KeyDigest, change: impl FnOnce(&mut Shadow)) {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        change(ledger.entry((table, shadow)).or_default());
+    }
+}
+
+/// The row with a fault of a class; `None` where it has no cell for it.
+fn spoilt(row: &TargetRow, class: Class, judged: &Judged<'_>) -> Option<TargetRow> {
+    let mut row = row.clone();
+    let mut cells: Vec<&mut Value> = Vec::new();
+    for (index, value) in row.values.iter_mut().enumerate() {
+        match value {
+            Value::Map(attributes) if judged.item => {
+                let attributes = attributes.iter_mut().filter(|(name, _)| (judged.exact)(name));
+                cells.extend(attributes.map(|(_, value)| value));
+            }
+            // The keys of an item are in the map as well.
+            value if !judged.item && judged.columns.get(index).is_some_and(|name| (judged.exact)(name)) => {
+                cells.push(value);
+            }
+            _ => {}
+        }
+    }
+    if class == Class::Swapped {
+        let kind = |value: &Value| std::mem::discriminant(value);
+        for first in 0..cells.len() {
+            for second in first + 1..cells.len() {
+                if kind(cells[first]) == kind(cells[second]) && cells[first] != cells[second] {
+                    let (left, right) = cells.split_at_mut(second);
+                    std::mem::swap(left[first], right[0]);
+                    return Some(row);
+                }
+            }
+        }
+        return None;
+    }
+    let done = cells.into_iter().any(|value| match wrong(value, class) {
+        Some(other) => {
+            *value = other;
+            true
+        }
+        None => false,
+    });
+    done.then_some(row)
+}
+
+/// A value that differs from another by a fault of a class.
+fn wrong(value: &Value, class: Class) -> Option<Value> {
+    match (class, value) {
+        (Class::Text, Value::Text(text)) => {
+            let mut characters: Vec<char> = text.chars().collect();
+            let last = characters.last_mut()?;
+            *last = if *last == 'x' { 'y' } else { 'x' };
+            Some(Value::Text(characters.into_iter().collect()))
+        }
+        (Class::Number, Value::Int(number)) => Some(Value::Int(number ^ 1)),
+        (Class::Number, Value::Decimal(number)) => next_digit(number.as_str()).map(Value::Decimal),
+        (Class::Number, Value::Float(Float(number))) if number.is_finite() => {
+            Some(Value::Float(Float(f64::from_bits(number.to_bits() ^ 1))))
+        }
+        (Class::Time, Value::Timestamp(time)) => Timestamp::from_unix_us(time.unix_us()? + 1).map(Value::Timestamp),
+        (Class::NullOrEmpty, Value::Null) => Some(Value::text("")),
+        (Class::NullOrEmpty, Value::Text(text)) if text.is_empty() => Some(Value::Null),
+        (Class::Truth, Value::Bool(truth)) => Some(Value::Bool(!truth)),
+        (Class::Bits, Value::Uuid(id)) => Some(Value::Uuid(uuid::Uuid::from_u128(id.as_u128() ^ 1))),
+        (Class::Bits, Value::Bytes(bytes)) => {
+            let mut bytes = bytes.clone();
+            *bytes.last_mut()? ^= 1;
+            Some(Value::Bytes(bytes))
+        }
+        (Class::Document, Value::Json(text)) => {
+            let mut document = Json::parse(text).ok()?;
+            shift(&mut document).then(|| Value::Json(document.to_text().into()))
+        }
+        (Class::Document, Value::Map(members)) => {
+            let (name, member) = members.iter().next()?;
+            let mut members = members.clone();
+            members.insert(name.clone(), Value::List(vec![member.clone()]));
+            Some(Value::Map(members))
+        }
+        _ => None,
+    }
+}
+
+/// The number with its last digit changed.
+fn next_digit(number: &str) -> Option<Decimal> {
+    let at = number.bytes().take_while(|byte| !matches!(byte, b'e' | b'E')).count().checked_sub(1)?;
+    let digit = number.as_bytes()[at];
+    if !digit.is_ascii_digit() {
+        return None;
+    }
+    let other = if digit == b'9' { '8' } else { char::from(digit + 1) };
+    Decimal::parse(&format!("{}{other}{}", &number[..at], &number[at + 1..])).ok()
+}
+
+/// Changes the first leaf of a document; whether there was one.
+fn shift(document: &mut Json) -> bool {
+    match document {
+        Json::Null => *document = Json::Bool(false),
+        Json::Bool(truth) => *truth = !*truth,
+        Json::Number(number) => match next_digit(number.as_str()) {
+            Some(other) => *number = other,
+            None => return false,
+        },
+        Json::String(text) => text.push('x'),
+        Json::Array(items) => return items.iter_mut().any(shift),
+        Json::Object(members) => return members.iter_mut().any(|(_, member)| shift(member)),
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::target::TargetTable;
+
+    fn columns() -> Vec<Box<str>> {
+        ["id", "text", "more", "number", "amount", "at", "empty", "flag", "document"].map(Box::from).into()
+    }
+
+    fn row(id: u8) -> TargetRow {
+        let values = vec![
+            Value::Uuid(uuid::Uuid::from_u128(id.into())),
+            Value::text(format!("text {id}")),
+            Value::text("more"),
+            Value::Int(id.into()),
+            Value::Decimal(Decimal::parse("1.50").expect("a number")),
+            Value::Timestamp(Timestamp(i64::from(id))),
+            Value::Null,
+            Value::Bool(true),
+            Value::Json("{\"a\": [1]}".into()),
+        ];
+        TargetRow { table: TargetTable(0), values }
+    }
+
+    #[test]
+    fn every_class_is_planted_and_every_fault_is_one() {
+        let canaries = Canaries::new([3; 32], &[200]);
+        let judged = Judged { exact: &|_| true, columns: &columns(), item: false };
+        let mut both = 0;
+        for id in 0..=255_u8 {
+            let key = [id; 16];
+            let expected = canaries.of_expected(0, &key);
+            let Some((shadow, rows)) = canaries.of_actual(&row(id), &key, &judged) else { continue };
+            if let Some(expected) = expected {
+                assert_eq!(expected, shadow, "both sides give the shadow one key");
+                assert_ne!(shadow, key);
+                assert!(rows.len() == 2 || rows[0] != row(id), "a shadow of both sides differs");
+                both += 1;
+            }
+        }
+        let ledger = canaries.open();
+        let classes: BTreeSet<Class> = ledger.values().filter_map(|shadow| shadow.planted).collect();
+        assert_eq!(classes, CLASSES.into_iter().collect());
+        assert!(both > 40 && ledger.len() < 256, "some rows of many: {both} of {}", ledger.len());
+    }
+
+    #[test]
+    fn what_no_rule_lets_differ_stays_and_a_class_that_fits_no_cell_is_not_planted() {
+        let judged = Judged { exact: &|name| name == "flag", columns: &columns(), item: false };
+        let canaries = Canaries::new([4; 32], &[1]);
+        for id in 0..100 {
+            for row in canaries.of_actual(&row(id), &[id; 16], &judged).map(|(_, rows)| rows).unwrap_or_default() {
+                let differs: Vec<usize> = (0..9).filter(|index| row.values[*index] != self::row(id).values[*index]).collect();
+                assert!(differs.is_empty() || differs == [7]);
+            }
+        }
+        let none = Judged { exact: &|_| false, columns: &columns(), item: false };
+        let canaries = Canaries::new([4; 32], &[1]);
+        (0..100).for_each(|id| drop(canaries.of_actual(&row(id), &[id; 16], &none)));
+        let planted: BTreeSet<Class> = canaries.open().values().filter_map(|shadow| shadow.planted).collect();
+        assert_eq!(planted, [Class::Invented, Class::Doubled].into());
+    }
+}

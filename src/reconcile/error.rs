@@ -1,0 +1,72 @@
+//! What can really go wrong while two sides are compared; a difference is not an error.
+
+use std::path::PathBuf;
+
+use crate::event::DecodeError;
+use crate::mapping::ReadError;
+
+/// Errors of a comparison; never with row contents (I12).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A side could not be read.
+    #[error("cannot read the {side}")]
+    Side {
+        /// `source` or `target`.
+        side: &'static str,
+        /// The reason.
+        #[source]
+        source: crate::source::Error,
+    },
+    /// A range could not be read under the snapshot that it belongs to.
+    #[error("the {side} moved while {table} was read: {what}")]
+    Moved {
+        /// `source` or `target`.
+        side: &'static str,
+        /// The table.
+        table: String,
+        /// What happened to it.
+        what: &'static str,
+    },
+    /// A table has not the columns that the definition names.
+    #[error("{table} of the {side} has no column {column}")]
+    NoColumn {
+        /// `source` or `target`.
+        side: &'static str,
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// The folder for spills failed.
+    #[error("cannot {action} {}", path.display())]
+    Spill {
+        /// What was attempted.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A spill is not what was written to it.
+    #[error("{} does not hold what was written to it", path.display())]
+    SpillBroken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A record of a spill does not read.
+    #[error("a record on its way to the comparison does not read")]
+    Record(#[from] DecodeError),
+    /// The mapping could not read what a row refers to.
+    #[error("cannot evaluate a unit")]
+    Evaluate(#[from] ReadError),
+    /// What rows say to others does not fit into memory.
+    #[error("the rows that others refer to need more than {limit} bytes")]
+    References {
+        /// The limit.
+        limit: u64,
+    },
+    /// A worker ended without an answer.
+    #[error("a worker of the comparison ended early")]
+    Worker,
+}

@@ -1,0 +1,305 @@
+//! The source's side: rows as they stream in, placed and evaluated by the mapping's own function.
+//!
+//! Rows of tables that others refer to are read first, because placing a row may ask what they say. A row that is a part of
+//! its own is evaluated as it comes; others go through a spill by their unit, and each unit's parts are evaluated together,
+//! the whole last, with the sums of the others. What rows say to others is taken from the rows just read, never from the
+//! projector's index: where the two disagree, that is a finding.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::Error;
+use super::emit::{Context, Emitter, SideOf, Spills, hash_of};
+use super::record;
+use super::references::References;
+use super::side::Sink;
+use super::spill::{Spill, Writer};
+use crate::event::{Cell, Key, Row, Value};
+use crate::mapping::{
+    Accounts, Evaluation, Look, MemoryRows, Part, Place, Routed, SourceRow, SourceTable, TableAccount, evaluate,
+};
+
+/// What became of the source's rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceAccount {
+    /// Rows handed over by the readers, by table.
+    pub read: BTreeMap<SourceTable, u64>,
+    /// What the mapping says of those that belong to a unit.
+    pub units: BTreeMap<SourceTable, TableAccount>,
+    /// Rows that their route quarantines, by reason.
+    pub quarantined: BTreeMap<SourceTable, BTreeMap<Box<str>, u64>>,
+    /// Rows that wait for others.
+    pub waiting: BTreeMap<SourceTable, u64>,
+    /// Rows of lookups.
+    pub lookup: BTreeMap<SourceTable, u64>,
+    /// Parts that the mapping parks, by reason.
+    pub parked: BTreeMap<Box<str>, u64>,
+    /// What the mapping counts.
+    pub counts: BTreeMap<Box<str>, u64>,
+}
+
+impl SourceAccount {
+    /// Adds what another worker found.
+    pub fn merge(&mut self, other: SourceAccount) {
+        let mut units = Accounts { tables: std::mem::take(&mut self.units), quarantined_rows: Vec::new() };
+        units.add(Accounts { tables: other.units, quarantined_rows: Vec::new() });
+        self.units = units.tables;
+        add(&mut self.read, other.read);
+        add(&mut self.waiting, other.waiting);
+        add(&mut self.lookup, other.lookup);
+        add(&mut self.parked, other.parked);
+        add(&mut self.counts, other.counts);
+        for (table, reasons) in other.quarantined {
+            add(self.quarantined.entry(table).or_default(), reasons);
+        }
+    }
+
+    /// Whether every row that was read is accounted for once.
+    pub fn balanced(&self) -> bool {
+        let of = |counts: &BTreeMap<SourceTable, u64>, table| counts.get(table).copied().unwrap_or(0);
+        self.read.iter().all(|(table, read)| {
+            let units = self.units.get(table);
+            let quarantined: u64 = self.quarantined.get(table).into_iter().flat_map(BTreeMap::values).sum();
+            units.is_none_or(|units| units.told() == units.read)
+                && *read == units.map_or(0, |units| units.read) + quarantined + of(&self.waiting, table) + of(&self.lookup, table)
+        })
+    }
+}
+
+fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
+    more.into_iter().for_each(|(key, count)| *counts.entry(key).or_default() += count);
+}
+
+/// What the workers of the source's side share.
+pub struct Shared {
+    /// What the rows are compared by.
+    pub context: Arc<Context>,
+    /// Where records go.
+    pub spills: Spills,
+    /// Rows of tables that others refer to, until all of these are read.
+    pub pending: Arc<Spill>,
+    /// Rows by their unit.
+    pub units: Arc<Spill>,
+    /// What rows say to others.
+    pub references: RwLock<References>,
+}
+
+/// Takes rows of tables that others refer to.
+pub struct ReferenceSink {
+    shared: Arc<Shared>,
+    pending: Writer,
+    /// Rows taken by table.
+    pub read: BTreeMap<SourceTable, u64>,
+}
+
+impl ReferenceSink {
+    /// A sink of one worker.
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        Self { pending: shared.pending.writer(), shared: Arc::clone(shared), read: BTreeMap::new() }
+    }
+}
+
+impl Sink for ReferenceSink {
+    fn take(&mut self, table: usize, rows: Vec<Vec<Value>>) -> Result<(), Error> {
+        let source = source_table(table);
+        *self.read.entry(source).or_default() += rows.len() as u64;
+        for values in rows {
+            let key = self.shared.context.migration.key_of(source, &values);
+            let row = row_of(&values);
+            let mut references = self.shared.references.write().unwrap_or_else(PoisonError::into_inner);
+            references.add(&self.shared.context.migration, source, &key, &row)?;
+            drop(references);
+            let bytes = crate::event::Canonical::encode(&key);
+            let digest = *blake3::hash(&bytes).as_bytes();
+            let hash = u64::from_le_bytes(*digest.first_chunk().unwrap_or(&[0; 8]));
+            self.pending.add(hash, &digest, |out| record::Row::put(&[], source.0, values, out))?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.pending.finish()
+    }
+}
+
+/// Takes rows, places and evaluates them.
+pub struct SourceSink {
+    shared: Arc<Shared>,
+    units: Writer,
+    /// What it emits.
+    pub emitter: Emitter,
+    /// What became of the rows.
+    pub account: SourceAccount,
+}
+
+impl SourceSink {
+    /// A sink of one worker.
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            units: shared.units.writer(),
+            emitter: Emitter::new(&shared.context, SideOf::Expected, &shared.spills),
+            account: SourceAccount::default(),
+            shared: Arc::clone(shared),
+        }
+    }
+
+    /// Takes the rows of a partition of those that others refer to.
+    ///
+    /// # Errors
+    /// Those of the spills and of the mapping.
+    pub fn pending(&mut self, partition: usize) -> Result<(), Error> {
+        let bytes = self.shared.pending.take(partition)?;
+        let rows = record::all(&bytes, record::Row::take)?;
+        if rows.len() as u64 != self.shared.pending.written(partition).count {
+            return Err(Error::SpillBroken { path: "pending".into() });
+        }
+        for row in rows {
+            self.row(SourceTable(row.table), row.values)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates the units of a partition.
+    ///
+    /// # Errors
+    /// Those of the spills and of the mapping.
+    pub fn units(&mut self, partition: usize) -> Result<(), Error> {
+        let bytes = self.shared.units.take(partition)?;
+        let mut rows = record::all(&bytes, record::Row::take)?;
+        if rows.len() as u64 != self.shared.units.written(partition).count {
+            return Err(Error::SpillBroken { path: "units".into() });
+        }
+        rows.sort_by(|a, b| a.scope.cmp(b.scope));
+        let migration = Arc::clone(&self.shared.context.migration);
+        let mut sums: Option<(Box<str>, Vec<i128>)> = None;
+        let mut at = 0;
+        while at < rows.len() {
+            let scope = rows[at].scope;
+            let end = at + rows[at..].iter().take_while(|row| row.scope == scope).count();
+            let mut part_rows = MemoryRows::new();
+            let mut place = None;
+            for row in &mut rows[at..end] {
+                let table = SourceTable(row.table);
+                let values = std::mem::take(&mut row.values);
+                let key = migration.key_of(table, &values);
+                if place.is_none() {
+                    place = self.place(table, &key, &values)?;
+                }
+                part_rows.push(table, SourceRow { key, values });
+            }
+            at = end;
+            let Some(Place { unit, part }) = place else { continue };
+            let totals = match &mut sums {
+                Some((of, totals)) if *of == unit => totals,
+                other => &mut other.insert((unit.clone(), vec![0; migration.totals()])).1,
+            };
+            let references = Arc::clone(&self.shared);
+            let references = references.references.read().unwrap_or_else(PoisonError::into_inner);
+            let evaluation = evaluate(&migration, &unit, &part, &part_rows, &*references, totals)?;
+            totals.iter_mut().zip(&evaluation.totals).for_each(|(total, added)| *total += added);
+            drop(references);
+            self.emit(scope, evaluation)?;
+        }
+        Ok(())
+    }
+
+    fn place(&self, table: SourceTable, key: &Key, values: &[Value]) -> Result<Option<Place>, Error> {
+        let references = self.shared.references.read().unwrap_or_else(PoisonError::into_inner);
+        match self.shared.context.migration.place(table, key, &row_of(values), &*references)? {
+            Routed::Placed(place) => Ok(Some(place)),
+            Routed::Waiting | Routed::Quarantined(_) | Routed::Lookup => Ok(None),
+        }
+    }
+
+    fn row(&mut self, table: SourceTable, values: Vec<Value>) -> Result<(), Error> {
+        *self.account.read.entry(table).or_default() += 1;
+        self.emitter.source_row(table, &values)?;
+        let shared = Arc::clone(&self.shared);
+        let migration = &shared.context.migration;
+        let key = migration.key_of(table, &values);
+        let references = shared.references.read().unwrap_or_else(PoisonError::into_inner);
+        let row: Row = values.into_iter().collect();
+        let place = match migration.place(table, &key, &row, &*references)? {
+            Routed::Placed(place) => place,
+            Routed::Waiting => {
+                *self.account.waiting.entry(table).or_default() += 1;
+                return Ok(());
+            }
+            Routed::Quarantined(reason) => {
+                *self.account.quarantined.entry(table).or_default().entry(reason).or_default() += 1;
+                return Ok(());
+            }
+            Routed::Lookup => {
+                *self.account.lookup.entry(table).or_default() += 1;
+                return Ok(());
+            }
+        };
+        let scope = (shared.context.scope_of)(&place.unit, &place.part);
+        let values: Vec<Value> = row.0.into_iter().filter_map(Cell::into_value).collect();
+        if migration.row_by_row(table) {
+            return self.alone(table, key, values, &place, &scope, &*references);
+        }
+        // All parts of a unit go to one partition, so that the whole of it finds their sums.
+        let hash = hash_of(&unit_hash(&place.unit));
+        let digest = *blake3::hash(&scope).as_bytes();
+        self.units.add(hash, &digest, |out| record::Row::put(&scope, table.0, values, out))
+    }
+
+    /// Evaluates a row that is a part of its own.
+    fn alone(
+        &mut self,
+        table: SourceTable,
+        key: Key,
+        values: Vec<Value>,
+        place: &Place,
+        scope: &[u8],
+        look: &dyn Look,
+    ) -> Result<(), Error> {
+        let mut rows = MemoryRows::new();
+        rows.push(table, SourceRow { key, values });
+        let evaluation = evaluate(&self.shared.context.migration, &place.unit, &place.part, &rows, look, &[])?;
+        self.emit(scope, evaluation)
+    }
+
+    fn emit(&mut self, scope: &[u8], evaluation: Evaluation) -> Result<(), Error> {
+        for (table, account) in evaluation.accounts.tables {
+            let mut accounts = Accounts { tables: std::mem::take(&mut self.account.units), quarantined_rows: Vec::new() };
+            accounts.add(Accounts { tables: [(table, account)].into(), quarantined_rows: Vec::new() });
+            self.account.units = accounts.tables;
+        }
+        add(&mut self.account.counts, evaluation.counts);
+        if let Some(parked) = evaluation.parked {
+            *self.account.parked.entry(parked.reason).or_default() += 1;
+        }
+        let as_stored = self.shared.context.as_stored;
+        for row in evaluation.rows {
+            self.emitter.row(&as_stored(row), scope)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for SourceSink {
+    fn take(&mut self, table: usize, rows: Vec<Vec<Value>>) -> Result<(), Error> {
+        rows.into_iter().try_for_each(|values| self.row(source_table(table), values))
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.units.finish()?;
+        self.emitter.finish()
+    }
+}
+
+fn source_table(index: usize) -> SourceTable {
+    SourceTable(u16::try_from(index).unwrap_or(u16::MAX))
+}
+
+fn row_of(values: &[Value]) -> Row {
+    values.iter().cloned().collect()
+}
+
+fn unit_hash(unit: &str) -> super::record::KeyDigest {
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&blake3::hash(unit.as_bytes()).as_bytes()[..16]);
+    hash
+}
