@@ -29,5 +29,6 @@ pub mod log;
 pub mod mapping;
 pub mod postgres;
 pub mod project;
+pub mod reconcile;
 pub mod source;
 pub mod target;
