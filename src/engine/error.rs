@@ -50,6 +50,17 @@ pub enum Error {
     /// Nothing was set up yet.
     #[error("{} holds no migration yet", .0.display())]
     NotUp(PathBuf),
+    /// A table that is to be read is not there.
+    #[error("the {side} has no table {table}")]
+    NoTable {
+        /// `source` or `target`.
+        side: &'static str,
+        /// The table.
+        table: String,
+    },
+    /// Both sides could not be compared.
+    #[error("the comparison could not be made")]
+    Reconcile(#[from] crate::reconcile::Error),
     /// A connection address was not given.
     #[error("the address of the {side} database is not known")]
     NoAddress {

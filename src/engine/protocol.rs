@@ -23,6 +23,15 @@ pub enum Request {
     },
     /// Every unit that the log tells of.
     Units,
+    /// Where log and projection stand, and which parts wait.
+    Stand,
+    /// What became of parts since an offset of the log.
+    Since {
+        /// The offset.
+        offset: u64,
+        /// The parts, as the state names them, in hex.
+        parts: Vec<String>,
+    },
     /// Evaluate units again.
     Retry {
         /// Units; all parked ones when empty.
@@ -75,6 +84,13 @@ pub enum Answer {
         /// In order of their keys in the state.
         units: Vec<String>,
     },
+    /// To [`Request::Stand`].
+    Stand(Stand),
+    /// To [`Request::Since`].
+    Since {
+        /// In the order of the parts asked for.
+        parts: Vec<PartStand>,
+    },
     /// To [`Request::Retry`], [`Request::Skip`]: units that will be evaluated again.
     Noted {
         /// How many.
@@ -101,6 +117,44 @@ pub enum Answer {
         /// What to do about it.
         hint: Option<String>,
     },
+}
+
+/// Where log and projection stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stand {
+    /// Offset up to which the log is applied to the state.
+    pub applied: u64,
+    /// Offset after its last record.
+    pub end: u64,
+    /// Tells logs apart.
+    pub generation: u64,
+    /// Generation of the mapping.
+    pub mapping: u32,
+    /// The log holds everything that the source wrote up to this position; absent when nothing is being captured.
+    pub captured: Option<String>,
+    /// Parts that wait to be projected, as the state names them, in hex; absent when there are too many to list.
+    pub waiting: Option<Vec<String>>,
+}
+
+/// What became of a part since an offset of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartStand {
+    /// How it stands.
+    pub motion: Motion,
+    /// Why it is parked, if it is.
+    pub parked: Option<String>,
+}
+
+/// Whether a part was left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Motion {
+    /// No record concerned it, and it is projected.
+    Still,
+    /// A record concerned it, or it waits to be projected.
+    Stirred,
+    /// The log does not tell of it.
+    Unknown,
 }
 
 /// A unit that is parked, or holds rows that are.

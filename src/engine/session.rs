@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::encoding::ordered::key_from_bytes;
-use crate::event::{Canonical, Key, RelationName, SchemaHash, to_hex};
+use crate::event::{Canonical, Key, RelationName, SchemaHash, from_hex, to_hex};
 use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, notice_to_json, to_json};
 use crate::mapping::{Migration, Part, evaluate};
 use crate::project::apply::Applier;
@@ -26,7 +26,7 @@ use crate::project::state::{Space, State};
 
 use crate::target::TableShape;
 
-use super::protocol::{Answer, ParkedUnit, Request, Status, UnitView};
+use super::protocol::{Answer, Motion, ParkedUnit, PartStand, Request, Stand, Status, UnitView};
 use super::{CaptureStatus, Error};
 use crate::capture::{Phase, marks};
 
@@ -34,6 +34,8 @@ use crate::capture::{Phase, marks};
 const SHOW_BYTES: usize = 1024 * 1024;
 /// Rows shown of a part, or of those that a route quarantines.
 const QUARANTINED_SHOWN: usize = 1_000;
+/// Parts that wait to be projected and are listed; more are only known to be many.
+const WAITING_SHOWN: usize = 20_000;
 /// Attempts to evaluate a unit whose rows change meanwhile.
 const ATTEMPTS: usize = 20;
 
@@ -82,6 +84,8 @@ impl Session {
             Request::Quarantine => Answer::Quarantine { units: self.quarantine()? },
             Request::Unit { unit } => Answer::Unit(Box::new(self.unit(&unit)?)),
             Request::Units => Answer::Units { units: self.units()? },
+            Request::Stand => Answer::Stand(self.stand()?),
+            Request::Since { offset, parts } => Answer::Since { parts: self.since(offset, &parts)? },
             Request::Retry { units } => self.retry(units).await?,
             Request::Skip { unit, reason } => self.skip(&unit, &reason).await?,
             Request::AcceptSchema { table, read_again: false } => self.accept_schema(&table).await?,
@@ -255,6 +259,49 @@ impl Session {
             }
         }
         Err(Error::Remote(format!("unit {unit} changes too fast to be read")))
+    }
+
+    /// Where log and projection stand; the position that is captured was reached before anything else is looked at.
+    fn stand(&self) -> Result<Stand, Error> {
+        let captured = self.live.as_ref().map(|live| live.capture.borrow().durable.to_string());
+        let end = self.log.end(Partition(0)).0;
+        let frozen = self.state.freeze();
+        let applied = Applier::checkpoint_at(&frozen)?.0;
+        let mut waiting = Some(Vec::new());
+        if frozen.get(Space::Meta, names::MARKED)?.is_some() {
+            frozen.each(Space::Dirty, |scope, _| {
+                waiting = waiting.take().filter(|waiting| waiting.len() < WAITING_SHOWN);
+                waiting.iter_mut().for_each(|waiting| waiting.push(to_hex(scope)));
+                Ok(())
+            })?;
+        } else {
+            waiting = None;
+        }
+        let (generation, mapping) = (self.log.generation(), self.mapping_generation);
+        Ok(Stand { applied, end, generation, mapping, captured, waiting })
+    }
+
+    /// What became of parts since an offset.
+    fn since(&self, offset: u64, parts: &[String]) -> Result<Vec<PartStand>, Error> {
+        let stand = |text: &String| -> Result<PartStand, Error> {
+            let unknown = PartStand { motion: Motion::Unknown, parked: None };
+            let Some(scope) = from_hex(text) else { return Ok(unknown) };
+            let Some(bytes) = self.state.get(Space::Parts, &scope)? else { return Ok(unknown) };
+            let part = PartState::from_bytes(&bytes)?;
+            let mut stirred = part.last >= offset || due(&part, self.mapping_generation)?;
+            if let (false, Scope::Part { unit, part: Part::Whole }, 1..) =
+                (stirred, Scope::of(&scope)?, self.migration.totals())
+            {
+                // The whole shows sums of all parts, and is written again with each of them under its old version.
+                stirred = self.parts(unit)?.iter().any(|(_, part)| part.last >= offset);
+            }
+            let parked = match part.result()?.map(|result| result.status) {
+                Some(PartStatus::Parked { reason, .. }) => Some(reason),
+                _ => None,
+            };
+            Ok(PartStand { motion: if stirred { Motion::Stirred } else { Motion::Still }, parked })
+        };
+        parts.iter().map(stand).collect()
     }
 
     /// The parts of a unit, the whole last.

@@ -19,6 +19,16 @@ impl DigestKey {
     pub fn new(secret: [u8; 32]) -> Self {
         Self(secret)
     }
+
+    /// A key of its own for a purpose, and for the things that it is about.
+    pub fn derive(&self, purpose: &str, about: &[&[u8]]) -> [u8; 32] {
+        let mut shared = Vec::new();
+        put_text("rehome derived key", &mut shared);
+        put_text(purpose, &mut shared);
+        shared.push(FORMAT);
+        about.iter().for_each(|thing| put_bytes(thing, &mut shared));
+        *blake3::keyed_hash(&self.0, &shared).as_bytes()
+    }
 }
 
 impl fmt::Debug for DigestKey {

@@ -56,6 +56,7 @@ mod turn;
 mod variant;
 mod wire;
 
+mod row_by_row;
 mod unit_read;
 
 mod case;

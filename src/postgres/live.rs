@@ -68,11 +68,7 @@ pub async fn read_unit(pool: &PgPool, tables: &[(LiveTable, Vec<Wanted>)]) -> Re
         let wanted: Vec<(usize, Vec<Option<String>>)> = wanted.iter().map(|wanted| values_of(wanted, &rows)).collect();
         rows.push(read_table(&mut connection, table, &wanted).await?);
     }
-    let position: String = sqlx::query_scalar("select pg_current_wal_insert_lsn()::text")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(sql(ACTION))?;
-    let position = position.parse().map_err(|_| unreadable(ACTION, "a position that does not read"))?;
+    let position = position(&mut connection).await?;
     connection.commit().await.map_err(sql(ACTION))?;
     Ok(LiveUnit { position, rows })
 }
@@ -140,4 +136,29 @@ pub async fn list_units(pool: &PgPool, columns: &[(&RelationName, &str)]) -> Res
     let statement =
         format!("select distinct unit from ({}) as x where unit is not null order by unit", parts.join(" union all "));
     sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(pool).await.map_err(sql(ACTION))
+}
+
+/// Where the server stands now; everything that is visible was written before.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn position(connection: &mut PgConnection) -> Result<Lsn, Error> {
+    const ACTION: &str = "ask where the server stands";
+    let position: String = sqlx::query_scalar("select pg_current_wal_insert_lsn()::text")
+        .fetch_one(connection)
+        .await
+        .map_err(sql(ACTION))?;
+    position.parse().map_err(|_| unreadable(ACTION, "a position that does not read"))
+}
+
+/// Rows of a table, with those of its partitions, as the connection's transaction sees them.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn count(connection: &mut PgConnection, table: &RelationName) -> Result<u64, Error> {
+    const ACTION: &str = "count the rows of a table";
+    let statement = format!("select count(*) from {}", quote_name(table));
+    let count: i64 =
+        sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(connection).await.map_err(sql(ACTION))?;
+    Ok(u64::try_from(count).unwrap_or(0))
 }

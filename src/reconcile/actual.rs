@@ -13,66 +13,67 @@ use crate::target::{TargetKey, TargetRow, TargetTable};
 /// Takes the marks off an item that tell who wrote it; answers with the part, as the state names it, where it was us.
 pub type TakeOwner = Arc<dyn Fn(&mut Vec<Value>) -> Option<Vec<u8>> + Send + Sync>;
 
-/// Takes the target's rows.
+/// Reads a row of the target's record: the part, as the state names it, and the keys of its rows; `None` for a row of
+/// another migration.
+pub type ReadRecord = Arc<dyn Fn(&[Value]) -> Option<(Vec<u8>, Vec<TargetKey>)> + Send + Sync>;
+
+/// How it is known which rows rehome wrote.
+#[derive(Clone)]
+pub enum Owners {
+    /// The rows say it.
+    Marks(TakeOwner),
+    /// A table behind the target's own says it.
+    Record(ReadRecord),
+    /// Nobody does.
+    Unknown,
+}
+
+/// Takes the target's rows, and what is recorded of them.
 pub struct TargetSink {
-    owner: Option<TakeOwner>,
+    context: Arc<Context>,
+    owners: Owners,
+    recorded: Writer,
+    buffer: Vec<u8>,
     /// What it emits.
     pub emitter: Emitter,
 }
 
 impl TargetSink {
-    /// A sink of one worker; `owner` where the rows themselves say who wrote them.
-    pub fn new(context: &Arc<Context>, spills: &Spills, owner: Option<TakeOwner>) -> Self {
-        Self { owner, emitter: Emitter::new(context, SideOf::Actual, spills) }
+    /// A sink of one worker; `recorded` must be cut like the spill of the rows.
+    pub fn new(context: &Arc<Context>, spills: &Spills, recorded: &Arc<Spill>, owners: Owners) -> Self {
+        let emitter = Emitter::new(context, SideOf::Actual, spills);
+        Self { context: Arc::clone(context), owners, recorded: recorded.writer(), buffer: Vec::new(), emitter }
+    }
+
+    fn record(&mut self, scope: &[u8], keys: &[TargetKey]) -> Result<(), Error> {
+        for TargetKey { table, values } in keys {
+            let key = self.context.own_key(table.0, values, &mut self.buffer);
+            let recorded = Recorded { table: table.0, key, scope };
+            self.recorded.add(hash_of(&key), &[0; 32], |out| recorded.put(out))?;
+        }
+        Ok(())
     }
 }
 
 impl Sink for TargetSink {
     fn take(&mut self, table: usize, rows: Vec<Vec<Value>>) -> Result<(), Error> {
+        let owners = self.owners.clone();
+        if let (Owners::Record(read), true) = (&owners, table == self.context.shapes.len()) {
+            return rows.iter().filter_map(|row| read(row)).try_for_each(|(scope, keys)| self.record(&scope, &keys));
+        }
         let table = TargetTable(u16::try_from(table).unwrap_or(u16::MAX));
         for mut values in rows {
-            let scope = self.owner.as_ref().and_then(|take| take(&mut values)).unwrap_or_default();
+            let scope = match &owners {
+                Owners::Marks(take) => take(&mut values).unwrap_or_default(),
+                Owners::Record(_) | Owners::Unknown => Vec::new(),
+            };
             self.emitter.row(&TargetRow { table, values }, &scope)?;
         }
         Ok(())
     }
 
     fn finish(&mut self) -> Result<(), Error> {
+        self.recorded.finish()?;
         self.emitter.finish()
-    }
-}
-
-/// Takes the target's record of what was written for which part.
-pub struct RecordSink {
-    context: Arc<Context>,
-    writer: Writer,
-    buffer: Vec<u8>,
-}
-
-impl RecordSink {
-    /// A sink into a spill that is cut like that of the rows.
-    pub fn new(context: &Arc<Context>, recorded: &Arc<Spill>) -> Self {
-        Self { context: Arc::clone(context), writer: recorded.writer(), buffer: Vec::new() }
-    }
-
-    /// Takes the keys that belong to a part.
-    ///
-    /// # Errors
-    /// [`Error::Spill`] when the disk does not take it.
-    pub fn part(&mut self, scope: &[u8], keys: &[TargetKey]) -> Result<(), Error> {
-        for TargetKey { table, values } in keys {
-            let key = self.context.own_key(table.0, values, &mut self.buffer);
-            let recorded = Recorded { table: table.0, key, scope };
-            self.writer.add(hash_of(&key), &[0; 32], |out| recorded.put(out))?;
-        }
-        Ok(())
-    }
-
-    /// Hands everything over.
-    ///
-    /// # Errors
-    /// [`Error::Spill`] when the disk does not take it.
-    pub fn finish(&mut self) -> Result<(), Error> {
-        self.writer.finish()
     }
 }

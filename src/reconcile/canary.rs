@@ -86,6 +86,8 @@ pub struct Shadow {
     pub expected: u64,
     /// Records of the target's side.
     pub actual: u64,
+    /// Whether these are not known as written by rehome.
+    pub unowned: bool,
 }
 
 /// Shadows by table and by the key that they go under.
@@ -100,13 +102,15 @@ pub struct Canaries {
 }
 
 /// Where the fault of a value may be planted.
-pub struct Judged<'a> {
+pub struct Around<'a> {
     /// Whether a column, or an attribute of an item, is compared without tolerance.
     pub exact: &'a dyn Fn(&str) -> bool,
     /// Names of the columns.
     pub columns: &'a [Box<str>],
     /// Whether the row is an item: its last cell is a map of attributes.
     pub item: bool,
+    /// Whether the row itself does not say that rehome wrote it.
+    pub unowned: bool,
 }
 
 impl Canaries {
@@ -139,7 +143,12 @@ impl Canaries {
     }
 
     /// Shadows of a row of the target: rows to be taken in its place under the key told, none where it has none.
-    pub fn of_actual(&self, row: &TargetRow, key: &KeyDigest, judged: &Judged<'_>) -> Option<(KeyDigest, Vec<TargetRow>)> {
+    pub fn of_actual(
+        &self,
+        row: &TargetRow,
+        key: &KeyDigest,
+        around: &Around<'_>,
+    ) -> Option<(KeyDigest, Vec<TargetRow>)> {
         let table = row.table.0;
         let (shadow, choice) = self.chosen(table, key)?;
         let (planted, rows) = match CLASSES[choice] {
@@ -148,7 +157,7 @@ impl Canaries {
             Class::Doubled => (Some(Class::Doubled), vec![row.clone(), row.clone()]),
             _ => {
                 let values = CLASSES[choice..].iter().chain(&CLASSES[3..choice]);
-                let wrong = values.copied().find_map(|class| Some((class, spoilt(row, class, judged)?)));
+                let wrong = values.copied().find_map(|class| Some((class, spoilt(row, class, around)?)));
                 match wrong {
                     Some((class, row)) => (Some(class), vec![row]),
                     None => (None, vec![row.clone()]),
@@ -158,13 +167,14 @@ impl Canaries {
         self.note(table, shadow, |noted| {
             noted.planted = planted;
             noted.actual += rows.len() as u64;
+            noted.unowned = around.unowned;
         });
         Some((shadow, rows))
     }
 
     /// What was planted. To be opened when every finding is written down.
-    pub fn open(self) -> Ledger {
-        self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner)
+    pub fn open(&self) -> Ledger {
+        std::mem::take(&mut *self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The key of a row's shadow and the index of its class, if the row is one of the chosen.
@@ -192,17 +202,17 @@ impl Canaries {
 }
 
 /// The row with a fault of a class; `None` where it has no cell for it.
-fn spoilt(row: &TargetRow, class: Class, judged: &Judged<'_>) -> Option<TargetRow> {
+fn spoilt(row: &TargetRow, class: Class, around: &Around<'_>) -> Option<TargetRow> {
     let mut row = row.clone();
     let mut cells: Vec<&mut Value> = Vec::new();
     for (index, value) in row.values.iter_mut().enumerate() {
         match value {
-            Value::Map(attributes) if judged.item => {
-                let attributes = attributes.iter_mut().filter(|(name, _)| (judged.exact)(name));
+            Value::Map(attributes) if around.item => {
+                let attributes = attributes.iter_mut().filter(|(name, _)| (around.exact)(name));
                 cells.extend(attributes.map(|(_, value)| value));
             }
             // The keys of an item are in the map as well.
-            value if !judged.item && judged.columns.get(index).is_some_and(|name| (judged.exact)(name)) => {
+            value if !around.item && around.columns.get(index).is_some_and(|name| (around.exact)(name)) => {
                 cells.push(value);
             }
             _ => {}
@@ -325,12 +335,12 @@ mod tests {
     #[test]
     fn every_class_is_planted_and_every_fault_is_one() {
         let canaries = Canaries::new([3; 32], &[200]);
-        let judged = Judged { exact: &|_| true, columns: &columns(), item: false };
+        let around = Around { exact: &|_| true, columns: &columns(), item: false, unowned: true };
         let mut both = 0;
         for id in 0..=255_u8 {
             let key = [id; 16];
             let expected = canaries.of_expected(0, &key);
-            let Some((shadow, rows)) = canaries.of_actual(&row(id), &key, &judged) else { continue };
+            let Some((shadow, rows)) = canaries.of_actual(&row(id), &key, &around) else { continue };
             if let Some(expected) = expected {
                 assert_eq!(expected, shadow, "both sides give the shadow one key");
                 assert_ne!(shadow, key);
@@ -346,15 +356,15 @@ mod tests {
 
     #[test]
     fn what_no_rule_lets_differ_stays_and_a_class_that_fits_no_cell_is_not_planted() {
-        let judged = Judged { exact: &|name| name == "flag", columns: &columns(), item: false };
+        let around = Around { exact: &|name| name == "flag", columns: &columns(), item: false, unowned: true };
         let canaries = Canaries::new([4; 32], &[1]);
         for id in 0..100 {
-            for row in canaries.of_actual(&row(id), &[id; 16], &judged).map(|(_, rows)| rows).unwrap_or_default() {
+            for row in canaries.of_actual(&row(id), &[id; 16], &around).map(|(_, rows)| rows).unwrap_or_default() {
                 let differs: Vec<usize> = (0..9).filter(|index| row.values[*index] != self::row(id).values[*index]).collect();
                 assert!(differs.is_empty() || differs == [7]);
             }
         }
-        let none = Judged { exact: &|_| false, columns: &columns(), item: false };
+        let none = Around { exact: &|_| false, columns: &columns(), item: false, unowned: true };
         let canaries = Canaries::new([4; 32], &[1]);
         (0..100).for_each(|id| drop(canaries.of_actual(&row(id), &[id; 16], &none)));
         let planted: BTreeSet<Class> = canaries.open().values().filter_map(|shadow| shadow.planted).collect();

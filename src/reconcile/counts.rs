@@ -133,13 +133,15 @@ pub enum Class {
     RoutedOtherwise,
     /// Differs while changes are on their way: nothing is proven.
     Unsettled,
+    /// Differed while changes were on their way, and was equal when its unit was looked at by itself.
+    Settled,
     /// Differs, and a waiver lets it.
     Waived,
 }
 
 impl Class {
     /// Every class, in the order in which they are shown.
-    pub const ALL: [Class; 15] = [
+    pub const ALL: [Class; 16] = [
         Class::Matched,
         Class::Tolerated,
         Class::Changed,
@@ -154,6 +156,7 @@ impl Class {
         Class::Unmappable,
         Class::RoutedOtherwise,
         Class::Unsettled,
+        Class::Settled,
         Class::Waived,
     ];
 

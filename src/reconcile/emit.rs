@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::Error;
-use super::canary::{Canaries, Judged};
-use super::record::{Added, Joined, KeyDigest};
+use super::canary::{Around, Canaries};
+use super::record::{Added, Joined, KeyDigest, Pairing};
 use super::spill::{Spill, Writer};
 use super::sum::Sum;
 use crate::event::{Canonical as _, DigestKey, Digester, Key, Value};
 use crate::mapping::{Migration, Part, SourceTable};
-use crate::rules::{Ruleset, Scope, TableRules, Uses};
+use crate::rules::{Contribution, Judged, Pair, Ruleset, TableRules, Uses};
 use crate::target::{TableShape, TargetRow};
 
 /// What both sides are read with.
@@ -31,7 +31,6 @@ pub struct Context {
     columns: Vec<Vec<Box<str>>>,
     keys: Vec<Digester>,
     rows: Vec<[u8; 32]>,
-    pairs: Vec<[u8; 32]>,
 }
 
 impl Context {
@@ -52,9 +51,8 @@ impl Context {
         let keys = shapes.iter().map(|shape| Digester::keys(key, &shape.name, &columns(shape, &shape.key))).collect();
         let derived = |domain: &str, shape: &TableShape| key.derive(domain, &[&rules.id()[..], shape.name.as_bytes()]);
         let rows = shapes.iter().map(|shape| derived("reconcile row", shape)).collect();
-        let pairs = shapes.iter().map(|shape| derived("reconcile pair", shape)).collect();
         let Naming { scope_of, as_stored, items } = naming;
-        Self { migration, shapes, rules, scope_of, as_stored, items, canaries, columns: names, keys, rows, pairs }
+        Self { migration, shapes, rules, scope_of, as_stored, items, canaries, columns: names, keys, rows }
     }
 
     /// Digest of a row's own key.
@@ -90,8 +88,6 @@ pub struct Tally {
     pub read: u64,
     /// Rows that a rule says are not ours to judge.
     pub out_of_scope: u64,
-    /// Rows that a rule of retention says have expired.
-    pub expired: u64,
     /// Rows that are compared, summed up by their digests.
     pub judged: Sum,
 }
@@ -101,7 +97,6 @@ impl Tally {
     pub fn merge(&mut self, other: &Tally) {
         self.read += other.read;
         self.out_of_scope += other.out_of_scope;
-        self.expired += other.expired;
         self.judged.merge(&other.judged);
     }
 }
@@ -109,19 +104,17 @@ impl Tally {
 /// Where a record goes, and where its row is found again.
 #[derive(Clone, Copy)]
 struct Place<'a> {
-    own: KeyDigest,
-    pair: Option<KeyDigest>,
+    key: KeyDigest,
     scope: &'a [u8],
     locator: &'a [u8],
+    transient: bool,
 }
 
 /// One worker's way from rows to records.
 pub struct Emitter {
     context: Arc<Context>,
     side: SideOf,
-    /// Records joined by the row's own key, and those joined by what a rule pairs rows by.
-    by_key: Writer,
-    by_pair: Writer,
+    rows: Writer,
     added: Writer,
     /// What was taken, by target table.
     pub tallies: Vec<Tally>,
@@ -137,8 +130,6 @@ pub struct Spills {
     pub expected: Arc<Spill>,
     /// Rows that are there.
     pub actual: Arc<Spill>,
-    /// Rows that are expected, of tables whose rows a rule pairs.
-    pub expected_pairs: Arc<Spill>,
     /// What both sides add to invariants.
     pub added: Arc<Spill>,
 }
@@ -146,11 +137,10 @@ pub struct Spills {
 impl Emitter {
     /// An emitter of one side.
     pub fn new(context: &Arc<Context>, side: SideOf, spills: &Spills) -> Self {
-        let by_key = if side == SideOf::Expected { &spills.expected } else { &spills.actual };
+        let rows = if side == SideOf::Expected { &spills.expected } else { &spills.actual };
         Self {
             side,
-            by_key: by_key.writer(),
-            by_pair: spills.expected_pairs.writer(),
+            rows: rows.writer(),
             added: spills.added.writer(),
             tallies: vec![Tally::default(); context.shapes.len()],
             uses: Uses::default(),
@@ -169,45 +159,35 @@ impl Emitter {
         let rules = context.rules.table(row.table);
         let tally = &mut self.tallies[usize::from(table)];
         tally.read += 1;
-        match rules.scope(row, &mut self.uses) {
-            Scope::Ours => {}
-            Scope::OutOfScope(_) => {
+        let transient = match rules.scope(row, &mut self.uses) {
+            Judged::Ours => false,
+            Judged::Expired(_) => true,
+            Judged::OutOfScope(_) => {
                 tally.out_of_scope += 1;
                 return Ok(());
             }
-            Scope::Expired(_) => {
-                tally.expired += 1;
-                return Ok(());
-            }
-        }
+        };
         if self.side == SideOf::Actual {
-            self.invariants(|expect| expect.of_target(row), true)?;
+            self.told(|rules, say| rules.told_by_target(row.table, &row.values, say))?;
         }
         let key = context.shapes[usize::from(table)].key_of(row).values;
         let own = context.own_key(table, &key, &mut self.buffer);
-        let pair = rules.pairing(row).map(|values| {
-            self.buffer.clear();
-            Key(values).put(&mut self.buffer);
-            short(&digest(&context.pairs[usize::from(table)], &self.buffer))
-        });
-        let locator = Key(key).encode();
-        let place = Place { own, pair, scope, locator: &locator };
+        let place = Place { key: own, scope, locator: &Key(key).encode(), transient };
         let strict = self.record(&context, rules, row, place)?;
         self.tallies[usize::from(table)].judged.add(&strict);
-        let shadow_of = pair.unwrap_or(own);
-        let shadowed = |shadow| Place { own: shadow, pair: pair.map(|_| shadow), ..place };
         match self.side {
             SideOf::Expected => {
-                if let Some(shadow) = context.canaries.of_expected(table, &shadow_of) {
-                    self.record(&context, rules, row, shadowed(shadow))?;
+                if let Some(shadow) = context.canaries.of_expected(table, &own) {
+                    self.record(&context, rules, row, Place { key: shadow, ..place })?;
                 }
             }
             SideOf::Actual => {
                 let exact = |name: &str| rules.exact(name);
-                let judged = Judged { exact: &exact, columns: &context.columns[usize::from(table)], item: context.items };
-                if let Some((shadow, rows)) = context.canaries.of_actual(row, &shadow_of, &judged) {
+                let columns = &context.columns[usize::from(table)];
+                let around = Around { exact: &exact, columns, item: context.items, unowned: scope.is_empty() };
+                if let Some((shadow, rows)) = context.canaries.of_actual(row, &own, &around) {
                     for row in rows {
-                        self.record(&context, rules, &row, shadowed(shadow))?;
+                        self.record(&context, rules, &row, Place { key: shadow, ..place })?;
                     }
                 }
             }
@@ -220,7 +200,7 @@ impl Emitter {
     /// # Errors
     /// [`Error::Spill`] when the disk does not take it.
     pub fn source_row(&mut self, table: SourceTable, values: &[Value]) -> Result<(), Error> {
-        self.invariants(|expect| expect.of_source(table, values), false)
+        self.told(|rules, say| rules.told_by_source(table, values, say))
     }
 
     /// Hands everything over.
@@ -228,8 +208,7 @@ impl Emitter {
     /// # Errors
     /// [`Error::Spill`] when the disk does not take it.
     pub fn finish(&mut self) -> Result<(), Error> {
-        self.by_key.finish()?;
-        self.by_pair.finish()?;
+        self.rows.finish()?;
         self.added.finish()
     }
 
@@ -242,41 +221,44 @@ impl Emitter {
         place: Place<'_>,
     ) -> Result<[u8; 32], Error> {
         let table = row.table.0;
-        self.buffer.clear();
-        rules.strict(row, &mut self.buffer);
-        let strict = digest(&context.rows[usize::from(table)], &self.buffer);
-        let tolerant = if rules.tolerates() {
-            self.buffer.clear();
-            rules.tolerant(row, &mut self.buffer);
-            digest(&context.rows[usize::from(table)], &self.buffer)
-        } else {
-            strict
+        let row_key = &context.rows[usize::from(table)];
+        let form = |buffer: &mut Vec<u8>, put: &mut dyn FnMut(&mut Vec<u8>)| {
+            buffer.clear();
+            put(buffer);
+            *blake3::keyed_hash(row_key, buffer).as_bytes()
         };
-        let Place { own, pair, scope, locator } = place;
-        let joined = Joined { table, key: own, pair, strict, tolerant, scope, locator };
-        let (writer, hash) = match (self.side, pair) {
-            (SideOf::Expected, Some(pair)) => (&mut self.by_pair, pair),
-            // Rows that are there go by their own key first: by it they are known as written by rehome.
-            _ => (&mut self.by_key, own),
+        let Self { buffer, uses, .. } = self;
+        let strict = form(buffer, &mut |out| rules.strict(row, Pair::Key, uses, out));
+        let tolerant = match rules.has_tolerance() {
+            true => form(buffer, &mut |out| rules.tolerant(row, Pair::Key, out)),
+            false => strict,
         };
-        writer.add(hash_of(&hash), &strict, |out| joined.put(out))?;
+        let paired = rules.pairing(row).map(|pairing| {
+            // How often rules were used is counted once for each row.
+            let strict = form(buffer, &mut |out| rules.strict(row, Pair::Match, &mut Uses::default(), out));
+            let group = form(buffer, &mut |out| Key(pairing.group.clone()).put(out));
+            (short(&group), pairing.order, strict)
+        });
+        let pairing = paired.as_ref().map(|(group, order, strict)| Pairing { group: *group, order, strict: *strict });
+        let whole = if rules.sees_rows() { Key(row.values.clone()).encode() } else { Vec::new() };
+        let Place { key, scope, locator, transient } = place;
+        let joined = Joined { table, key, strict, tolerant, transient, pairing, scope, locator, row: &whole };
+        self.rows.add(hash_of(&key), &strict, |out| joined.put(out))?;
         Ok(strict)
     }
 
-    fn invariants(
-        &mut self,
-        of: impl Fn(&crate::rules::Expect) -> Option<(Vec<Value>, i128)>,
-        of_target: bool,
-    ) -> Result<(), Error> {
+    fn told(&mut self, tell: impl FnOnce(&Ruleset, &mut dyn FnMut(Contribution))) -> Result<(), Error> {
         let context = Arc::clone(&self.context);
-        for (invariant, expect) in (0_u16..).zip(context.rules.expects()) {
-            let Some((group, amount)) = of(expect) else { continue };
-            let group = Key(group).encode();
+        let (added, mut failed) = (&mut self.added, None);
+        tell(&context.rules, &mut |contribution| {
+            let group = Key(contribution.group.clone()).encode();
             let digest = *blake3::hash(&group).as_bytes();
-            let added = Added { invariant, of_target, group: &group, amount };
-            self.added.add(hash_of(&short(&digest)), &digest, |out| added.put(out))?;
-        }
-        Ok(())
+            let put = |out: &mut Vec<u8>| Added::put(&contribution, &group, out);
+            if let Err(error) = added.add(hash_of(&short(&digest)), &digest, put) {
+                failed = Some(error);
+            }
+        });
+        failed.map_or(Ok(()), Err)
     }
 }
 
@@ -289,8 +271,4 @@ fn short(digest: &[u8; 32]) -> KeyDigest {
     let mut key = [0; 16];
     key.copy_from_slice(&digest[..16]);
     key
-}
-
-fn digest(key: &[u8; 32], bytes: &[u8]) -> [u8; 32] {
-    *blake3::keyed_hash(key, bytes).as_bytes()
 }

@@ -16,7 +16,7 @@ use super::side::Sink;
 use super::spill::{Spill, Writer};
 use crate::event::{Cell, Key, Row, Value};
 use crate::mapping::{
-    Accounts, Evaluation, Look, MemoryRows, Part, Place, Routed, SourceRow, SourceTable, TableAccount, evaluate,
+    Accounts, Evaluation, Look, MemoryRows, Place, Routed, SourceRow, SourceTable, TableAccount, UnitRows as _, evaluate,
 };
 
 /// What became of the source's rows.
@@ -198,6 +198,7 @@ impl SourceSink {
             let evaluation = evaluate(&migration, &unit, &part, &part_rows, &*references, totals)?;
             totals.iter_mut().zip(&evaluation.totals).for_each(|(total, added)| *total += added);
             drop(references);
+            self.tell(&part_rows, &evaluation)?;
             self.emit(scope, evaluation)?;
         }
         Ok(())
@@ -213,7 +214,6 @@ impl SourceSink {
 
     fn row(&mut self, table: SourceTable, values: Vec<Value>) -> Result<(), Error> {
         *self.account.read.entry(table).or_default() += 1;
-        self.emitter.source_row(table, &values)?;
         let shared = Arc::clone(&self.shared);
         let migration = &shared.context.migration;
         let key = migration.key_of(table, &values);
@@ -258,7 +258,26 @@ impl SourceSink {
         let mut rows = MemoryRows::new();
         rows.push(table, SourceRow { key, values });
         let evaluation = evaluate(&self.shared.context.migration, &place.unit, &place.part, &rows, look, &[])?;
+        self.tell(&rows, &evaluation)?;
         self.emit(scope, evaluation)
+    }
+
+    /// What the rows of a part add to invariants: those that the mapping takes.
+    fn tell(&mut self, rows: &MemoryRows, evaluation: &Evaluation) -> Result<(), Error> {
+        if evaluation.parked.is_some() {
+            return Ok(());
+        }
+        let refused = &evaluation.accounts.quarantined_rows;
+        for table in evaluation.accounts.tables.keys() {
+            let (emitter, mut failed) = (&mut self.emitter, None);
+            rows.scan(*table, &mut |_, row| {
+                if failed.is_none() && !refused.iter().any(|refused| refused.table == *table && refused.key == row.key) {
+                    failed = emitter.source_row(*table, &row.values).err();
+                }
+            })?;
+            failed.map_or(Ok(()), Err)?;
+        }
+        Ok(())
     }
 
     fn emit(&mut self, scope: &[u8], evaluation: Evaluation) -> Result<(), Error> {

@@ -5,11 +5,15 @@
 
 use std::collections::HashMap;
 
-use super::record::{Joined, KeyDigest, Recorded};
+use super::emit::SideOf;
+use super::record::{Joined, KeyDigest, Recorded, fixed};
+use crate::event::encoding::put_bytes;
+use crate::event::{DecodeError, Reader};
+use crate::rules::{Finding, Pair};
 
 /// How a row differs, before anything is proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum Difference {
     /// Expected, and not there.
     Missing,
     /// There, written by rehome, and not expected.
@@ -24,11 +28,23 @@ pub enum Kind {
     Duplicate,
 }
 
+impl Difference {
+    /// All of them, in the order of their codes.
+    const ALL: [Difference; 6] = [
+        Difference::Missing,
+        Difference::Extra,
+        Difference::Changed,
+        Difference::Foreign,
+        Difference::ForeignChanged,
+        Difference::Duplicate,
+    ];
+}
+
 /// A difference of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found<'a> {
     /// How it differs.
-    pub kind: Kind,
+    pub difference: Difference,
     /// Index of the target table.
     pub table: u16,
     /// What its sides were paired by.
@@ -39,6 +55,32 @@ pub struct Found<'a> {
     pub expected: &'a [u8],
     /// Key of the row as it is there; empty when it is not.
     pub actual: &'a [u8],
+    /// A rule excuses it.
+    pub waived: bool,
+}
+
+impl<'a> Found<'a> {
+    /// Appends the record.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.push(self.difference as u8 | u8::from(self.waived) << 7);
+        out.extend_from_slice(&self.table.to_le_bytes());
+        out.extend_from_slice(&self.key);
+        [self.scope, self.expected, self.actual].iter().for_each(|bytes| put_bytes(bytes, out));
+    }
+
+    /// Reads the record at the front.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when there is none.
+    pub fn take(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let code = reader.byte()?;
+        let waived = code & 0x80 != 0;
+        let difference = *Difference::ALL.get(usize::from(code & 0x7f)).ok_or(DecodeError::End)?;
+        let table = u16::from_le_bytes(fixed(reader)?);
+        let key = fixed(reader)?;
+        let (scope, expected, actual) = (reader.bytes()?, reader.bytes()?, reader.bytes()?);
+        Ok(Self { difference, table, key, scope, expected, actual, waived })
+    }
 }
 
 /// How many rows of one table paired up, and how.
@@ -52,20 +94,53 @@ pub struct Counts {
     pub matched: u64,
     /// Of these, pairs whose row someone else wrote.
     pub matched_foreign: u64,
-    /// Pairs that differ in tolerated fields at most, and are to be looked at.
-    pub near: u64,
+    /// Pairs that differ within what rules tolerate.
+    pub tolerated: u64,
+    /// Rows expected and not there that a rule says the target may have let go.
+    pub expired: u64,
+}
+
+impl Counts {
+    /// Adds what another worker counted.
+    pub fn merge(&mut self, other: &Counts) {
+        self.expected += other.expected;
+        self.actual += other.actual;
+        self.matched += other.matched;
+        self.matched_foreign += other.matched_foreign;
+        self.tolerated += other.tolerated;
+        self.expired += other.expired;
+    }
 }
 
 /// Sees what the join finds.
 pub trait Findings<'a> {
     /// Counts of a table, changed by `change`.
-    fn count(&mut self, table: u16, key: &KeyDigest, change: impl Fn(&mut Counts));
+    fn count(&mut self, table: u16, change: impl FnOnce(&mut Counts));
+
+    /// A pair whose digests differ, as the rules see it.
+    fn judge(&mut self, expected: &Joined<'a>, actual: &Joined<'a>, by: Pair) -> Judgement;
+
+    /// Whether a rule excuses that a row is on one side only.
+    fn excused(&mut self, row: &Joined<'a>, finding: Finding) -> bool;
 
     /// A difference.
     fn found(&mut self, found: Found<'a>);
 
-    /// A pair that differs in tolerated fields at most.
-    fn near(&mut self, found: Found<'a>);
+    /// A row without a partner of its key, in a table whose rows a rule pairs.
+    fn alone(&mut self, side: SideOf, row: &Joined<'a>);
+}
+
+/// What the rules say to a pair whose digests differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// Nothing that is compared differs.
+    Equal,
+    /// All that differs is tolerated.
+    Tolerated,
+    /// It differs, and a rule excuses all of it.
+    Waived,
+    /// It differs.
+    Different,
 }
 
 /// Whether it is known which rows rehome wrote.
@@ -77,6 +152,12 @@ pub enum Ownership {
     Unknown,
 }
 
+impl Ownership {
+    fn ours(self, row: &Joined<'_>) -> bool {
+        self == Ownership::Unknown || !row.scope.is_empty()
+    }
+}
+
 /// Gives every row that is there the part that the target's record says it belongs to.
 pub fn attribute<'a>(actual: &mut [Joined<'a>], recorded: &[Recorded<'a>]) {
     let parts: HashMap<(u16, KeyDigest), &'a [u8]> =
@@ -86,63 +167,91 @@ pub fn attribute<'a>(actual: &mut [Joined<'a>], recorded: &[Recorded<'a>]) {
     }
 }
 
-/// Joins the rows of a partition.
-pub fn join<'a>(
+/// Joins the rows of a partition by their keys; every row is counted here, and once.
+pub fn by_key<'a>(
     expected: &mut [Joined<'a>],
     actual: &mut [Joined<'a>],
     ownership: Ownership,
     findings: &mut impl Findings<'a>,
 ) {
-    let order = |row: &Joined<'_>| (row.table, row.pair.unwrap_or(row.key), row.strict);
+    let order = |row: &Joined<'_>| (row.table, row.key, row.strict);
     expected.sort_unstable_by_key(order);
     actual.sort_unstable_by_key(order);
-    let (mut wanted, mut there) = (&*expected, &*actual);
+    for_each_group(expected, actual, |row| (row.table, row.key), |left, right| {
+        let first = left.first().or(right.first()).map_or(0, |row| row.table);
+        findings.count(first, |counts| {
+            counts.expected += left.len() as u64;
+            counts.actual += right.len() as u64;
+        });
+        pair_up(left, right, ownership, findings);
+    });
+}
+
+/// Joins rows that a rule pairs by group, in their order.
+pub fn by_pairing<'a>(
+    expected: &mut [Joined<'a>],
+    actual: &mut [Joined<'a>],
+    ownership: Ownership,
+    findings: &mut impl Findings<'a>,
+) {
+    fn group(row: &Joined<'_>) -> (u16, KeyDigest) {
+        (row.table, row.pairing.map_or(row.key, |pairing| pairing.group))
+    }
+    fn order<'a>(row: &Joined<'a>) -> ((u16, KeyDigest), &'a [u8], [u8; 32]) {
+        (group(row), row.pairing.map_or(&[], |pairing| pairing.order), row.strict)
+    }
+    expected.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
+    actual.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
+    for_each_group(expected, actual, group, |left, right| {
+        for (a, b) in left.iter().zip(right) {
+            let same = a.pairing.map(|pairing| pairing.strict) == b.pairing.map(|pairing| pairing.strict);
+            pair(a, b, same, Pair::Match, ownership, findings);
+        }
+        left.iter().skip(right.len()).for_each(|row| missing(row, Several::No, findings));
+        right.iter().skip(left.len()).for_each(|row| too_many(row, Several::No, ownership, findings));
+    });
+}
+
+/// Visits the rows of each group on both sides, in order.
+fn for_each_group<'r, 'a, G: Ord>(
+    mut expected: &'r [Joined<'a>],
+    mut actual: &'r [Joined<'a>],
+    group: impl Fn(&Joined<'a>) -> G,
+    mut visit: impl FnMut(&'r [Joined<'a>], &'r [Joined<'a>]),
+) {
     loop {
-        let next = match (wanted.first(), there.first()) {
+        let next = match (expected.first(), actual.first()) {
             (None, None) => return,
             (Some(row), None) | (None, Some(row)) => group(row),
             (Some(left), Some(right)) => group(left).min(group(right)),
         };
-        let (left, right) = (take(&mut wanted, next), take(&mut there, next));
-        pair_up(next, left, right, ownership, findings);
+        let of = |rows: &[Joined<'a>]| rows.iter().take_while(|row| group(row) == next).count();
+        let ((left, more), (right, rest)) = (expected.split_at(of(expected)), actual.split_at(of(actual)));
+        (expected, actual) = (more, rest);
+        visit(left, right);
     }
 }
 
-fn group(row: &Joined<'_>) -> (u16, KeyDigest) {
-    (row.table, row.pair.unwrap_or(row.key))
-}
-
-/// Takes the rows of one key off the front.
-fn take<'r, 'a>(rows: &mut &'r [Joined<'a>], of: (u16, KeyDigest)) -> &'r [Joined<'a>] {
-    let count = rows.iter().take_while(|row| group(row) == of).count();
-    let (taken, rest) = rows.split_at(count);
-    *rows = rest;
-    taken
+/// Whether one side has several rows of the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Several {
+    Yes,
+    No,
 }
 
 /// Pairs up the rows of one key, which both sides have in the order of their digests.
 fn pair_up<'a>(
-    (table, key): (u16, KeyDigest),
     expected: &[Joined<'a>],
     actual: &[Joined<'a>],
     ownership: Ownership,
     findings: &mut impl Findings<'a>,
 ) {
-    findings.count(table, &key, |counts| {
-        counts.expected += expected.len() as u64;
-        counts.actual += actual.len() as u64;
-    });
-    let ours = |row: &Joined<'_>| ownership == Ownership::Unknown || !row.scope.is_empty();
     let (mut left, mut right): (Vec<&Joined<'a>>, Vec<&Joined<'a>>) = (Vec::new(), Vec::new());
     let (mut wanted, mut there) = (expected.iter().peekable(), actual.iter().peekable());
     loop {
         match (wanted.peek(), there.peek()) {
             (Some(a), Some(b)) if a.strict == b.strict => {
-                let foreign = !ours(b);
-                findings.count(table, &key, |counts| {
-                    counts.matched += 1;
-                    counts.matched_foreign += u64::from(foreign);
-                });
+                pair(a, b, true, Pair::Key, ownership, findings);
                 (wanted.next(), there.next());
             }
             (Some(a), Some(b)) if a.strict < b.strict => left.extend(wanted.next()),
@@ -151,29 +260,71 @@ fn pair_up<'a>(
             (None, None) => break,
         }
     }
-    let several = expected.len() > 1 || actual.len() > 1;
+    let several = if expected.len() > 1 || actual.len() > 1 { Several::Yes } else { Several::No };
     let both = left.len().min(right.len());
-    for (a, b) in left.iter().zip(&right) {
-        let scope = if a.scope.is_empty() { b.scope } else { a.scope };
-        let kind = if ours(b) { Kind::Changed } else { Kind::ForeignChanged };
-        let found = Found { kind, table, key, scope, expected: a.locator, actual: b.locator };
-        if a.tolerant == b.tolerant && a.strict != a.tolerant {
-            findings.count(table, &key, |counts| counts.near += 1);
-            findings.near(found);
+    left.iter().zip(&right).for_each(|(a, b)| pair(a, b, false, Pair::Key, ownership, findings));
+    for row in &left[both..] {
+        if row.pairing.is_some() { findings.alone(SideOf::Expected, row) } else { missing(row, several, findings) }
+    }
+    for row in &right[both..] {
+        // What rehome wrote has keys of the mapping's: a wrong one is a difference, and no partner for another.
+        if row.pairing.is_some() && !ownership.ours(row) {
+            findings.alone(SideOf::Actual, row);
         } else {
-            findings.found(found);
+            too_many(row, several, ownership, findings);
         }
     }
-    for a in &left[both..] {
-        let kind = if several { Kind::Duplicate } else { Kind::Missing };
-        findings.found(Found { kind, table, key, scope: a.scope, expected: a.locator, actual: &[] });
+}
+
+fn pair<'a>(
+    expected: &Joined<'a>,
+    actual: &Joined<'a>,
+    same: bool,
+    by: Pair,
+    ownership: Ownership,
+    findings: &mut impl Findings<'a>,
+) {
+    let foreign = !ownership.ours(actual);
+    let judgement = match same {
+        true => Judgement::Equal,
+        false if expected.row.is_empty() => Judgement::Different,
+        false => findings.judge(expected, actual, by),
+    };
+    match judgement {
+        Judgement::Equal => findings.count(expected.table, |counts| {
+            counts.matched += 1;
+            counts.matched_foreign += u64::from(foreign);
+        }),
+        Judgement::Tolerated => findings.count(expected.table, |counts| counts.tolerated += 1),
+        Judgement::Waived | Judgement::Different => findings.found(Found {
+            difference: if foreign { Difference::ForeignChanged } else { Difference::Changed },
+            table: expected.table,
+            key: expected.key,
+            scope: if expected.scope.is_empty() { actual.scope } else { expected.scope },
+            expected: expected.locator,
+            actual: actual.locator,
+            waived: judgement == Judgement::Waived,
+        }),
     }
-    for b in &right[both..] {
-        let kind = match (ours(b), several) {
-            (true, true) => Kind::Duplicate,
-            (true, false) => Kind::Extra,
-            (false, _) => Kind::Foreign,
-        };
-        findings.found(Found { kind, table, key, scope: b.scope, expected: &[], actual: b.locator });
+}
+
+fn missing<'a>(row: &Joined<'a>, several: Several, findings: &mut impl Findings<'a>) {
+    if row.transient {
+        return findings.count(row.table, |counts| counts.expired += 1);
     }
+    let difference = if several == Several::Yes { Difference::Duplicate } else { Difference::Missing };
+    let waived = !row.row.is_empty() && findings.excused(row, Finding::Missing);
+    let Joined { table, key, scope, locator, .. } = *row;
+    findings.found(Found { difference, table, key, scope, expected: locator, actual: &[], waived });
+}
+
+fn too_many<'a>(row: &Joined<'a>, several: Several, ownership: Ownership, findings: &mut impl Findings<'a>) {
+    let difference = match (ownership.ours(row), several) {
+        (true, Several::Yes) => Difference::Duplicate,
+        (true, Several::No) => Difference::Extra,
+        (false, _) => Difference::Foreign,
+    };
+    let waived = !row.row.is_empty() && findings.excused(row, Finding::Extra);
+    let Joined { table, key, scope, locator, .. } = *row;
+    findings.found(Found { difference, table, key, scope, expected: &[], actual: locator, waived });
 }

@@ -2,10 +2,30 @@
 //!
 //! What a run comes to, in the form in which it is kept: [`verdict`] the whole, [`counts`] its numbers, [`discrepancy`] one
 //! row that is not as it should be.
+//!
+//! How it gets there: [`side`] reads both sides by ranges, [`expected`] maps the source's rows and [`actual`] takes the
+//! target's, [`emit`] makes records of both, [`spill`] keeps [`record`]s by hash until [`join`] pairs them up, [`run`] drives
+//! all that. [`canary`] plants faults that must be found, [`sum`] tells whether all that went in came out.
+
+pub mod actual;
+pub mod canary;
+pub mod emit;
+mod error;
+pub mod expected;
+pub mod join;
+pub mod record;
+pub mod references;
+pub mod run;
+pub mod settle;
+pub mod side;
+pub mod spill;
+pub mod sum;
 
 pub mod counts;
 pub mod discrepancy;
 pub mod verdict;
+
+pub use error::Error;
 
 pub use counts::{
     CanaryClass, Class, Cover, Digests, ExpectResult, Hop, LedgerEntry, RuleKind, RuleUse, SourceCount, Tally,

@@ -3,6 +3,7 @@
 
 use crate::event::encoding::put_bytes;
 use crate::event::{Canonical as _, DecodeError, Key, Reader, Value};
+use crate::rules::{Contribution, RuleId, Side};
 
 /// First 16 bytes of a key's digest, with the table in front: 2^-64 odds of a chance collision in 2^32 rows.
 pub type KeyDigest = [u8; 16];
@@ -12,19 +13,38 @@ pub type KeyDigest = [u8; 16];
 pub struct Joined<'a> {
     /// Index of the target table.
     pub table: u16,
-    /// Digest of its own key.
+    /// Digest of its key.
     pub key: KeyDigest,
-    /// Digest of what it is paired by, where a rule pairs rows by something else than their key.
-    pub pair: Option<KeyDigest>,
     /// Digest of all that is compared.
     pub strict: [u8; 32],
     /// Digest of what is compared without tolerance; as `strict` where nothing is tolerated.
     pub tolerant: [u8; 32],
+    /// By a rule, the target may have let it go.
+    pub transient: bool,
+    /// How it is paired where the other side has no row of its key, by a rule.
+    pub pairing: Option<Pairing<'a>>,
     /// The part of a unit that it belongs to, as the state names it; empty when nobody knows.
     pub scope: &'a [u8],
-    /// Its own key, encoded.
+    /// Its key, encoded.
     pub locator: &'a [u8],
+    /// The row itself, encoded, where rules want to see both; empty otherwise.
+    pub row: &'a [u8],
 }
+
+/// How a row is paired by a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pairing<'a> {
+    /// Digest of the group.
+    pub group: KeyDigest,
+    /// Place in the group; its byte order is the order.
+    pub order: &'a [u8],
+    /// Digest of all that is compared of rows so paired.
+    pub strict: [u8; 32],
+}
+
+const TOLERATES: u8 = 1;
+const PAIRS: u8 = 2;
+const TRANSIENT: u8 = 4;
 
 impl<'a> Joined<'a> {
     /// Appends the record.
@@ -32,16 +52,19 @@ impl<'a> Joined<'a> {
         out.extend_from_slice(&self.table.to_le_bytes());
         out.extend_from_slice(&self.key);
         out.extend_from_slice(&self.strict);
-        let tolerated = self.strict != self.tolerant;
-        out.push(u8::from(tolerated) | u8::from(self.pair.is_some()) << 1);
-        if tolerated {
+        let flag = |holds: bool, flag: u8| if holds { flag } else { 0 };
+        let tolerates = self.strict != self.tolerant;
+        let pairs = flag(self.pairing.is_some(), PAIRS);
+        out.push(flag(tolerates, TOLERATES) | pairs | flag(self.transient, TRANSIENT));
+        if tolerates {
             out.extend_from_slice(&self.tolerant);
         }
-        if let Some(pair) = &self.pair {
-            out.extend_from_slice(pair);
+        if let Some(Pairing { group, order, strict }) = &self.pairing {
+            out.extend_from_slice(group);
+            put_bytes(order, out);
+            out.extend_from_slice(strict);
         }
-        put_bytes(self.scope, out);
-        put_bytes(self.locator, out);
+        [self.scope, self.locator, self.row].iter().for_each(|bytes| put_bytes(bytes, out));
     }
 
     /// Reads the record at the front.
@@ -52,9 +75,15 @@ impl<'a> Joined<'a> {
         let table = u16::from_le_bytes(fixed(reader)?);
         let (key, strict) = (fixed(reader)?, fixed(reader)?);
         let flags = reader.byte()?;
-        let tolerant = if flags & 1 == 0 { strict } else { fixed(reader)? };
-        let pair = if flags & 2 == 0 { None } else { Some(fixed(reader)?) };
-        Ok(Self { table, key, pair, strict, tolerant, scope: reader.bytes()?, locator: reader.bytes()? })
+        let tolerant = if flags & TOLERATES == 0 { strict } else { fixed(reader)? };
+        let pairing = if flags & PAIRS == 0 {
+            None
+        } else {
+            Some(Pairing { group: fixed(reader)?, order: reader.bytes()?, strict: fixed(reader)? })
+        };
+        let transient = flags & TRANSIENT != 0;
+        let (scope, locator, row) = (reader.bytes()?, reader.bytes()?, reader.bytes()?);
+        Ok(Self { table, key, strict, tolerant, transient, pairing, scope, locator, row })
     }
 }
 
@@ -116,36 +145,33 @@ impl<'a> Row<'a> {
     }
 }
 
-/// What one row adds to one side of an invariant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Added<'a> {
-    /// Index of the invariant.
-    pub invariant: u16,
-    /// Whether it is a row of the target.
-    pub of_target: bool,
-    /// The group that it is summed up in, encoded.
-    pub group: &'a [u8],
-    /// What it adds.
-    pub amount: i128,
-}
+/// What one row adds to one sum of an invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added(pub Contribution);
 
-impl<'a> Added<'a> {
+impl Added {
     /// Appends the record.
-    pub fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.invariant.to_le_bytes());
-        out.push(u8::from(self.of_target));
-        put_bytes(self.group, out);
-        out.extend_from_slice(&self.amount.to_le_bytes());
+    pub fn put(contribution: &Contribution, group: &[u8], out: &mut Vec<u8>) {
+        let Contribution { expect, side, once, amount, .. } = contribution;
+        out.extend_from_slice(&expect.0.to_le_bytes());
+        out.push(u8::from(*side == Side::Right) | u8::from(once.is_some()) << 1);
+        put_bytes(group, out);
+        if let Some(once) = once {
+            put_bytes(&Key(once.clone()).encode(), out);
+        }
+        out.extend_from_slice(&amount.to_le_bytes());
     }
 
     /// Reads the record at the front.
     ///
     /// # Errors
     /// [`DecodeError`] when there is none.
-    pub fn take(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let (invariant, of_target) = (u16::from_le_bytes(fixed(reader)?), reader.byte()? == 1);
-        let group = reader.bytes()?;
-        Ok(Self { invariant, of_target, group, amount: i128::from_le_bytes(fixed(reader)?) })
+    pub fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (expect, flags) = (RuleId(u16::from_le_bytes(fixed(reader)?)), reader.byte()?);
+        let side = if flags & 1 == 0 { Side::Left } else { Side::Right };
+        let group = Key::decode(reader.bytes()?)?.0;
+        let once = if flags & 2 == 0 { None } else { Some(Key::decode(reader.bytes()?)?.0) };
+        Ok(Self(Contribution { expect, side, group, once, amount: i128::from_le_bytes(fixed(reader)?) }))
     }
 }
 
@@ -165,7 +191,8 @@ pub fn all<'a, T>(
     Ok(records)
 }
 
-fn fixed<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], DecodeError> {
+/// Reads so many bytes.
+pub(super) fn fixed<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N], DecodeError> {
     reader.raw(N)?.try_into().map_err(|_| DecodeError::End)
 }
 
@@ -175,8 +202,19 @@ mod tests {
 
     #[test]
     fn records_read_back_one_behind_the_other() {
-        let row = Joined { table: 3, key: [1; 16], pair: Some([8; 16]), strict: [2; 32], tolerant: [3; 32], scope: b"s", locator: b"key" };
-        let plain = Joined { tolerant: row.strict, scope: b"", pair: None, ..row };
+        let pairing = Pairing { group: [8; 16], order: b"1", strict: [9; 32] };
+        let row = Joined {
+            table: 3,
+            key: [1; 16],
+            strict: [2; 32],
+            tolerant: [3; 32],
+            transient: true,
+            pairing: Some(pairing),
+            scope: b"s",
+            locator: b"key",
+            row: b"row",
+        };
+        let plain = Joined { tolerant: row.strict, transient: false, scope: b"", pairing: None, ..row };
         let mut bytes = Vec::new();
         [row, plain].iter().for_each(|row| row.put(&mut bytes));
         assert_eq!(all(&bytes, Joined::take).expect("records"), [row, plain]);
@@ -187,10 +225,12 @@ mod tests {
         let expected = Row { scope: b"u", table: 2, values: vec![Value::Int(4), Value::Null] };
         assert_eq!(all(&bytes, Row::take).expect("records"), [expected]);
 
-        let added = Added { invariant: 1, of_target: true, group: b"g", amount: -5 };
+        let group = vec![Value::text("g")];
+        let once = Some(vec![Value::Int(1)]);
+        let added = Contribution { expect: RuleId(1), side: Side::Right, group: group.clone(), once, amount: -5 };
         let mut bytes = Vec::new();
-        added.put(&mut bytes);
-        assert_eq!(all(&bytes, Added::take).expect("records"), [added]);
+        Added::put(&added, &Key(group).encode(), &mut bytes);
+        assert_eq!(all(&bytes, Added::take).expect("records"), [Added(added)]);
         let recorded = Recorded { table: 9, key: [7; 16], scope: b"part" };
         let mut bytes = Vec::new();
         recorded.put(&mut bytes);

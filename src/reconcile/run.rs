@@ -1,0 +1,448 @@
+//! One comparison: references, then both sides at once, then units, then the join; what it finds is still to be proven.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
+
+use tokio::task::JoinSet;
+
+use super::Error;
+use super::actual::{Owners, TargetSink};
+use super::canary::{CLASSES, Class};
+use super::emit::{Context, SideOf, Spills, Tally, hash_of};
+use super::expected::{ReferenceSink, Shared, SourceAccount, SourceSink};
+use super::join::{Counts, Difference, Findings, Found, Judgement, Ownership, attribute, by_key, by_pairing};
+use super::record::{self, Added, Joined, KeyDigest, Recorded};
+use super::references::References;
+use super::side::{Done, Side, read};
+use super::spill::{Spill, Writer};
+use super::sum::Sum;
+use crate::event::{Canonical as _, Key};
+use crate::rules::{Broken, Comparison, Finding, Pair, RuleId, Uses};
+use crate::target::{TargetRow, TargetTable};
+
+/// What is compared, and how.
+pub struct Plan {
+    /// What both sides are read with.
+    pub context: Arc<Context>,
+    /// The source's side.
+    pub source: Arc<Side>,
+    /// The target's side; where its record is a table, that is its last.
+    pub target: Arc<Side>,
+    /// How it is known which rows rehome wrote.
+    pub owners: Owners,
+    /// Workers of each side.
+    pub workers: usize,
+    /// Partitions of every spill; one of each is in memory at a time, for each worker.
+    pub partitions: usize,
+}
+
+/// What a comparison found, before anything is proven.
+pub struct Outcome {
+    /// What became of the source's rows.
+    pub source: SourceAccount,
+    /// Ranges of the source that were read.
+    pub source_done: Vec<Done>,
+    /// Ranges of the target that were read.
+    pub target_done: Vec<Done>,
+    /// What was expected, by target table.
+    pub expected: Vec<Tally>,
+    /// What was there, by target table.
+    pub actual: Vec<Tally>,
+    /// How rows paired up, by target table; shadows left out.
+    pub counts: Vec<Counts>,
+    /// Differences by table and kind; shadows left out.
+    pub differences: BTreeMap<(u16, Difference), u64>,
+    /// The differences themselves, by the part that they belong to.
+    pub found: Arc<Spill>,
+    /// Faults planted and found, by class and table.
+    pub recall: BTreeMap<(Class, u16), (u64, u64)>,
+    /// What went into the spills and came out of them, by stage.
+    pub hops: BTreeMap<&'static str, (Sum, Sum)>,
+    /// How often each rule was used.
+    pub uses: Uses,
+    /// How each invariant did that was asked of any group.
+    pub invariants: BTreeMap<RuleId, Held>,
+    /// Bytes that the spills had.
+    pub spill_bytes: u64,
+}
+
+/// How an invariant did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Groups that it was asked of.
+    pub groups: u64,
+    /// Groups for which it does not hold.
+    pub broken: u64,
+    /// The first of these.
+    pub first: Vec<Broken>,
+}
+
+/// Broken groups of an invariant, by worker, that are kept in detail.
+const BROKEN_SHOWN: usize = 100;
+
+/// Compares both sides; spills go to `folder`, which must be empty.
+///
+/// # Errors
+/// Whatever keeps a side from being read to its end, or a record from coming through: then nothing is to be concluded.
+pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
+    let Plan { context, source, target, owners, workers, partitions } = plan;
+    let spill = |name| Spill::new(folder, name, partitions);
+    let spills = Spills {
+        expected: spill("expected"),
+        actual: spill("actual"),
+        added: spill("added"),
+    };
+    let shared = Arc::new(Shared {
+        context: Arc::clone(&context),
+        spills: spills.clone(),
+        pending: spill("pending"),
+        units: spill("units"),
+        references: RwLock::new(References::default()),
+    });
+    let recorded = spill("recorded");
+
+    let referred: Vec<usize> =
+        References::tables(&context.migration).into_iter().map(|table| usize::from(table.0)).collect();
+    let (first, second): (Vec<usize>, Vec<usize>) =
+        (0..source.ranges.len()).partition(|index| referred.contains(&source.ranges[*index].table));
+    let sinks = (0..workers).map(|_| ReferenceSink::new(&shared)).collect();
+    let (mut source_done, sinks) = read(&source, first, sinks).await?;
+    drop(sinks);
+
+    let source_sinks = (0..workers).map(|_| SourceSink::new(&shared)).collect();
+    let target_sinks =
+        (0..workers).map(|_| TargetSink::new(&context, &spills, &recorded, owners.clone())).collect();
+    let targets = (0..target.ranges.len()).collect();
+    let (read_source, read_target) =
+        tokio::join!(read(&source, second, source_sinks), read(&target, targets, target_sinks));
+    let ((done, source_sinks), (target_done, target_sinks)) = (read_source?, read_target?);
+    source_done.extend(done);
+
+    // Only now is every row of a unit in its partition.
+    let source_sinks = by_partition(source_sinks, partitions, SourceSink::pending).await?;
+    let source_sinks = by_partition(source_sinks, partitions, SourceSink::units).await?;
+
+    let tables = context.shapes.len();
+    let (mut account, mut uses) = (SourceAccount::default(), Uses::default());
+    let (mut expected, mut actual) = (vec![Tally::default(); tables], vec![Tally::default(); tables]);
+    for sink in source_sinks {
+        account.merge(sink.account);
+        uses.merge(&sink.emitter.uses);
+        expected.iter_mut().zip(&sink.emitter.tallies).for_each(|(sum, tally)| sum.merge(tally));
+    }
+    for sink in target_sinks {
+        uses.merge(&sink.emitter.uses);
+        actual.iter_mut().zip(&sink.emitter.tallies).for_each(|(sum, tally)| sum.merge(tally));
+    }
+
+    let ownership = if matches!(owners, Owners::Unknown) { Ownership::Unknown } else { Ownership::Known };
+    let joining = Arc::new(Joining {
+        ownership,
+        recorded,
+        expected_alone: spill("expected-alone"),
+        actual_alone: spill("actual-alone"),
+        differences: spill("differences"),
+        context: Arc::clone(&context),
+        spills,
+    });
+    let joiners = (0..workers).map(|_| Joiner::new(&joining)).collect();
+    let joiners = by_partition(joiners, partitions, Joiner::by_key).await?;
+    let joiners = by_partition(joiners, partitions, Joiner::by_pairing).await?;
+    let joiners = by_partition(joiners, partitions, Joiner::invariants).await?;
+
+    let mut outcome = Outcome {
+        source: account,
+        source_done,
+        target_done,
+        expected,
+        actual,
+        counts: vec![Counts::default(); tables],
+        differences: BTreeMap::new(),
+        found: spill("found"),
+        recall: BTreeMap::new(),
+        hops: BTreeMap::new(),
+        uses,
+        invariants: BTreeMap::new(),
+        spill_bytes: joining.bytes() + shared.pending.bytes() + shared.units.bytes(),
+    };
+    for joiner in joiners {
+        for (stage, (wrote, took)) in joiner.hops {
+            let hop = outcome.hops.entry(stage).or_default();
+            hop.0.merge(&wrote);
+            hop.1.merge(&took);
+        }
+        outcome.counts.iter_mut().zip(&joiner.counts).for_each(|(sum, counts)| sum.merge(counts));
+        outcome.uses.merge(&joiner.uses);
+        for (rule, more) in joiner.held {
+            let held = outcome.invariants.entry(rule).or_default();
+            held.groups += more.groups;
+            held.broken += more.broken;
+            held.first.extend(more.first);
+        }
+    }
+    let hop = pending_hops(&shared, partitions);
+    outcome.hops.insert("units", hop);
+    tokio::task::spawn_blocking(move || open_canaries(&context, &joining, &mut outcome).map(|()| outcome))
+        .await
+        .map_err(|_| Error::Worker)?
+}
+
+/// Runs a step over every partition, by all workers at once.
+async fn by_partition<W: Send + 'static>(
+    workers: Vec<W>,
+    partitions: usize,
+    step: impl Fn(&mut W, usize) -> Result<(), Error> + Send + Sync + Clone + 'static,
+) -> Result<Vec<W>, Error> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut running = JoinSet::new();
+    for mut worker in workers {
+        let (next, step) = (Arc::clone(&next), step.clone());
+        running.spawn_blocking(move || {
+            loop {
+                let partition = next.fetch_add(1, Ordering::Relaxed);
+                if partition >= partitions {
+                    return Ok(worker);
+                }
+                step(&mut worker, partition)?;
+            }
+        });
+    }
+    let mut done = Vec::new();
+    while let Some(worker) = running.join_next().await {
+        done.push(worker.map_err(|_| Error::Worker)??);
+    }
+    Ok(done)
+}
+
+/// What the workers of the join share.
+struct Joining {
+    ownership: Ownership,
+    context: Arc<Context>,
+    spills: Spills,
+    recorded: Arc<Spill>,
+    /// Rows without a partner of their key, of tables whose rows a rule pairs.
+    expected_alone: Arc<Spill>,
+    actual_alone: Arc<Spill>,
+    /// Differences, those of shadows among them.
+    differences: Arc<Spill>,
+}
+
+impl Joining {
+    fn bytes(&self) -> u64 {
+        let Spills { expected, actual, added } = &self.spills;
+        let Self { recorded, expected_alone, actual_alone, differences, .. } = self;
+        [expected, actual, added, recorded, expected_alone, actual_alone, differences]
+            .iter()
+            .map(|spill| spill.bytes())
+            .sum()
+    }
+}
+
+/// One worker of the join.
+struct Joiner {
+    joining: Arc<Joining>,
+    alone: [Writer; 2],
+    differences: Writer,
+    counts: Vec<Counts>,
+    uses: Uses,
+    held: BTreeMap<RuleId, Held>,
+    hops: BTreeMap<&'static str, (Sum, Sum)>,
+}
+
+impl Joiner {
+    fn new(joining: &Arc<Joining>) -> Self {
+        Self {
+            alone: [joining.expected_alone.writer(), joining.actual_alone.writer()],
+            differences: joining.differences.writer(),
+            counts: vec![Counts::default(); joining.context.shapes.len()],
+            uses: Uses::default(),
+            held: BTreeMap::new(),
+            hops: BTreeMap::new(),
+            joining: Arc::clone(joining),
+        }
+    }
+
+    /// Joins rows by their keys; in tables whose rows a rule pairs, those without a partner are handed on.
+    fn by_key(&mut self, partition: usize) -> Result<(), Error> {
+        let joining = Arc::clone(&self.joining);
+        let (expected, actual, recorded) = (
+            joining.spills.expected.take(partition)?,
+            joining.spills.actual.take(partition)?,
+            joining.recorded.take(partition)?,
+        );
+        let mut wanted = record::all(&expected, Joined::take)?;
+        let mut there = record::all(&actual, Joined::take)?;
+        self.came_through("expected rows", &joining.spills.expected, partition, &wanted);
+        self.came_through("target rows", &joining.spills.actual, partition, &there);
+        attribute(&mut there, &record::all(&recorded, Recorded::take)?);
+        self.join(|noted| by_key(&mut wanted, &mut there, joining.ownership, noted))
+    }
+
+    /// Joins rows that a rule pairs.
+    fn by_pairing(&mut self, partition: usize) -> Result<(), Error> {
+        let joining = Arc::clone(&self.joining);
+        let (expected, actual) = (joining.expected_alone.take(partition)?, joining.actual_alone.take(partition)?);
+        let mut wanted = record::all(&expected, Joined::take)?;
+        let mut there = record::all(&actual, Joined::take)?;
+        self.came_through("expected rows without partner", &joining.expected_alone, partition, &wanted);
+        self.came_through("target rows without partner", &joining.actual_alone, partition, &there);
+        self.join(|noted| by_pairing(&mut wanted, &mut there, joining.ownership, noted))
+    }
+
+    /// Adds up what both sides said of each group.
+    fn invariants(&mut self, partition: usize) -> Result<(), Error> {
+        let joining = Arc::clone(&self.joining);
+        let bytes = joining.spills.added.take(partition)?;
+        let added = record::all(&bytes, Added::take)?;
+        let mut sums = crate::rules::Tally::new();
+        let count = added.len() as u64;
+        added.into_iter().for_each(|added| sums.add(added.0));
+        if count != joining.spills.added.written(partition).count {
+            return Err(Error::SpillBroken { path: "added".into() });
+        }
+        for (rule, groups) in sums.groups() {
+            self.held.entry(rule).or_default().groups += groups;
+        }
+        for broken in sums.broken(&joining.context.rules) {
+            let held = self.held.entry(broken.expect).or_default();
+            held.broken += 1;
+            if held.first.len() < BROKEN_SHOWN {
+                held.first.push(broken);
+            }
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, join: impl FnOnce(&mut Noted<'_>)) -> Result<(), Error> {
+        let Self { joining, counts, differences, alone, uses, .. } = self;
+        let mut noted = Noted { joining, counts, differences, alone, uses, failed: None };
+        join(&mut noted);
+        let failed = noted.failed;
+        // What a worker keeps back would be missing when another reads the partition.
+        self.differences.finish()?;
+        self.alone.iter_mut().try_for_each(Writer::finish)?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Counts and sums up what came out of a spill, beside what went in.
+    fn came_through(&mut self, stage: &'static str, spill: &Spill, partition: usize, rows: &[Joined<'_>]) {
+        let mut sum = Sum::default();
+        rows.iter().for_each(|row| sum.add(&row.strict));
+        let hop = self.hops.entry(stage).or_default();
+        hop.0.merge(&spill.written(partition));
+        hop.1.merge(&sum);
+    }
+}
+
+/// Takes what the join finds.
+struct Noted<'n> {
+    joining: &'n Joining,
+    counts: &'n mut Vec<Counts>,
+    differences: &'n mut Writer,
+    alone: &'n mut [Writer; 2],
+    uses: &'n mut Uses,
+    failed: Option<Error>,
+}
+
+impl Noted<'_> {
+    fn row(&mut self, row: &Joined<'_>) -> Option<TargetRow> {
+        match Key::decode(row.row) {
+            Ok(values) => Some(TargetRow { table: TargetTable(row.table), values: values.0 }),
+            Err(error) => {
+                self.failed.get_or_insert(Error::Record(error));
+                None
+            }
+        }
+    }
+}
+
+impl<'a> Findings<'a> for Noted<'_> {
+    fn count(&mut self, table: u16, change: impl FnOnce(&mut Counts)) {
+        self.counts.get_mut(usize::from(table)).into_iter().take(1).for_each(|counts| change(counts));
+    }
+
+    fn judge(&mut self, expected: &Joined<'a>, actual: &Joined<'a>, by: Pair) -> Judgement {
+        let (Some(wanted), Some(there)) = (self.row(expected), self.row(actual)) else { return Judgement::Different };
+        match self.joining.context.rules.table(wanted.table).compare(&wanted, &there, by, self.uses) {
+            Comparison::Equal => Judgement::Equal,
+            Comparison::Tolerated(_) => Judgement::Tolerated,
+            Comparison::Different(fields) if fields.iter().all(|field| field.waived.is_some()) => Judgement::Waived,
+            Comparison::Different(_) => Judgement::Different,
+        }
+    }
+
+    fn excused(&mut self, row: &Joined<'a>, finding: Finding) -> bool {
+        let Some(row) = self.row(row) else { return false };
+        self.joining.context.rules.table(row.table).waiver(finding, &row, self.uses).is_some()
+    }
+
+    fn found(&mut self, found: Found<'a>) {
+        let written = self.differences.add(hash_of(&found.key), &[0; 32], |out| found.put(out));
+        self.failed = self.failed.take().or(written.err());
+    }
+
+    fn alone(&mut self, side: SideOf, row: &Joined<'a>) {
+        let group = row.pairing.map_or(row.key, |pairing| pairing.group);
+        let writer = &mut self.alone[usize::from(side == SideOf::Actual)];
+        let written = writer.add(hash_of(&group), &row.strict, |out| row.put(out));
+        self.failed = self.failed.take().or(written.err());
+    }
+}
+
+/// Rows that wait for what they refer to, and rows on their way to their unit: their numbers were checked as they were read.
+fn pending_hops(shared: &Shared, partitions: usize) -> (Sum, Sum) {
+    let mut sum = Sum::default();
+    for partition in 0..partitions {
+        sum.merge(&shared.pending.written(partition));
+        sum.merge(&shared.units.written(partition));
+    }
+    (sum, sum)
+}
+
+/// Opens the ledger of canaries: shadows leave the findings and the counts, and say how many of their faults were found.
+fn open_canaries(context: &Context, joining: &Joining, outcome: &mut Outcome) -> Result<(), Error> {
+    let ledger = context.canaries.open();
+    let mut seen: BTreeMap<(u16, KeyDigest), (u64, bool)> = BTreeMap::new();
+    let mut writer = outcome.found.writer();
+    for partition in 0..joining.differences.partitions() {
+        let bytes = joining.differences.take(partition)?;
+        for found in record::all(&bytes, Found::take)? {
+            let place = (found.table, found.key);
+            if ledger.contains_key(&place) {
+                let (pairs, any) = seen.entry(place).or_default();
+                *pairs += u64::from(!found.expected.is_empty() && !found.actual.is_empty());
+                *any = true;
+                continue;
+            }
+            *outcome.differences.entry((found.table, found.difference)).or_default() += 1;
+            let hash = blake3::hash(found.scope);
+            let hash = u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8]));
+            writer.add(hash, &[0; 32], |out| found.put(out))?;
+        }
+    }
+    writer.finish()?;
+    for (table, tally) in (0_u16..).zip(&outcome.expected) {
+        for class in CLASSES.iter().filter(|_| tally.read > 0) {
+            outcome.recall.entry((*class, table)).or_default();
+        }
+    }
+    for (place, shadow) in ledger {
+        let (pairs, any) = seen.get(&place).copied().unwrap_or_default();
+        let counts = &mut outcome.counts[usize::from(place.0)];
+        let matched = shadow.expected.min(shadow.actual).saturating_sub(pairs);
+        counts.expected = counts.expected.saturating_sub(shadow.expected);
+        counts.actual = counts.actual.saturating_sub(shadow.actual);
+        counts.matched = counts.matched.saturating_sub(matched);
+        if shadow.unowned && joining.ownership == Ownership::Known {
+            counts.matched_foreign = counts.matched_foreign.saturating_sub(matched);
+        }
+        if let Some(class) = shadow.planted {
+            let (planted, found) = outcome.recall.entry((class, place.0)).or_default();
+            *planted += 1;
+            *found += u64::from(any);
+        }
+    }
+    Ok(())
+}
