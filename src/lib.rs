@@ -10,9 +10,10 @@
 //!                                                         └── diff <──┘
 //! ```
 //!
-//! Read in this order: [`event`] is what every stage speaks, [`mapping`] the pure function, [`source`], [`log`] and
-//! [`target`] the seams, [`postgres`] and [`dynamo`] the edges to the databases, [`capture`] brings a source into the log, [`project`] the
-//! log into a target, [`engine`] wires one migration, [`cli`] is what a person types, [`demo`] makes something to look at.
+//! Read in this order: [`event`] is what every stage speaks, [`mapping`] the pure function, [`rules`] how its rows are
+//! compared, [`source`], [`log`] and [`target`] the seams, [`postgres`] and [`dynamo`] the edges to the databases, [`capture`]
+//! brings a source into the log, [`project`] the log into a target, [`engine`] wires one migration, [`cli`] is what a person
+//! types, [`demo`] makes something to look at.
 //!
 //! The invariants I1 to I12, cited throughout, stand in `ARCHITECTURE.md`.
 
@@ -30,5 +31,6 @@ pub mod mapping;
 pub mod postgres;
 pub mod project;
 pub mod reconcile;
+pub mod rules;
 pub mod source;
 pub mod target;

@@ -91,6 +91,15 @@ impl Migration {
 
 /// Reads TOML into its raw form; a problem is noted with its place.
 pub(super) fn parse<T: serde::de::DeserializeOwned>(file: &SourceFile, found: &mut Vec<Problem>) -> Option<T> {
+    parse_toml(file, "docs/mapping.md", found)
+}
+
+/// As [`parse`], for a file whose language another page describes.
+pub(crate) fn parse_toml<T: serde::de::DeserializeOwned>(
+    file: &SourceFile,
+    page: &str,
+    found: &mut Vec<Problem>,
+) -> Option<T> {
     match toml::from_str(&file.text) {
         Ok(parsed) => Some(parsed),
         Err(error) => {
@@ -100,7 +109,7 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(file: &SourceFile, found: &m
                 Some((name, known)) if message.starts_with("unknown") && !known.is_empty() => {
                     super::diagnostic::suggestion(name, known.iter().copied())
                 }
-                _ => "write it as docs/mapping.md describes".to_owned(),
+                _ => format!("write it as {page} describes"),
             };
             found.push(Problem { file: file.clone(), span: error.span().unwrap_or(0..0), message, fix });
             None

@@ -119,26 +119,26 @@ impl Diagnostic for LoadError {
 
 /// The problems of one file, as they are found.
 #[derive(Debug)]
-pub(super) struct Problems {
+pub(crate) struct Problems {
     file: SourceFile,
     found: Vec<Problem>,
 }
 
 impl Problems {
     /// None yet.
-    pub(super) fn new(file: SourceFile) -> Self {
+    pub(crate) fn new(file: SourceFile) -> Self {
         Self { file, found: Vec::new() }
     }
 
     /// Notes a problem.
-    pub(super) fn push(&mut self, span: Range<usize>, message: impl Into<String>, fix: impl Into<String>) {
+    pub(crate) fn push(&mut self, span: Range<usize>, message: impl Into<String>, fix: impl Into<String>) {
         let end = self.file.text.len();
         let span = span.start.min(end)..span.end.min(end);
         self.found.push(Problem { file: self.file.clone(), span, message: message.into(), fix: fix.into() });
     }
 
     /// Notes a name that is not among `known`, and proposes the nearest.
-    pub(super) fn unknown<'a>(
+    pub(crate) fn unknown<'a>(
         &mut self,
         span: Range<usize>,
         what: &str,
@@ -149,12 +149,12 @@ impl Problems {
     }
 
     /// Ends the search.
-    pub(super) fn into_found(self) -> Vec<Problem> {
+    pub(crate) fn into_found(self) -> Vec<Problem> {
         self.found
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.found.len()
     }
 }

@@ -15,7 +15,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("source", &["event", "log"]),
     // The rows that a mapping yields are the ones that a target takes.
     ("mapping", &["event", "target"]),
-    ("rules", &["event"]),
+    // Rules are about the tables that a mapping declares, and complain as it does; they run none of its terms.
+    ("rules", &["event", "mapping", "target"]),
     ("postgres", &["event", "log", "source", "target"]),
     ("dynamo", &["event", "log", "source", "target"]),
     ("capture", &["event", "log", "source", "target"]),
