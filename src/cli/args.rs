@@ -116,6 +116,11 @@ pub enum Command {
         #[arg(long)]
         reveal: bool,
     },
+    /// Compare everything, through the mapping, and say with proof what differs; writes a report by night.
+    ///
+    /// Reads both sides once, whole, beside a running `run`. Exit codes: 0 MATCH, 1 MISMATCH, 2 INCOMPLETE: something could not
+    /// be compared or proven.
+    Reconcile(ReconcileArgs),
     /// Look at units and rows that could not be migrated, and decide about them.
     Quarantine {
         #[command(subcommand)]
@@ -171,6 +176,28 @@ pub struct DemoArgs {
     /// Keep the servers and the state until Enter or Ctrl-C, and tell how to look at them.
     #[arg(long)]
     pub keep: bool,
+}
+
+/// Options of `reconcile`.
+#[derive(Debug, Clone, Args)]
+pub struct ReconcileArgs {
+    /// The migration.
+    pub migration: String,
+    /// Ranges of each side that are read at the same time.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+    /// How long rows that change while they are compared are waited for, in seconds; what still moves then is unsettled.
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub patience: u64,
+    /// Folder for what does not fit into memory, about 150 bytes a row [default: a folder in the state folder].
+    #[arg(long, value_name = "DIR")]
+    pub spill: Option<PathBuf>,
+    /// Plant no faults; the verdict is INCOMPLETE then at best.
+    #[arg(long)]
+    pub no_canaries: bool,
+    /// Show contents; without it only kinds and lengths are shown.
+    #[arg(long)]
+    pub reveal: bool,
 }
 
 /// Options of `run`.

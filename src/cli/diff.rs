@@ -4,8 +4,8 @@ use serde_json::json;
 
 use crate::engine::UnitDiff;
 use crate::engine::diff::{Kind, RowDifference, Verdict};
+use crate::event::key_text;
 use crate::event::{Json, Value};
-use crate::project::prepare::key_text;
 use crate::target::{TableShape, TargetRow};
 
 use super::args::Global;

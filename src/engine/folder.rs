@@ -97,6 +97,23 @@ impl Folder {
         Ok(Some(Owned { folder: self.clone(), _lock: lock }))
     }
 
+    /// The deployment's digest key, where one was drawn.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it is there and cannot be read.
+    pub fn digest_key(&self) -> Result<Option<DigestKey>, Error> {
+        let path = self.0.join("digest.key");
+        let mut secret = [0; 32];
+        match File::open(&path) {
+            Ok(mut found) => {
+                found.read_exact(&mut secret).map_err(|source| self.file("read", &path, source))?;
+                Ok(Some(DigestKey::new(secret)))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(self.file("open", &path, source)),
+        }
+    }
+
     fn file(&self, action: &'static str, path: &Path, source: std::io::Error) -> Error {
         Error::File { action, path: path.to_owned(), source }
     }
@@ -110,18 +127,13 @@ impl Owned {
     pub fn digest_key(&self) -> Result<DigestKey, Error> {
         let path = self.folder.0.join("digest.key");
         let file = |action, source| self.folder.file(action, &path, source);
-        let mut secret = [0; 32];
-        match File::open(&path) {
-            Ok(mut found) => found.read_exact(&mut secret).map_err(|source| file("read", source))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                rand::Rng::fill(&mut rand::rng(), &mut secret);
-                let mut options = OpenOptions::new();
-                let made = options.create_new(true).write(true).mode(0o600).open(&path);
-                let mut made = made.map_err(|source| file("create", source))?;
-                made.write_all(&secret).and_then(|()| made.sync_all()).map_err(|source| file("write", source))?;
-            }
-            Err(source) => return Err(file("open", source)),
+        if let Some(key) = self.folder.digest_key()? {
+            return Ok(key);
         }
+        let secret: [u8; 32] = rand::random();
+        let made = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path);
+        let mut made = made.map_err(|source| file("create", source))?;
+        made.write_all(&secret).and_then(|()| made.sync_all()).map_err(|source| file("write", source))?;
         Ok(DigestKey::new(secret))
     }
 }

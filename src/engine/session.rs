@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::encoding::ordered::key_from_bytes;
+use crate::event::key_text;
 use crate::event::{Canonical, Key, RelationName, SchemaHash, from_hex, to_hex};
 use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, notice_to_json, to_json};
 use crate::mapping::{Migration, Part, evaluate};
@@ -14,7 +15,7 @@ use crate::project::apply::Applier;
 use crate::project::conservation::Conservation;
 use crate::project::names;
 use crate::project::pick::due;
-use crate::project::prepare::{key_text, sums_from};
+use crate::project::prepare::sums_from;
 use crate::project::records::PartState;
 use crate::project::references::Looker;
 use crate::project::result::{PartResult, QuarantinedRow, Status as PartStatus};

@@ -113,3 +113,12 @@ pub(super) async fn dynamo(
     Ok(Opened { side, rows, position: None, _holder: None, pace: Some(pace) })
 }
 
+/// Where a Postgres server stands now.
+pub(super) async fn position(server: &Server) -> Result<Lsn, Error> {
+    Ok(live::position(&mut server.connect().await?).await?)
+}
+
+/// Whether a Postgres server has a table.
+pub(super) async fn has_table(server: &Server, table: &RelationName) -> Result<bool, Error> {
+    Ok(catalog::table(&mut server.connect().await?, table).await?.is_some())
+}

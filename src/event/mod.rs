@@ -26,7 +26,7 @@ pub use envelope::{Event, Flags, Op, Origin, Transaction};
 pub use hex::{from_hex, to_hex};
 pub use json::{DEPTH_MAX, Json, JsonError};
 pub use relation::{Column, Relation, RelationName, SchemaHash};
-pub use row::{Cell, Key, Row};
+pub use row::{Cell, Key, Row, key_text};
 pub use timestamp::{NotATimestamp, Timestamp};
 pub use value::{Float, Value};
 pub use version::{Class, Epoch, Lsn, NotASequenceNumber, SequenceNumber, Version};

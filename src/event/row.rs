@@ -19,6 +19,14 @@ impl Cell {
             Cell::Value(value) => Some(value),
         }
     }
+
+    /// The value itself, unless it is missing.
+    pub fn into_value(self) -> Option<Value> {
+        match self {
+            Cell::Missing => None,
+            Cell::Value(value) => Some(value),
+        }
+    }
 }
 
 /// The cells of one row, one for each column of its [`Relation`](super::Relation), in its order.
@@ -50,3 +58,17 @@ impl FromIterator<Value> for Row {
 /// The values of a row's key columns, in the order of the key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(pub Vec<Value>);
+
+/// A key as text for people: its parts, comma-separated.
+pub fn key_text(values: &[Value]) -> String {
+    let part = |value: &Value| match value {
+        Value::Text(text) | Value::Json(text) => text.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Decimal(number) => number.to_string(),
+        Value::Uuid(uuid) => uuid.to_string(),
+        Value::Timestamp(timestamp) => timestamp.to_string(),
+        Value::Null => "NULL".to_owned(),
+        other => format!("{other:?}"),
+    };
+    values.iter().map(part).collect::<Vec<_>>().join(", ")
+}

@@ -158,7 +158,6 @@ pub async fn position(connection: &mut PgConnection) -> Result<Lsn, Error> {
 pub async fn count(connection: &mut PgConnection, table: &RelationName) -> Result<u64, Error> {
     const ACTION: &str = "count the rows of a table";
     let statement = format!("select count(*) from {}", quote_name(table));
-    let count: i64 =
-        sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(connection).await.map_err(sql(ACTION))?;
+    let count: i64 = sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(connection).await.map_err(sql(ACTION))?;
     Ok(u64::try_from(count).unwrap_or(0))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::event::Value;
+use crate::event::key_text;
 use crate::mapping::{Evaluation, Migration, evaluate};
 use crate::target::{Deletes, TableShape, TargetKey, Trust, UnitWrite, WriteVersion};
 
@@ -287,18 +287,4 @@ pub fn park_result(result: &mut PartResult, reason: &str, detail: &str) {
             counts.quarantined.insert(reason.to_owned(), total);
         }
     }
-}
-
-/// A key as text for people: its parts, comma-separated.
-pub fn key_text(values: &[Value]) -> String {
-    let part = |value: &Value| match value {
-        Value::Text(text) | Value::Json(text) => text.to_string(),
-        Value::Int(number) => number.to_string(),
-        Value::Decimal(number) => number.to_string(),
-        Value::Uuid(uuid) => uuid.to_string(),
-        Value::Timestamp(timestamp) => timestamp.to_string(),
-        Value::Null => "NULL".to_owned(),
-        other => format!("{other:?}"),
-    };
-    values.iter().map(part).collect::<Vec<_>>().join(", ")
 }

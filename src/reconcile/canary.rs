@@ -206,16 +206,12 @@ fn spoilt(row: &TargetRow, class: Class, around: &Around<'_>) -> Option<TargetRo
     let mut row = row.clone();
     let mut cells: Vec<&mut Value> = Vec::new();
     for (index, value) in row.values.iter_mut().enumerate() {
-        match value {
-            Value::Map(attributes) if around.item => {
-                let attributes = attributes.iter_mut().filter(|(name, _)| (around.exact)(name));
-                cells.extend(attributes.map(|(_, value)| value));
-            }
+        if !around.item {
+            cells.extend(around.columns.get(index).is_some_and(|name| (around.exact)(name)).then_some(value));
+        } else if let Value::Map(attributes) = value {
             // The keys of an item are in the map as well.
-            value if !around.item && around.columns.get(index).is_some_and(|name| (around.exact)(name)) => {
-                cells.push(value);
-            }
-            _ => {}
+            let attributes = attributes.iter_mut().filter(|(name, _)| (around.exact)(name));
+            cells.extend(attributes.map(|(_, value)| value));
         }
     }
     if class == Class::Swapped {
@@ -360,7 +356,8 @@ mod tests {
         let canaries = Canaries::new([4; 32], &[1]);
         for id in 0..100 {
             for row in canaries.of_actual(&row(id), &[id; 16], &around).map(|(_, rows)| rows).unwrap_or_default() {
-                let differs: Vec<usize> = (0..9).filter(|index| row.values[*index] != self::row(id).values[*index]).collect();
+                let differs: Vec<usize> =
+                    (0..9).filter(|index| row.values[*index] != self::row(id).values[*index]).collect();
                 assert!(differs.is_empty() || differs == [7]);
             }
         }

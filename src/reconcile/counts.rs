@@ -232,6 +232,8 @@ pub enum RuleKind {
     Expect,
     /// Says which target rows are ours to judge.
     Scope,
+    /// Says which rows the target may have let go.
+    Retain,
     /// Lets a known discrepancy pass until a day.
     Waive,
 }

@@ -22,8 +22,10 @@ pub struct Context {
     pub rules: Arc<Ruleset>,
     /// Names the part of a unit as the state does.
     pub scope_of: fn(&str, &Part) -> Vec<u8>,
+    /// What the names of all parts of a unit begin with.
+    pub unit_of: fn(&[u8]) -> &[u8],
     /// The form in which the target gives a row back.
-    pub as_stored: fn(&TargetRow) -> TargetRow,
+    pub as_stored: fn(TargetRow) -> TargetRow,
     /// Whether target rows are items.
     pub items: bool,
     /// The faults that the comparison must find.
@@ -51,8 +53,8 @@ impl Context {
         let keys = shapes.iter().map(|shape| Digester::keys(key, &shape.name, &columns(shape, &shape.key))).collect();
         let derived = |domain: &str, shape: &TableShape| key.derive(domain, &[&rules.id()[..], shape.name.as_bytes()]);
         let rows = shapes.iter().map(|shape| derived("reconcile row", shape)).collect();
-        let Naming { scope_of, as_stored, items } = naming;
-        Self { migration, shapes, rules, scope_of, as_stored, items, canaries, columns: names, keys, rows }
+        let Naming { scope_of, unit_of, as_stored, items } = naming;
+        Self { migration, shapes, rules, scope_of, unit_of, as_stored, items, canaries, columns: names, keys, rows }
     }
 
     /// Digest of a row's own key.
@@ -66,8 +68,10 @@ impl Context {
 pub struct Naming {
     /// Names the part of a unit as the state does.
     pub scope_of: fn(&str, &Part) -> Vec<u8>,
+    /// What the names of all parts of a unit begin with.
+    pub unit_of: fn(&[u8]) -> &[u8],
     /// The form in which the target gives a row back.
-    pub as_stored: fn(&TargetRow) -> TargetRow,
+    pub as_stored: fn(TargetRow) -> TargetRow,
     /// Whether target rows are items.
     pub items: bool,
 }

@@ -16,7 +16,8 @@ use super::side::Sink;
 use super::spill::{Spill, Writer};
 use crate::event::{Cell, Key, Row, Value};
 use crate::mapping::{
-    Accounts, Evaluation, Look, MemoryRows, Place, Routed, SourceRow, SourceTable, TableAccount, UnitRows as _, evaluate,
+    Accounts, Evaluation, Look, MemoryRows, Place, Routed, SourceRow, SourceTable, TableAccount, UnitRows as _,
+    evaluate,
 };
 
 /// What became of the source's rows.
@@ -61,7 +62,11 @@ impl SourceAccount {
             let units = self.units.get(table);
             let quarantined: u64 = self.quarantined.get(table).into_iter().flat_map(BTreeMap::values).sum();
             units.is_none_or(|units| units.told() == units.read)
-                && *read == units.map_or(0, |units| units.read) + quarantined + of(&self.waiting, table) + of(&self.lookup, table)
+                && *read
+                    == units.map_or(0, |units| units.read)
+                        + quarantined
+                        + of(&self.waiting, table)
+                        + of(&self.lookup, table)
         })
     }
 }
@@ -271,7 +276,8 @@ impl SourceSink {
         for table in evaluation.accounts.tables.keys() {
             let (emitter, mut failed) = (&mut self.emitter, None);
             rows.scan(*table, &mut |_, row| {
-                if failed.is_none() && !refused.iter().any(|refused| refused.table == *table && refused.key == row.key) {
+                if failed.is_none() && !refused.iter().any(|refused| refused.table == *table && refused.key == row.key)
+                {
                     failed = emitter.source_row(*table, &row.values).err();
                 }
             })?;
@@ -282,7 +288,8 @@ impl SourceSink {
 
     fn emit(&mut self, scope: &[u8], evaluation: Evaluation) -> Result<(), Error> {
         for (table, account) in evaluation.accounts.tables {
-            let mut accounts = Accounts { tables: std::mem::take(&mut self.account.units), quarantined_rows: Vec::new() };
+            let mut accounts =
+                Accounts { tables: std::mem::take(&mut self.account.units), quarantined_rows: Vec::new() };
             accounts.add(Accounts { tables: [(table, account)].into(), quarantined_rows: Vec::new() });
             self.account.units = accounts.tables;
         }

@@ -57,12 +57,17 @@ pub struct Found<'a> {
     pub actual: &'a [u8],
     /// A rule excuses it.
     pub waived: bool,
+    /// Strict digests of both sides, where they are.
+    pub digests: [Option<[u8; 32]>; 2],
 }
 
 impl<'a> Found<'a> {
     /// Appends the record.
     pub fn put(&self, out: &mut Vec<u8>) {
-        out.push(self.difference as u8 | u8::from(self.waived) << 7);
+        let [expected, actual] = &self.digests;
+        let sides = u8::from(expected.is_some()) << 6 | u8::from(actual.is_some()) << 5;
+        out.push(self.difference as u8 | u8::from(self.waived) << 7 | sides);
+        self.digests.iter().flatten().for_each(|digest| out.extend_from_slice(digest));
         out.extend_from_slice(&self.table.to_le_bytes());
         out.extend_from_slice(&self.key);
         [self.scope, self.expected, self.actual].iter().for_each(|bytes| put_bytes(bytes, out));
@@ -75,11 +80,15 @@ impl<'a> Found<'a> {
     pub fn take(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let code = reader.byte()?;
         let waived = code & 0x80 != 0;
-        let difference = *Difference::ALL.get(usize::from(code & 0x7f)).ok_or(DecodeError::End)?;
+        let difference = *Difference::ALL.get(usize::from(code & 0x1f)).ok_or(DecodeError::End)?;
+        let mut digests = [None; 2];
+        for (digest, _) in digests.iter_mut().zip([0x40, 0x20]).filter(|(_, bit)| code & bit != 0) {
+            *digest = Some(fixed(reader)?);
+        }
         let table = u16::from_le_bytes(fixed(reader)?);
         let key = fixed(reader)?;
         let (scope, expected, actual) = (reader.bytes()?, reader.bytes()?, reader.bytes()?);
-        Ok(Self { difference, table, key, scope, expected, actual, waived })
+        Ok(Self { difference, table, key, scope, expected, actual, waived, digests })
     }
 }
 
@@ -177,14 +186,19 @@ pub fn by_key<'a>(
     let order = |row: &Joined<'_>| (row.table, row.key, row.strict);
     expected.sort_unstable_by_key(order);
     actual.sort_unstable_by_key(order);
-    for_each_group(expected, actual, |row| (row.table, row.key), |left, right| {
-        let first = left.first().or(right.first()).map_or(0, |row| row.table);
-        findings.count(first, |counts| {
-            counts.expected += left.len() as u64;
-            counts.actual += right.len() as u64;
-        });
-        pair_up(left, right, ownership, findings);
-    });
+    for_each_group(
+        expected,
+        actual,
+        |row| (row.table, row.key),
+        |left, right| {
+            let first = left.first().or(right.first()).map_or(0, |row| row.table);
+            findings.count(first, |counts| {
+                counts.expected += left.len() as u64;
+                counts.actual += right.len() as u64;
+            });
+            pair_up(left, right, ownership, findings);
+        },
+    );
 }
 
 /// Joins rows that a rule pairs by group, in their order.
@@ -240,12 +254,7 @@ enum Several {
 }
 
 /// Pairs up the rows of one key, which both sides have in the order of their digests.
-fn pair_up<'a>(
-    expected: &[Joined<'a>],
-    actual: &[Joined<'a>],
-    ownership: Ownership,
-    findings: &mut impl Findings<'a>,
-) {
+fn pair_up<'a>(expected: &[Joined<'a>], actual: &[Joined<'a>], ownership: Ownership, findings: &mut impl Findings<'a>) {
     let (mut left, mut right): (Vec<&Joined<'a>>, Vec<&Joined<'a>>) = (Vec::new(), Vec::new());
     let (mut wanted, mut there) = (expected.iter().peekable(), actual.iter().peekable());
     loop {
@@ -304,6 +313,7 @@ fn pair<'a>(
             expected: expected.locator,
             actual: actual.locator,
             waived: judgement == Judgement::Waived,
+            digests: [Some(expected.strict), Some(actual.strict)],
         }),
     }
 }
@@ -315,7 +325,8 @@ fn missing<'a>(row: &Joined<'a>, several: Several, findings: &mut impl Findings<
     let difference = if several == Several::Yes { Difference::Duplicate } else { Difference::Missing };
     let waived = !row.row.is_empty() && findings.excused(row, Finding::Missing);
     let Joined { table, key, scope, locator, .. } = *row;
-    findings.found(Found { difference, table, key, scope, expected: locator, actual: &[], waived });
+    let digests = [Some(row.strict), None];
+    findings.found(Found { difference, table, key, scope, expected: locator, actual: &[], waived, digests });
 }
 
 fn too_many<'a>(row: &Joined<'a>, several: Several, ownership: Ownership, findings: &mut impl Findings<'a>) {
@@ -326,5 +337,6 @@ fn too_many<'a>(row: &Joined<'a>, several: Several, ownership: Ownership, findin
     };
     let waived = !row.row.is_empty() && findings.excused(row, Finding::Extra);
     let Joined { table, key, scope, locator, .. } = *row;
-    findings.found(Found { difference, table, key, scope, expected: &[], actual: locator, waived });
+    let digests = [None, Some(row.strict)];
+    findings.found(Found { difference, table, key, scope, expected: &[], actual: locator, waived, digests });
 }

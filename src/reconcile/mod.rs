@@ -20,6 +20,7 @@ pub mod settle;
 pub mod side;
 pub mod spill;
 pub mod sum;
+pub mod summary;
 
 pub mod counts;
 pub mod discrepancy;

@@ -15,7 +15,7 @@ use super::expected::{ReferenceSink, Shared, SourceAccount, SourceSink};
 use super::join::{Counts, Difference, Findings, Found, Judgement, Ownership, attribute, by_key, by_pairing};
 use super::record::{self, Added, Joined, KeyDigest, Recorded};
 use super::references::References;
-use super::side::{Done, Side, read};
+use super::side::{Done, Side, Sink as _, read};
 use super::spill::{Spill, Writer};
 use super::sum::Sum;
 use crate::event::{Canonical as _, Key};
@@ -68,6 +68,13 @@ pub struct Outcome {
     pub spill_bytes: u64,
 }
 
+impl Outcome {
+    /// Whether anything differs, so that it matters how both sides stood.
+    pub fn differing(&self) -> bool {
+        !self.differences.is_empty() || self.invariants.values().any(|held| held.broken > 0)
+    }
+}
+
 /// How an invariant did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {
@@ -89,11 +96,7 @@ const BROKEN_SHOWN: usize = 100;
 pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
     let Plan { context, source, target, owners, workers, partitions } = plan;
     let spill = |name| Spill::new(folder, name, partitions);
-    let spills = Spills {
-        expected: spill("expected"),
-        actual: spill("actual"),
-        added: spill("added"),
-    };
+    let spills = Spills { expected: spill("expected"), actual: spill("actual"), added: spill("added") };
     let shared = Arc::new(Shared {
         context: Arc::clone(&context),
         spills: spills.clone(),
@@ -112,8 +115,7 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
     drop(sinks);
 
     let source_sinks = (0..workers).map(|_| SourceSink::new(&shared)).collect();
-    let target_sinks =
-        (0..workers).map(|_| TargetSink::new(&context, &spills, &recorded, owners.clone())).collect();
+    let target_sinks = (0..workers).map(|_| TargetSink::new(&context, &spills, &recorded, owners.clone())).collect();
     let targets = (0..target.ranges.len()).collect();
     let (read_source, read_target) =
         tokio::join!(read(&source, second, source_sinks), read(&target, targets, target_sinks));
@@ -121,8 +123,8 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
     source_done.extend(done);
 
     // Only now is every row of a unit in its partition.
-    let source_sinks = by_partition(source_sinks, partitions, SourceSink::pending).await?;
-    let source_sinks = by_partition(source_sinks, partitions, SourceSink::units).await?;
+    let source_sinks = by_partition(source_sinks, partitions, SourceSink::pending, SourceSink::finish).await?;
+    let source_sinks = by_partition(source_sinks, partitions, SourceSink::units, SourceSink::finish).await?;
 
     let tables = context.shapes.len();
     let (mut account, mut uses) = (SourceAccount::default(), Uses::default());
@@ -148,9 +150,9 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
         spills,
     });
     let joiners = (0..workers).map(|_| Joiner::new(&joining)).collect();
-    let joiners = by_partition(joiners, partitions, Joiner::by_key).await?;
-    let joiners = by_partition(joiners, partitions, Joiner::by_pairing).await?;
-    let joiners = by_partition(joiners, partitions, Joiner::invariants).await?;
+    let joiners = by_partition(joiners, partitions, Joiner::by_key, Joiner::finish).await?;
+    let joiners = by_partition(joiners, partitions, Joiner::by_pairing, Joiner::finish).await?;
+    let joiners = by_partition(joiners, partitions, Joiner::invariants, Joiner::finish).await?;
 
     let mut outcome = Outcome {
         source: account,
@@ -182,27 +184,27 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
             held.first.extend(more.first);
         }
     }
-    let hop = pending_hops(&shared, partitions);
-    outcome.hops.insert("units", hop);
     tokio::task::spawn_blocking(move || open_canaries(&context, &joining, &mut outcome).map(|()| outcome))
         .await
         .map_err(|_| Error::Worker)?
 }
 
-/// Runs a step over every partition, by all workers at once.
+/// Runs a step over every partition, by all workers at once; then each hands over what it has kept back, which others need.
 async fn by_partition<W: Send + 'static>(
     workers: Vec<W>,
     partitions: usize,
     step: impl Fn(&mut W, usize) -> Result<(), Error> + Send + Sync + Clone + 'static,
+    finish: fn(&mut W) -> Result<(), Error>,
 ) -> Result<Vec<W>, Error> {
     let next = Arc::new(AtomicUsize::new(0));
-    let mut running = JoinSet::new();
+    let mut running: JoinSet<Result<W, Error>> = JoinSet::new();
     for mut worker in workers {
         let (next, step) = (Arc::clone(&next), step.clone());
         running.spawn_blocking(move || {
             loop {
                 let partition = next.fetch_add(1, Ordering::Relaxed);
                 if partition >= partitions {
+                    finish(&mut worker)?;
                     return Ok(worker);
                 }
                 step(&mut worker, partition)?;
@@ -319,11 +321,12 @@ impl Joiner {
         let Self { joining, counts, differences, alone, uses, .. } = self;
         let mut noted = Noted { joining, counts, differences, alone, uses, failed: None };
         join(&mut noted);
-        let failed = noted.failed;
-        // What a worker keeps back would be missing when another reads the partition.
+        noted.failed.map_or(Ok(()), Err)
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
         self.differences.finish()?;
-        self.alone.iter_mut().try_for_each(Writer::finish)?;
-        failed.map_or(Ok(()), Err)
+        self.alone.iter_mut().try_for_each(Writer::finish)
     }
 
     /// Counts and sums up what came out of a spill, beside what went in.
@@ -360,7 +363,9 @@ impl Noted<'_> {
 
 impl<'a> Findings<'a> for Noted<'_> {
     fn count(&mut self, table: u16, change: impl FnOnce(&mut Counts)) {
-        self.counts.get_mut(usize::from(table)).into_iter().take(1).for_each(|counts| change(counts));
+        if let Some(counts) = self.counts.get_mut(usize::from(table)) {
+            change(counts);
+        }
     }
 
     fn judge(&mut self, expected: &Joined<'a>, actual: &Joined<'a>, by: Pair) -> Judgement {
@@ -391,16 +396,6 @@ impl<'a> Findings<'a> for Noted<'_> {
     }
 }
 
-/// Rows that wait for what they refer to, and rows on their way to their unit: their numbers were checked as they were read.
-fn pending_hops(shared: &Shared, partitions: usize) -> (Sum, Sum) {
-    let mut sum = Sum::default();
-    for partition in 0..partitions {
-        sum.merge(&shared.pending.written(partition));
-        sum.merge(&shared.units.written(partition));
-    }
-    (sum, sum)
-}
-
 /// Opens the ledger of canaries: shadows leave the findings and the counts, and say how many of their faults were found.
 fn open_canaries(context: &Context, joining: &Joining, outcome: &mut Outcome) -> Result<(), Error> {
     let ledger = context.canaries.open();
@@ -417,7 +412,8 @@ fn open_canaries(context: &Context, joining: &Joining, outcome: &mut Outcome) ->
                 continue;
             }
             *outcome.differences.entry((found.table, found.difference)).or_default() += 1;
-            let hash = blake3::hash(found.scope);
+            // Parts of a unit are judged together.
+            let hash = blake3::hash((context.unit_of)(found.scope));
             let hash = u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8]));
             writer.add(hash, &[0; 32], |out| found.put(out))?;
         }

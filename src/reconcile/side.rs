@@ -157,11 +157,8 @@ async fn read_ranges(
         let (out, batches) = mpsc::channel(BATCHES_AHEAD);
         hand.send((index, batches)).await.map_err(|_| Error::Worker)?;
         let range = &side.ranges[index];
-        let moved = |what| Error::Moved {
-            side: side.name,
-            table: side.tables[range.table].relation.table.to_string(),
-            what,
-        };
+        let moved =
+            |what| Error::Moved { side: side.name, table: side.tables[range.table].relation.table.to_string(), what };
         match side.snapshot.copy(range.id, out).await {
             Ok(RangeOutcome::Copied(copied)) => {
                 done.push(Done { range: index, rows: copied.rows, taken: 0, bytes: copied.bytes });
@@ -176,11 +173,7 @@ async fn read_ranges(
 /// Ranges, and the rows taken of each.
 type Taken = Vec<(usize, u64)>;
 
-fn take_ranges<S: Sink>(
-    side: &Side,
-    mut sink: S,
-    mut handed: mpsc::Receiver<Handed>,
-) -> Result<(S, Taken), Error> {
+fn take_ranges<S: Sink>(side: &Side, mut sink: S, mut handed: mpsc::Receiver<Handed>) -> Result<(S, Taken), Error> {
     let mut bound: HashMap<SchemaHash, Vec<usize>> = HashMap::new();
     let mut taken = Vec::new();
     while let Some((index, mut batches)) = handed.blocking_recv() {
@@ -238,8 +231,12 @@ pub fn uncovered(side: &Side, done: &[Done]) -> Vec<usize> {
 }
 
 fn covered(side: &Side, done: &[Done], table: usize) -> bool {
-    let read: Vec<&Extent> =
-        done.iter().map(|done| &side.ranges[done.range]).filter(|range| range.table == table).map(|range| &range.extent).collect();
+    let read: Vec<&Extent> = done
+        .iter()
+        .map(|done| &side.ranges[done.range])
+        .filter(|range| range.table == table)
+        .map(|range| &range.extent)
+        .collect();
     let planned = side.ranges.iter().filter(|range| range.table == table).count();
     if read.len() != planned {
         return false;

@@ -48,7 +48,10 @@ impl Spill {
 
     /// A writer with blocks of its own.
     pub fn writer(self: &Arc<Self>) -> Writer {
-        Writer { spill: Arc::clone(self), blocks: self.partitions.iter().map(|_| (Vec::new(), Sum::default())).collect() }
+        Writer {
+            spill: Arc::clone(self),
+            blocks: self.partitions.iter().map(|_| (Vec::new(), Sum::default())).collect(),
+        }
     }
 
     /// Number of partitions.

@@ -45,7 +45,9 @@ impl Sum {
         let mut hasher = blake3::Hasher::new_keyed(key);
         hasher.update(b"rehome root v1");
         hasher.update(&self.count.to_le_bytes());
-        self.limbs.iter().for_each(|limb| drop(hasher.update(&limb.to_le_bytes())));
+        for limb in self.limbs {
+            hasher.update(&limb.to_le_bytes());
+        }
         to_hex(hasher.finalize().as_bytes())
     }
 

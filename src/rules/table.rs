@@ -193,8 +193,7 @@ impl TableRules {
     pub fn exact(&self, name: &str) -> bool {
         let touches = |place: &Pattern| match self.item {
             Some(item) => {
-                place.column == item
-                    && !matches!(place.steps.first(), Some(Step::Member(member)) if **member != *name)
+                place.column == item && !matches!(place.steps.first(), Some(Step::Member(member)) if **member != *name)
             }
             None => self.columns.get(place.column).is_some_and(|column| **column == *name),
         };

@@ -20,6 +20,7 @@ mod parked_units;
 mod postgres_preflight;
 mod postgres_stream;
 mod postgres_values;
+mod reconcile;
 mod schema_change;
 mod semantik;
 mod shuffled;

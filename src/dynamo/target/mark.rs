@@ -93,6 +93,14 @@ impl Mark {
     }
 }
 
+/// Takes the mark off an item as it was read; answers with migration, unit and part, if rehome wrote it.
+pub fn mark_of(item: &mut Value) -> Option<(String, String, Vec<u8>)> {
+    match item {
+        Value::Map(attributes) => Mark::take_off(attributes)?.owner.read(),
+        _ => None,
+    }
+}
+
 /// A version as an attribute value.
 pub fn version_value(version: WriteVersion) -> AttributeValue {
     AttributeValue::B(Blob::new(version.to_bytes()))

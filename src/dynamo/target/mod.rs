@@ -45,6 +45,7 @@ use self::calls::{Calls, Use, failed};
 
 pub use calls::Consumed;
 pub use inventory::Placed;
+pub use mark::mark_of;
 pub use provision::{Left, Provisioned, provision, unprovision, verify};
 pub use spec::{Billing, IndexSpec, Projection, TableSpec};
 

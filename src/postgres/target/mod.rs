@@ -31,6 +31,11 @@ pub(super) use text::input_text;
 pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
 pub use record::{parts_after, strangers};
 
+/// Keys of the rows that a record says belong to its part, tables as in `tables`; `None` when it does not read.
+pub fn recorded_keys(owned: &[u8], tables: &[TableShape]) -> Option<Vec<TargetKey>> {
+    Some(ownership::Owned::unpack(owned, tables)?.rows.into_keys().collect())
+}
+
 /// A record of a part: unit, part, version, packed ownership.
 type UnitRecord = (String, Vec<u8>, Vec<u8>, Vec<u8>);
 

@@ -1,0 +1,75 @@
+//! Everything is compared, through the mapping, beside a running projection.
+
+use serde_json::Value;
+
+use crate::support::cluster::Database;
+use crate::support::rig::{Outcome, Rig};
+
+fn reconcile(rig: &Rig) -> Outcome {
+    rig.rehome(&["reconcile", rig.migration, "--json", "--patience", "30"])
+}
+
+/// The classes of a target table's rows, on both sides.
+fn classes(summary: &Value, table: &str) -> (Value, Value) {
+    let targets = summary["targets"].as_array().expect("tables");
+    let target = targets.iter().find(|target| target["table"] == table).expect("the table");
+    (target["expected"]["classes"].clone(), target["read"]["classes"].clone())
+}
+
+const LEGACY: &str = "create table users (id integer primary key, username text not null); \
+    create table jobs (id text primary key, name text not null, description text, status text not null, \
+      created_at text not null, updated_at text not null, directory_path text not null, model_name text, \
+      chunk_size integer, chunk_overlap integer, batch_size integer, vector_dim integer, quantization text, \
+      instruction text, error text, user_id integer, parent_job_id text, job_type text, start_time text); \
+    create table documents (id bigint primary key, job_id text not null, path text not null, size bigint not null, \
+      modified text not null, extension text not null, content_hash text, doc_id text, status text not null, error text, \
+      chunks_created integer not null, created_at text not null); \
+    create index ix_documents_job on documents (job_id); \
+    insert into users values (1, 'one'), (2, 'two'); \
+    insert into jobs (id, name, status, created_at, updated_at, directory_path, user_id, model_name, job_type) \
+      select 'job' || i, 'n', 'completed', '2025-07-01T10:00:00+00:00', '2025-07-01T11:00:00', '/d/' || i, 1 + i % 2, \
+      'm', 'index' from generate_series(1, 20) i; \
+    insert into documents select i, 'job' || (1 + i % 20), '/d/' || i, 3, '', '.txt', 'h' || i, null, 'completed', null, 1, \
+      '2025-07-02T00:00:00' from generate_series(1, 3000) i";
+
+async fn rig() -> Rig {
+    let mut legacy = Database::new().await;
+    legacy.run(LEGACY).await;
+    let mut target = Database::new().await;
+    target.run("create table users (id integer primary key); insert into users values (1), (2)").await;
+    let rig = Rig::of("semantik", legacy, target);
+    rig.rehome(&["up", "semantik"]).expect(0);
+    rig
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_migration_is_compared_and_every_kind_of_damage_found() {
+    let mut rig = rig().await;
+    let mut run = rig.start(&[]);
+    rig.settled(&mut run).await;
+    let answer = reconcile(&rig).expect(0).json();
+    let summary = &answer["summary"];
+    assert_eq!(summary["verdict"], "MATCH", "{summary}");
+    assert_eq!(summary["grade"], "proven");
+    assert_eq!(classes(summary, "documents_v2").0["matched"], 3000, "{summary}");
+    let planted: u64 =
+        summary["canaries"].as_array().expect("classes").iter().filter_map(|class| class["planted"].as_u64()).sum();
+    assert!(planted > 30, "{summary}");
+    assert_eq!(answer["discrepancies"], serde_json::json!([]));
+
+    rig.target.run("update documents_v2 set file_size = 1 where file_name = '7'; \
+        delete from documents_v2 where file_name in ('8', '9'); \
+        insert into documents_v2 select (jsonb_populate_record(d, '{\"id\": \"11111111-1111-1111-1111-111111111111\", \"content_hash\": \"x\"}')).* \
+        from documents_v2 d where file_name = '10'").await;
+    let answer = reconcile(&rig).expect(1).json();
+    let summary = &answer["summary"];
+    assert_eq!(summary["verdict"], "MISMATCH", "{summary}");
+    let (expected, actual) = classes(summary, "documents_v2");
+    assert_eq!((&expected["missing"], &expected["changed"]), (&2.into(), &1.into()), "{summary}");
+    assert_eq!((&actual["foreign"], &actual["changed"]), (&1.into(), &1.into()), "{summary}");
+    assert_eq!(answer["discrepancies"].as_array().expect("some").len(), 4, "{answer}");
+    let changed = answer["discrepancies"].as_array().expect("some").iter().find(|found| found["kind"] == "changed");
+    let changed = changed.expect("the changed one");
+    assert_eq!(changed["fields"][0]["field"], "file_size", "{changed}");
+    assert_eq!(changed["state"], "confirmed");
+}

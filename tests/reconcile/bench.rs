@@ -1,0 +1,242 @@
+//! Two tables in memory that a mapping carries over as they are, and their comparison.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rehome::event::{
+    Cell, Column, DigestKey, Epoch, Event, Flags, Key, Op, Origin, Relation, RelationName, Row, Value, Version,
+};
+use rehome::log::Batch;
+use rehome::mapping::Migration;
+use rehome::reconcile::actual::Owners;
+use rehome::reconcile::canary::Canaries;
+use rehome::reconcile::emit::{Context, Naming};
+use rehome::reconcile::join::{Difference, Found};
+use rehome::reconcile::run::{self, Outcome, Plan};
+use rehome::reconcile::side::{Extent, Range, Side, Table};
+use rehome::reconcile::{Error, record};
+use rehome::rules::Ruleset;
+use rehome::source::{Copied, Error as SourceError, RangeId, RangeOutcome, Snapshot};
+use rehome::target::{ColumnShape, TableShape, TargetRow};
+use tokio::sync::mpsc;
+
+/// The columns of both tables.
+pub const COLUMNS: [(&str, &str); 4] =
+    [("id", "bigint"), ("note", "text"), ("amount", "numeric"), ("at", "timestamptz")];
+
+/// A row of either side.
+pub fn row(id: i64, note: &str) -> Vec<Value> {
+    let at = rehome::event::Timestamp(1_000_000 * (id % 1_000_000));
+    vec![Value::Int(id), Value::text(note), Value::Null, Value::Timestamp(at)]
+}
+
+/// Rows with ids from 1 on.
+pub fn rows(count: i64) -> Vec<Vec<Value>> {
+    (1..=count).map(|id| row(id, &format!("note {id}"))).collect()
+}
+
+/// What a reader does instead of reading a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It says that more rows were there than it handed over.
+    Short,
+    /// It ends with an error.
+    Fails,
+    /// It finds its snapshot gone.
+    Gone,
+}
+
+/// A table in memory, read by ranges of ten rows.
+pub struct Rows {
+    pub rows: Vec<Vec<Value>>,
+    pub fault: Option<(u32, Fault)>,
+}
+
+const RANGE_ROWS: usize = 10;
+
+fn relation(name: &str) -> Arc<Relation> {
+    let column = |(index, (name, type_name)): (u16, &(&str, &str))| Column {
+        name: (*name).into(),
+        type_name: (*type_name).into(),
+        key_part: (index == 0).then_some(0),
+    };
+    let columns = (0..).zip(&COLUMNS).map(column).collect();
+    Arc::new(Relation { name: RelationName { schema: "public".into(), table: name.into() }, columns })
+}
+
+#[async_trait]
+impl Snapshot for Rows {
+    async fn copy(&self, range: RangeId, out: mpsc::Sender<Batch>) -> Result<RangeOutcome, SourceError> {
+        let relation = relation("t");
+        let fault = self.fault.filter(|(of, _)| *of == range.0).map(|(_, fault)| fault);
+        match fault {
+            Some(Fault::Fails) => {
+                return Err(SourceError::Unreachable { action: "read a range", reason: "it went away".into() });
+            }
+            Some(Fault::Gone) => return Ok(RangeOutcome::SnapshotGone),
+            Some(Fault::Short) | None => {}
+        }
+        let from = range.0 as usize * RANGE_ROWS;
+        let rows: Vec<_> = self.rows.iter().skip(from).take(RANGE_ROWS).cloned().collect();
+        let copied = rows.len() as u64;
+        let event = |values: Vec<Value>| Event {
+            relation: relation.schema_hash(),
+            op: Op::Read,
+            key: Key(values[..1].to_vec()),
+            old_key: None,
+            before: None,
+            after: Some(Row(values.into_iter().map(Cell::Value).collect())),
+            version: Version::floor(Epoch(1)),
+            transaction: None,
+            origin: Origin::Snapshot { range: range.0 },
+            flags: Flags::default(),
+        };
+        let mut events: Vec<Event> = rows.into_iter().map(event).collect();
+        if fault == Some(Fault::Short) {
+            events.pop();
+        }
+        let batch = Batch { relations: vec![Arc::clone(&relation)], events, ..Batch::default() };
+        out.send(batch).await.map_err(|_| SourceError::Unreachable { action: "read", reason: "gone".into() })?;
+        Ok(RangeOutcome::Copied(Copied { rows: copied, bytes: copied * 40 }))
+    }
+}
+
+/// A side that reads rows of one table.
+pub fn side(name: &'static str, rows: Rows) -> Side {
+    let table = Table {
+        relation: RelationName { schema: "public".into(), table: "t".into() },
+        columns: COLUMNS.iter().map(|(name, _)| (*name).into()).collect(),
+        counted: None,
+    };
+    let count = u32::try_from(rows.rows.len().div_ceil(RANGE_ROWS).max(1)).expect("few");
+    let extent = |number: u32| Extent::Blocks {
+        leaf: RelationName { schema: "public".into(), table: "t".into() },
+        from: number,
+        to: (number + 1 < count).then_some(number + 1),
+    };
+    let range = |number| Range { id: RangeId(number), table: 0, extent: extent(number) };
+    Side {
+        name,
+        snapshot: Arc::new(rows),
+        tables: vec![table],
+        ranges: (0..count).map(range).collect(),
+        snapshot_name: format!("{name} rows"),
+        position: String::new(),
+    }
+}
+
+/// A comparison to be made.
+pub struct Bench {
+    pub migration: Arc<Migration>,
+    pub rules: Arc<Ruleset>,
+    pub canaries: Canaries,
+    pub workers: usize,
+}
+
+impl Bench {
+    /// The mapping that carries rows over, without rules and canaries.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_migration(folder.path());
+        let migration = Arc::new(Migration::load(folder.path()).expect("it loads"));
+        let rules = Arc::new(Ruleset::none(&migration));
+        Self { migration, rules, canaries: Canaries::none(1), workers: 2 }
+    }
+
+    /// Compares two tables.
+    pub async fn compare(self, source: Vec<Vec<Value>>, target: Vec<Vec<Value>>) -> Compared {
+        let plain = |rows| Rows { rows, fault: None };
+        self.try_compare(plain(source), plain(target)).await.expect("it comes to its end")
+    }
+
+    /// Compares two tables whose readers may fail.
+    pub async fn try_compare(self, source: Rows, target: Rows) -> Result<Compared, Error> {
+        let columns =
+            |(name, type_name): &(&str, &str)| ColumnShape { name: (*name).into(), type_name: (*type_name).into() };
+        let shape = TableShape {
+            schema: "public".into(),
+            name: "t_new".into(),
+            columns: COLUMNS.iter().map(columns).collect(),
+            key: vec![0],
+        };
+        let naming = Naming {
+            scope_of: |unit, _| unit.as_bytes().to_vec(),
+            unit_of: |scope| scope,
+            as_stored: |row: TargetRow| row,
+            items: false,
+        };
+        let key = DigestKey::new([7; 32]);
+        let context = Context::new(self.migration, vec![shape].into(), self.rules, &key, self.canaries, naming);
+        let (source, target) = (Arc::new(side("source", source)), Arc::new(side("target", target)));
+        let plan = Plan {
+            context: Arc::new(context),
+            source: Arc::clone(&source),
+            target: Arc::clone(&target),
+            owners: Owners::Unknown,
+            workers: self.workers,
+            partitions: 4,
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let outcome = run::run(plan, folder.path()).await?;
+        let mut found = BTreeMap::new();
+        for partition in 0..outcome.found.partitions() {
+            let bytes = outcome.found.take(partition)?;
+            for one in record::all(&bytes, Found::take).expect("records") {
+                let locator = if one.expected.is_empty() { one.actual } else { one.expected };
+                let key = <Key as rehome::event::Canonical>::decode(locator).expect("a key");
+                found.insert((key.0[0].clone(), one.difference), one.waived);
+            }
+        }
+        Ok(Compared { outcome, found, source, target })
+    }
+}
+
+/// What a comparison found.
+pub struct Compared {
+    pub outcome: Outcome,
+    pub found: BTreeMap<(Value, Difference), bool>,
+    pub source: Arc<Side>,
+    pub target: Arc<Side>,
+}
+
+impl Compared {
+    /// Panics unless exactly these differences were found.
+    pub fn found_exactly(&self, expected: &[(i64, Difference)]) {
+        let expected: Vec<(Value, Difference)> = expected.iter().map(|(id, kind)| (Value::Int(*id), *kind)).collect();
+        let mut expected = expected;
+        expected.sort();
+        assert_eq!(self.found.keys().cloned().collect::<Vec<_>>(), expected);
+        let counted: u64 = self.outcome.differences.values().sum();
+        assert_eq!(counted, expected.len() as u64, "counts are of everything");
+        assert!(self.outcome.source.balanced());
+        for (wrote, took) in self.outcome.hops.values() {
+            assert_eq!(wrote, took);
+        }
+    }
+}
+
+fn write_migration(folder: &Path) {
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("writable");
+    let columns: Vec<String> = COLUMNS.iter().map(|(name, type_name)| format!("{name} = \"{type_name}\"")).collect();
+    let columns = columns.join("\n").replace("bigint", "bigint not null");
+    write(
+        "legacy.toml",
+        &format!(
+            "source = \"postgres\"\n\n[table.t]\nkey = [\"id\"]\nrole = \"unit\"\nunit_lookup = \"key\"\n\n[table.t.columns]\n{columns}\n"
+        ),
+    );
+    let carried: Vec<String> = COLUMNS.iter().map(|(name, _)| format!("{name} = \".{name}\"")).collect();
+    write(
+        "mapping.toml",
+        &format!(
+            "migration = \"memory\"\nnamespace = \"0f4c2a9e-0000-5000-8000-000000000000\"\nforeign = \"row\"\n\n\
+             [unit]\nt = \"id\"\n\n[quarantine]\nnot_storable = \"row\"\nunreadable_json = \"row\"\nkey_collision = \"row\"\n\n\
+             [[map]]\nfrom = \"t\"\nto = \"t_new\"\ncolumns = {{ {} }}\n",
+            carried.join(", ")
+        ),
+    );
+    let ddl: Vec<String> = COLUMNS.iter().map(|(name, type_name)| format!("{name} {type_name}")).collect();
+    write("target.sql", &format!("create table t_new ({}, primary key (id));\n", ddl.join(", ")));
+}

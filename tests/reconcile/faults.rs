@@ -1,0 +1,163 @@
+//! Faults that peers missed, by the numbers of the acceptance corpus.
+
+use rehome::event::{Decimal, Timestamp, Value};
+use rehome::reconcile::Error;
+use rehome::reconcile::canary::{CLASSES, Canaries};
+use rehome::reconcile::join::Difference::{Changed, Duplicate, Extra, Missing};
+use rehome::reconcile::side::uncovered;
+
+use super::bench::{Bench, Fault, Rows, row, rows, side};
+
+/// Fault 4: whole seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_microsecond_is_found() {
+    let mut target = rows(200);
+    target[99][3] = Value::Timestamp(Timestamp(1_000_000 * 100 + 1));
+    Bench::new().compare(rows(200), target).await.found_exactly(&[(100, Changed)]);
+}
+
+/// Fault 5: the same change to several rows cancels.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_shift_of_four_rows_does_not_cancel() {
+    let mut target = rows(200);
+    for id in [10, 20, 30, 40] {
+        target[id - 1][3] = Value::Timestamp(Timestamp(1_000_000 * id as i64 + 600_000_000));
+    }
+    let compared = Bench::new().compare(rows(200), target).await;
+    compared.found_exactly(&[(10, Changed), (20, Changed), (30, Changed), (40, Changed)]);
+    let (expected, actual) = (&compared.outcome.expected[0].judged, &compared.outcome.actual[0].judged);
+    assert_ne!(expected.root(&[0; 32]), actual.root(&[0; 32]), "and not at the root either");
+}
+
+/// Fault 6: rows that are there twice cancel.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_there_twice_is_found() {
+    let mut target = rows(50);
+    target.push(row(7, "note 7"));
+    Bench::new().compare(rows(50), target).await.found_exactly(&[(7, Duplicate)]);
+    let mut doubled = rows(50);
+    doubled.extend(rows(50));
+    let compared = Bench::new().compare(rows(50), doubled).await;
+    assert_eq!(compared.outcome.differences.values().sum::<u64>(), 50);
+}
+
+/// Fault 7: a row that is read in two ranges, or in none.
+#[test]
+fn every_place_is_read_once_or_the_table_is_not_covered() {
+    use rehome::reconcile::side::{Done, Extent};
+    let of = |range| Done { range, rows: 10, taken: 10, bytes: 0 };
+    let mut whole = side("target", Rows { rows: rows(35), fault: None });
+    let all: Vec<Done> = (0..4).map(of).collect();
+    assert_eq!(uncovered(&whole, &all), Vec::<usize>::new());
+    assert_eq!(uncovered(&whole, &all[1..]), [0], "the first is missing");
+    assert_eq!(uncovered(&whole, &[&all[..], &all[1..2]].concat()), [0], "one was read twice");
+    // Ranges that share a place are not half-open.
+    if let Extent::Blocks { to, .. } = &mut whole.ranges[1].extent {
+        *to = Some(3);
+    }
+    assert_eq!(uncovered(&whole, &all), [0]);
+}
+
+/// Faults 8 and 9: rows beyond the other side's first and last key, rows that only the target has.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_beyond_either_end_and_rows_of_one_side_are_found() {
+    let source: Vec<_> = rows(100).into_iter().filter(|row| row[0] != Value::Int(50)).collect();
+    let mut target: Vec<_> = rows(99).into_iter().skip(1).collect();
+    target.push(row(-5, "before all"));
+    target.push(row(i64::MAX, "behind all"));
+    let expected = [(1, Missing), (100, Missing), (50, Extra), (-5, Extra), (i64::MAX, Extra)];
+    Bench::new().compare(source, target).await.found_exactly(&expected);
+    Bench::new().compare(rows(3), Vec::new()).await.found_exactly(&[(1, Missing), (2, Missing), (3, Missing)]);
+    Bench::new().compare(Vec::new(), rows(2)).await.found_exactly(&[(1, Extra), (2, Extra)]);
+    Bench::new().compare(Vec::new(), Vec::new()).await.found_exactly(&[]);
+}
+
+/// Fault 19: an error in a worker, and the run ends as done all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_fails_leaves_no_outcome() {
+    let plain = || Rows { rows: rows(100), fault: None };
+    for fault in [Fault::Fails, Fault::Gone] {
+        let failing = || Rows { rows: rows(100), fault: Some((4, fault)) };
+        assert!(Bench::new().try_compare(failing(), plain()).await.is_err(), "{fault:?} at the source");
+        let failed = Bench::new().try_compare(plain(), failing()).await.err();
+        assert!(matches!(failed, Some(Error::Side { .. } | Error::Moved { .. })), "{fault:?}: {failed:?}");
+    }
+}
+
+/// Fault 25: rows are lost on the way to the comparison.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_reader_counted_and_did_not_hand_over_leave_a_gap() {
+    let short = Rows { rows: rows(100), fault: Some((3, Fault::Short)) };
+    let plain = Rows { rows: rows(100), fault: None };
+    let compared = Bench::new().try_compare(plain, short).await.expect("it comes to its end");
+    let range = compared.outcome.target_done.iter().find(|done| done.range == 3).expect("it was read");
+    assert_eq!((range.rows, range.taken), (10, 9), "the ledger shows it");
+    assert!(uncovered(&compared.target, &compared.outcome.target_done).is_empty(), "though every range ended well");
+}
+
+/// Fault 20: what is listed is taken for all there is. Fault 27: everything differs.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_everything_differs_everything_is_counted() {
+    let target = (1..=5_000).map(|id| row(id, "other")).collect();
+    let compared = Bench::new().compare(rows(5_000), target).await;
+    assert_eq!(compared.outcome.differences, [((0, Changed), 5_000)].into());
+}
+
+/// Fault 21: order and collation.
+#[tokio::test(flavor = "multi_thread")]
+async fn physical_order_does_not_matter() {
+    let mut target = rows(500);
+    target.reverse();
+    target.rotate_left(123);
+    Bench::new().compare(rows(500), target).await.found_exactly(&[]);
+}
+
+/// Fault 3 through the whole comparison: long numbers are not shortened.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_digit_counts() {
+    let decimal = |text: &str| Value::Decimal(Decimal::parse(text).expect("a number"));
+    let with = |last: &str| {
+        let mut rows = rows(30);
+        rows[9][2] = decimal(&format!("1234567890123456789012345678901234567{last}"));
+        rows
+    };
+    Bench::new().compare(with("8"), with("8")).await.found_exactly(&[]);
+    Bench::new().compare(with("8"), with("9")).await.found_exactly(&[(10, Changed)]);
+    let near = |id: i64| vec![row(id, "a")];
+    let one_off = Bench::new().compare(near(9_007_199_254_740_993), near(9_007_199_254_740_992)).await;
+    one_off.found_exactly(&[(9_007_199_254_740_993, Missing), (9_007_199_254_740_992, Extra)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planted_faults_are_all_found_and_leave_no_trace_in_the_counts() {
+    let bench = Bench { canaries: Canaries::new([9; 32], &[2_000]), ..Bench::new() };
+    let compared = bench.compare(rows(2_000), rows(2_000)).await;
+    compared.found_exactly(&[]);
+    let counts = compared.outcome.counts[0];
+    assert_eq!((counts.expected, counts.actual, counts.matched), (2_000, 2_000, 2_000));
+    let recall = &compared.outcome.recall;
+    assert_eq!(recall.len(), CLASSES.len());
+    let planted: u64 = recall.values().map(|(planted, _)| planted).sum();
+    let found: u64 = recall.values().map(|(_, found)| found).sum();
+    assert!(planted > 50, "{recall:?}");
+    assert_eq!(planted, found, "{recall:?}");
+
+    // Real differences beside them are still counted, each.
+    let bench = Bench { canaries: Canaries::new([9; 32], &[2_000]), ..Bench::new() };
+    let mut target = rows(2_000);
+    target.retain(|row| !matches!(row[0], Value::Int(id) if id % 3 == 0));
+    let compared = bench.compare(rows(2_000), target).await;
+    assert_eq!(compared.outcome.differences, [((0, Missing), 666)].into());
+    assert_eq!(compared.outcome.counts[0].matched, 1_334);
+}
+
+/// One worker or several come to the same: nothing is kept back by one that another needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_workers_does_not_matter() {
+    for workers in [1, 2, 5] {
+        let bench = Bench { workers, ..Bench::new() };
+        let mut target = rows(777);
+        target[500][1] = Value::Null;
+        bench.compare(rows(777), target).await.found_exactly(&[(501, Changed)]);
+    }
+}
