@@ -30,5 +30,6 @@ pub mod mapping;
 pub mod postgres;
 pub mod project;
 pub mod reconcile;
+pub mod report;
 pub mod source;
 pub mod target;

@@ -1,6 +1,8 @@
 //! The command line: one file per command, exit codes, and errors as words for people.
 
+mod alarm;
 mod args;
+mod certificate;
 mod check;
 mod demo;
 mod diff;
@@ -11,6 +13,7 @@ mod output;
 mod progress;
 mod quarantine;
 mod records;
+mod report;
 mod run;
 mod setup;
 mod status;
@@ -21,6 +24,7 @@ use clap::Parser as _;
 
 use crate::engine::{self, Earlier, Engine, Settings, Sharing};
 use args::{Cli, Command, Global, LogForm, RunArgs, Verbosity};
+use engine::session::chain;
 use exit::Exit;
 
 /// Parses the command line, does what it says, and tells how that went.
@@ -55,6 +59,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(global, args).await,
         Command::Status { migration } => status::run(global, &migration).await,
         Command::Diff { migration, unit, reveal } => diff::run(global, &migration, &unit, reveal).await,
+        Command::Report(args) => report::run(global, args).await,
+        Command::Certificate { action } => certificate::run(global, action),
         Command::Quarantine { action } => quarantine::run(global, action).await,
         Command::AcceptSchema { migration, table, read_again } => {
             records::accept_schema(global, &migration, &table, read_again).await
@@ -77,7 +83,7 @@ pub struct Failure {
 
 impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
-        let mut message = engine::session::chain(&error);
+        let mut message = chain(&error);
         if let engine::Error::NotReady(findings) = &error {
             for finding in findings {
                 message.push_str(&format!("\n  {}: {}\n    fix: {}", finding.place, finding.what, finding.fix));
