@@ -105,6 +105,11 @@ install_dynamodb() {
     verify "$dynamodb_jar_sha256" "$folder/DynamoDBLocal.jar"
 }
 
+# install_browser: what the tests of pages look at them with.
+install_browser() {
+    command -v chromium >/dev/null || install_packages chromium
+}
+
 # prepare: what building and running need. Finds everything and does nothing on a second run.
 prepare() {
     command -v cargo >/dev/null || { [ -x "$HOME/.cargo/bin/cargo" ] && PATH=$HOME/.cargo/bin:$PATH; } ||

@@ -32,5 +32,6 @@ pub mod postgres;
 pub mod project;
 pub mod reconcile;
 pub mod rules;
+pub mod report;
 pub mod source;
 pub mod target;

@@ -121,6 +121,13 @@ pub enum Command {
     /// Reads both sides once, whole, beside a running `run`. Exit codes: 0 MATCH, 1 MISMATCH, 2 INCOMPLETE: something could not
     /// be compared or proven.
     Reconcile(ReconcileArgs),
+    /// Show what a night's comparison came to: the latest one, or the one that --night names. Its exit code is the verdict's.
+    Report(ReportArgs),
+    /// Check the certificate of a comparison.
+    Certificate {
+        #[command(subcommand)]
+        action: CertificateAction,
+    },
     /// Look at units and rows that could not be migrated, and decide about them.
     Quarantine {
         #[command(subcommand)]
@@ -249,6 +256,54 @@ pub enum UntilArg {
     Stopped,
     /// When it has caught up.
     CaughtUp,
+}
+
+/// Options of `report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// The migration.
+    pub migration: String,
+    /// Folder of reports: DIR/MIGRATION/NIGHT/.
+    #[arg(long, value_name = "DIR", default_value = "rehome-reports", env = "REHOME_REPORTS")]
+    pub reports: PathBuf,
+    /// The comparison that began then, as 2026-01-31T02-00-00Z.
+    #[arg(long, conflicts_with = "list")]
+    pub night: Option<String>,
+    /// List the nights there are.
+    #[arg(long)]
+    pub list: bool,
+    /// Write Markdown, for a ticket or a chat.
+    #[arg(long, conflicts_with_all = ["list", "json"])]
+    pub markdown: bool,
+    #[command(flatten)]
+    pub alarm: AlarmArgs,
+}
+
+/// Whom to tell when a comparison did not end in MATCH.
+#[derive(Debug, Clone, Args)]
+pub struct AlarmArgs {
+    /// Run this command of the shell on MISMATCH and INCOMPLETE. It is given summary.json on standard input, and in the
+    /// environment REHOME_MIGRATION, REHOME_VERDICT, REHOME_REPORT (the folder) and REHOME_REPORT_PAGE, _SUMMARY,
+    /// _DISCREPANCIES, _CERTIFICATE and _MARKDOWN (its files).
+    #[arg(long, value_name = "COMMAND", env = "REHOME_ON_ALARM")]
+    pub on_alarm: Option<String>,
+    /// Post summary.json to this address on MISMATCH and INCOMPLETE.
+    #[arg(long, value_name = "URL", env = "REHOME_WEBHOOK", hide_env_values = true)]
+    pub webhook: Option<String>,
+}
+
+/// What to do with a certificate.
+#[derive(Debug, Subcommand)]
+pub enum CertificateAction {
+    /// Check that the owner of a key signed it, and that the files beside it are the ones it speaks of. Exit code 1 says that
+    /// one of this is not so.
+    Verify {
+        /// The certificate.json of a night.
+        file: PathBuf,
+        /// The public key in PEM: `openssl pkey -in key.pem -pubout` writes it.
+        #[arg(long, value_name = "FILE")]
+        public_key: PathBuf,
+    },
 }
 
 /// What to do about the quarantine.

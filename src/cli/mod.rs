@@ -1,6 +1,8 @@
 //! The command line: one file per command, exit codes, and errors as words for people.
 
+mod alarm;
 mod args;
+mod certificate;
 mod check;
 mod demo;
 mod diff;
@@ -12,6 +14,7 @@ mod progress;
 mod quarantine;
 mod reconcile;
 mod records;
+mod report;
 mod run;
 mod setup;
 mod status;
@@ -22,6 +25,7 @@ use clap::Parser as _;
 
 use crate::engine::{self, Earlier, Engine, Settings, Sharing};
 use args::{Cli, Command, Global, LogForm, RunArgs, Verbosity};
+use engine::session::chain;
 use exit::Exit;
 
 /// Parses the command line, does what it says, and tells how that went.
@@ -57,6 +61,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Status { migration } => status::run(global, &migration).await,
         Command::Diff { migration, unit, reveal } => diff::run(global, &migration, &unit, reveal).await,
         Command::Reconcile(args) => reconcile::run(global, args).await,
+        Command::Report(args) => report::run(global, args).await,
+        Command::Certificate { action } => certificate::run(global, action),
         Command::Quarantine { action } => quarantine::run(global, action).await,
         Command::AcceptSchema { migration, table, read_again } => {
             records::accept_schema(global, &migration, &table, read_again).await
@@ -79,7 +85,7 @@ pub struct Failure {
 
 impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
-        let mut message = engine::session::chain(&error);
+        let mut message = chain(&error);
         if let engine::Error::NotReady(findings) = &error {
             for finding in findings {
                 message.push_str(&format!("\n  {}: {}\n    fix: {}", finding.place, finding.what, finding.fix));

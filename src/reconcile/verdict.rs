@@ -87,12 +87,19 @@ pub struct Summary {
     pub canaries: Vec<CanaryClass>,
     /// What was read of each table.
     pub ledger: Vec<LedgerEntry>,
-    /// Discrepancies that have the same look, largest first.
+    /// Discrepancies that have the same look: confirmed ones first, then by number.
     pub causes: Vec<Cause>,
     /// What the comparison cost.
     pub budget: Budget,
     /// How many discrepancies there are, and how many are listed.
     pub details: Details,
+}
+
+impl Summary {
+    /// Faults that were planted, and those of them that were found.
+    pub fn recall(&self) -> (u64, u64) {
+        self.canaries.iter().fold((0, 0), |(planted, found), class| (planted + class.planted, found + class.found))
+    }
 }
 
 /// What a verdict speaks of.
@@ -175,7 +182,9 @@ pub struct Cause {
     pub table: String,
     /// What kind.
     pub kind: Kind,
-    /// The fields that differ, all of them; empty for whole rows.
+    /// What is known about them.
+    pub state: State,
+    /// The fields that differ, all of them; empty for whole rows, `*` for the rest when there are too many looks.
     pub fields: Vec<String>,
     /// Rules that looked at these fields and did not let them pass.
     pub rules: Vec<String>,
@@ -235,6 +244,7 @@ pub struct Details {
     pub listed: u64,
     /// All of them, by state.
     pub states: BTreeMap<State, u64>,
-    /// The listed ones that are confirmed or unsettled, by the number of nights they were seen before.
+    /// The confirmed and unsettled ones, by the number of nights in which they were seen before; one that was not listed
+    /// then counts as new.
     pub ages: BTreeMap<u32, u64>,
 }

@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("capture", &["event", "log", "source", "target"]),
     ("project", &["event", "mapping", "rules", "log", "source", "target"]),
     ("reconcile", &["event", "mapping", "rules", "log", "source", "target"]),
-    ("report", &["reconcile"]),
+    ("report", &["event", "reconcile"]),
     // A private server, generated rows, writers; of the target it knows the shape of the row that it damages.
     ("demo", &["target"]),
     ("engine", ALL),
@@ -59,6 +59,11 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("miette", &["src/cli/", "src/mapping/"]),
     ("toml", &["src/mapping/", "src/rules/", "src/demo/"]),
     ("sqlparser", &["src/mapping/"]),
+    ("askama", &["src/report/"]),
+    ("aws_lc_rs", &["src/report/certificate.rs"]),
+    ("hyper", &["src/cli/alarm.rs"]),
+    ("hyper_rustls", &["src/cli/alarm.rs"]),
+    ("hyper_util", &["src/cli/alarm.rs"]),
 ];
 
 /// Places that name a migration all the same, as (file, word, reason).

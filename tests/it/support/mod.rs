@@ -1,5 +1,6 @@
 //! What integration tests share: a private server, captures and whole runs beside a test, an oracle, and live writers.
 
+pub mod browser;
 pub mod capture;
 pub mod cluster;
 pub mod fold;
@@ -7,5 +8,6 @@ pub mod gate;
 pub mod legacy;
 pub mod memory_source;
 pub mod memory_target;
+pub mod nights;
 pub mod rig;
 pub mod writer;

@@ -242,7 +242,7 @@ pub fn bare() -> Command {
     let binary = BINARY.get_or_init(|| File::open(env!("CARGO_BIN_EXE_rehome")).expect("the binary is built"));
     let mut command = Command::new(format!("/proc/{}/fd/{}", std::process::id(), binary.as_raw_fd()));
     command.arg0("rehome");
-    for name in ["REHOME_SCHEMAS", "REHOME_STATE", "REHOME_SOURCE", "REHOME_TARGET", "REHOME_LOG", "REHOME_LOG_FORM"] {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REHOME_")) {
         command.env_remove(name);
     }
     command.env("REHOME_SCHEMAS", Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas"));
