@@ -31,7 +31,7 @@ pub mod mapping;
 pub mod postgres;
 pub mod project;
 pub mod reconcile;
-pub mod rules;
 pub mod report;
+pub mod rules;
 pub mod source;
 pub mod target;

@@ -206,9 +206,17 @@ pub struct ReconcileArgs {
     /// Plant no faults; the verdict is INCOMPLETE then at best.
     #[arg(long)]
     pub no_canaries: bool,
-    /// Show contents; without it only kinds and lengths are shown.
+    /// Folder of reports; the night goes to DIR/MIGRATION/NIGHT/.
+    #[arg(long, value_name = "DIR", default_value = "rehome-reports", env = "REHOME_REPORTS")]
+    pub reports: PathBuf,
+    /// Sign the certificate with this private key in PEM: `openssl genpkey -algorithm ed25519` writes one.
+    #[arg(long, value_name = "FILE", env = "REHOME_SIGN_WITH")]
+    pub sign_with: Option<PathBuf>,
+    /// Keep contents of rows in the report; without it only kinds and lengths are.
     #[arg(long)]
     pub reveal: bool,
+    #[command(flatten)]
+    pub alarm: AlarmArgs,
 }
 
 /// Options of `run`.

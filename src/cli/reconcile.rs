@@ -1,57 +1,53 @@
-//! `rehome reconcile`: everything, compared.
+//! `rehome reconcile`: everything, compared, and the report of the night.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Engine, Planting, Reconciling};
-use crate::reconcile::{Discrepancy, Summary, Verdict};
-use crate::rules::Ruleset;
+use crate::engine::{Planting, Reconciling};
+use crate::report::folder::PAGE;
+use crate::report::{self, Contents, Reports, SigningKey};
 
 use super::args::{Global, ReconcileArgs};
 use super::exit::Exit;
-use super::{Failure, engine, output};
+use super::report::{exit, show};
+use super::{Failure, alarm, engine, locate, output};
 
 /// Units that are read again to say which fields differ.
 const DETAILS_MAX: usize = 200;
 
-/// Compares everything.
+/// Compares everything, writes the report, and raises the alarm where there is reason.
 pub async fn run(global: &Global, args: ReconcileArgs) -> Result<Exit, Failure> {
     let engine = engine(global, &args.migration)?;
-    let (summary, discrepancies) = compare(&engine, &args).await?;
-    if global.json {
-        output::json(&serde_json::json!({ "summary": summary, "discrepancies": discrepancies }));
-    } else {
-        show(&summary);
-    }
-    Ok(exit(summary.verdict))
-}
-
-async fn compare(engine: &Engine, args: &ReconcileArgs) -> Result<(Summary, Vec<Discrepancy>), Failure> {
+    let key = args.sign_with.as_deref().map(SigningKey::read).transpose()?;
     let spill = engine.spill(args.spill.as_deref())?;
     let how = Reconciling {
-        rules: Arc::new(Ruleset::none(engine.migration())),
+        rules: Arc::new(locate::rules(global, engine.migration())?),
         workers: args.workers.into(),
         spill: spill.path().to_owned(),
         planting: if args.no_canaries { Planting::Nothing } else { Planting::Canaries },
         patience: Duration::from_secs(args.patience),
         details_max: DETAILS_MAX,
+        started: jiff::Timestamp::now(),
     };
-    let mut discrepancies = Vec::new();
-    let summary = engine.reconcile(how, &mut |discrepancy| discrepancies.push(discrepancy)).await?;
-    Ok((summary, discrepancies))
-}
-
-fn exit(verdict: Verdict) -> Exit {
-    match verdict {
-        Verdict::Match => Exit::Success,
-        Verdict::Mismatch => Exit::Mismatch,
-        Verdict::Incomplete => Exit::Incomplete,
+    let reports = Reports::new(&args.reports, &args.migration);
+    let contents = if args.reveal { Contents::Revealed } else { Contents::Hidden };
+    let mut night = reports.begin(how.started, contents)?;
+    let mut failed: Option<report::Error> = None;
+    let summary = engine
+        .reconcile(how, &mut |discrepancy| {
+            if failed.is_none() {
+                failed = night.add(discrepancy).err();
+            }
+        })
+        .await?;
+    failed.map_or(Ok(()), Err)?;
+    let written = night.finish(summary, key.as_ref())?;
+    if global.json {
+        output::json(&written.summary);
+    } else {
+        show(&written.summary);
+        output::line(format!("  page: {}", written.folder.join(PAGE).display()));
     }
-}
-
-fn show(summary: &Summary) {
-    output::line(format!("{:?}", summary.verdict).to_uppercase());
-    for why in &summary.why {
-        output::line(format!("    {} {}", why.count, why.sentence));
-    }
+    alarm::raise(&args.alarm, &written.folder, &written.summary).await;
+    Ok(exit(written.summary.verdict))
 }

@@ -66,6 +66,8 @@ pub struct Reconciling {
     pub patience: Duration,
     /// Units that are read again to say which fields differ.
     pub details_max: usize,
+    /// When it began.
+    pub started: jiff::Timestamp,
 }
 
 /// Whether faults are planted that must be found.
@@ -99,7 +101,7 @@ impl Engine {
         how: Reconciling,
         take: &mut (dyn FnMut(Discrepancy) + Send),
     ) -> Result<Summary, Error> {
-        let started = jiff::Timestamp::now();
+        let started = how.started;
         let clock = Instant::now();
         let key = self.digest_key()?;
         let before = self.stand().await?;

@@ -71,8 +71,14 @@ pub fn settle(difference: Difference, waived: bool, stood: Stood, parked: Parked
             blame: Blame::Parked,
         }),
         (_, Stood::Still, Parked::Foreign) => Settled::As(Finding { blame: Blame::Foreign, ..confirmed }),
-        (_, Stood::Still, Parked::No) => Settled::As(confirmed),
+        // The log holds what the source holds, and its projection was over: the target is not as it was written.
+        (_, Stood::Still, Parked::No) => Settled::As(Finding { blame: applied(confirmed.blame), ..confirmed }),
     }
+}
+
+/// Where a difference of a projected part went wrong, unless that is known better.
+fn applied(blame: Blame) -> Blame {
+    if blame == Blame::Unknown { Blame::NotApplied } else { blame }
 }
 
 /// A difference that is real.

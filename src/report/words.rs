@@ -149,6 +149,7 @@ pub fn class(class: Class) -> &'static str {
         Class::Unmappable => "unmappable",
         Class::RoutedOtherwise => "routed otherwise",
         Class::Unsettled => "unsettled",
+        Class::Settled => "settled meanwhile",
         Class::Waived => "waived",
     }
 }
@@ -156,7 +157,7 @@ pub fn class(class: Class) -> &'static str {
 /// How to take rows of a class.
 fn tone(class: Class) -> Tone {
     match class {
-        Class::Matched | Class::MatchedForeign => Tone::Good,
+        Class::Matched | Class::MatchedForeign | Class::Settled => Tone::Good,
         Class::Tolerated | Class::OutOfScope | Class::Expired | Class::Waived => Tone::Known,
         Class::Parked | Class::Unsettled => Tone::Open,
         Class::Changed
@@ -227,6 +228,7 @@ pub fn rule(kind: RuleKind) -> &'static str {
         RuleKind::Match => "match",
         RuleKind::Expect => "expect",
         RuleKind::Scope => "scope",
+        RuleKind::Retain => "retention",
         RuleKind::Waive => "waive",
     }
 }
