@@ -39,6 +39,9 @@ pub(super) struct LegacyTable {
     pub key: Vec<Name>,
     /// `unit`, or `lookup` for a table that only references read.
     pub role: Name,
+    /// Whether a live store may lack it; not when absent.
+    #[serde(default)]
+    pub optional: bool,
     /// How the rows of one unit are read from the live store: `key`, `index:NAME` or `scan`; a lookup has none.
     pub unit_lookup: Option<Name>,
     /// Types by column; of a DynamoDB table `S`, `N` or `B` by key attribute.

@@ -146,6 +146,15 @@ pub enum Role {
     Lookup,
 }
 
+/// Whether a live store may lack a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Presence {
+    /// It may not: without the table nothing starts.
+    Required,
+    /// It may: the table is told of, and taken to have no rows.
+    Optional,
+}
+
 /// A table of the legacy store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceTableDef {
@@ -161,6 +170,8 @@ pub struct SourceTableDef {
     pub key: Vec<usize>,
     /// What its rows are for.
     pub role: Role,
+    /// Whether the live store may lack it.
+    pub presence: Presence,
     /// Index into `columns` of the one that names the unit by itself; `None` where a longer route does.
     pub unit: Option<usize>,
     /// Index into `columns` of the one that says when the row was written; `None` where nothing asks.
