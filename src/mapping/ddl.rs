@@ -72,6 +72,7 @@ impl Reader<'_> {
             self.problems.push(span.clone(), format!("the table `{name}` is created twice"), "remove one of the two");
         }
         let mut def = TargetTableDef {
+            alias: name.as_str().into(),
             name: name.into(),
             columns: Vec::new(),
             key: Vec::new(),

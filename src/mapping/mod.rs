@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`schema`] is what both sides look like, `raw` and its neighbours the files as written, `plan` and
 //! `plan_place` what they mean, `compile` and its neighbours the way between, `check` what no part can see alone, with
-//! `diagnostic` for what is wrong. `term` is where a value comes from, `eval`, `functions` and `native` what becomes of it.
+//! `diagnostic` for what is wrong. `term` is where a value comes from, `eval`, `functions`, `pattern` and `native`
+//! what becomes of it.
 //! `place` says where a row belongs and what references see of it, `unit_read` the way back. `evaluate` runs a plan over the
 //! rows of a part: `group` folds rows of one key, `assemble` a stream: `turn` folds the rows of one turn, `stream` its chunks, `completion` its completions,
 //! `variant` weighs what comes of both, `tools` the rows that repeat tool calls. `wire` knows published formats and nothing
@@ -25,6 +26,7 @@ mod datum;
 mod eval;
 mod functions;
 mod native;
+mod pattern;
 mod term;
 
 mod check;

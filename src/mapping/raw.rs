@@ -139,6 +139,9 @@ pub(super) struct RowMap {
     /// Attributes of a DynamoDB item that are not carried along, each with the reason.
     #[serde(default)]
     pub drop: Named<String>,
+    /// Attributes that an item of DynamoDB gets where it has none of the name.
+    #[serde(default)]
+    pub added: Named<Placed>,
     /// Target columns that stay NULL, each with the reason.
     #[serde(default)]
     pub left: Named<String>,

@@ -203,7 +203,9 @@ pub struct ForeignKey {
 /// A table of the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetTableDef {
-    /// Name.
+    /// Name by which the mapping calls it.
+    pub alias: Box<str>,
+    /// Live name.
     pub name: Box<str>,
     /// Columns, in the order of a row's values.
     pub columns: Vec<ColumnDef>,
@@ -236,7 +238,9 @@ pub enum Store {
 /// A table of a DynamoDB target, on demand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DynamoTable {
-    /// Name.
+    /// Name by which the mapping calls it.
+    pub alias: Box<str>,
+    /// Live name.
     pub name: Box<str>,
     /// The partition key, then the sort key where there is one.
     pub key: Vec<DynamoKey>,

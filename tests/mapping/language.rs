@@ -227,7 +227,7 @@ fn comments_and_examples_do_not_change_the_generation() {
 
 #[test]
 fn each_mistake_in_places_groups_and_items_is_told() {
-    let (semantik, jobs) = ("schemas/semantik", "schemas/jobs");
+    let (semantik, jobs, delphi) = ("schemas/semantik", "schemas/jobs", "schemas/delphi");
     let mistakes = [
         (semantik, "mapping.toml", "id = \"@job.unit\"", "id = \"@job.unti\"", "unknown output here `job.unti`"),
         (semantik, "mapping.toml", "match = [\".id\"]", "match = [\".user_id\"]", "not one that rows are found by"),
@@ -308,6 +308,32 @@ fn each_mistake_in_places_groups_and_items_is_told() {
         (jobs, "target.toml", "projection = \"all\"", "projection = \"most\"", "unknown projection `most`"),
         (jobs, "target.toml", "GSI3SK = \"N\"", "GSI3SK = \"L\"", "unknown type of a key `L`"),
         (jobs, "legacy.toml", "source = \"postgres\"", "source = \"mysql\"", "unknown kind of store `mysql`"),
+        (
+            delphi,
+            "mapping.toml",
+            "like = \"{zid}:{tick:whole}\"",
+            "like = \"{zid}{tick:whole}\"",
+            "nothing stands between",
+        ),
+        (delphi, "mapping.toml", "take = \"zid\"", "take = \"zod\"", "unknown part of the pattern `zod`"),
+        (
+            delphi,
+            "mapping.toml",
+            "agreed = \"@queue.conversation\"",
+            "agreed = \"@report\"",
+            "not what a reference finds",
+        ),
+        (delphi, "mapping.toml", "zid = \"@zid\"\n", "zid = { native = \".zid\" }\n", "could not be told to be alike"),
+        (delphi, "mapping.toml", "zid = \"@zid\"\n", "zid = \"@tick\"\n", "the key attribute `zid` is S"),
+        (delphi, "mapping.toml", "zid = \"@zid\"\n", "job_id = \"@zid\"\n", "stands under attributes or drop too"),
+        (delphi, "mapping.toml", "attribute_type = \"row\"\n", "", "unknown reason of quarantine `attribute_type`"),
+        (
+            delphi,
+            "mapping.toml",
+            "to = \"Delphi_UMAPGraph\"",
+            "to = \"Delphi_UMAPGraph_ByJob\"",
+            "unknown target table `Delphi_UMAPGraph_ByJob`",
+        ),
     ];
     for (folder, file, from, to, message) in mistakes {
         let sources = Sources::read(&root(folder)).expect("the folder is there");
