@@ -14,7 +14,7 @@ use super::plan::{Emit, Migration, RowMap, Scope, Synthesise};
 use super::plan_place::{PartRule, TablePlan};
 use super::schema::{ColumnDef, Kind, Nullable, SourceTable, SourceTableDef, Store, TargetTableDef};
 use super::term::{Output, Term};
-use super::{check, compile_assembly, compile_group, compile_place, ddl, dynamo, raw};
+use super::{check, compile_assembly, compile_group, compile_place, compile_query, ddl, dynamo, raw};
 use crate::target::TargetTable;
 
 /// The word for a legacy store that is DynamoDB.
@@ -87,6 +87,9 @@ impl Migration {
         found.extend(of_legacy.into_found());
         found.extend(of_mapping.into_found());
         if found.is_empty() {
+            let mut problems = Problems::new(sources.mapping.clone());
+            migration.queries = compile_query::queries(&migration, &mapping, &mut problems);
+            found.extend(problems.into_found());
             migration.cases = case::compile(&migration, &mapping, sources, &mut found);
         }
         if found.is_empty() { Ok(migration) } else { fail(found) }
@@ -185,6 +188,7 @@ fn frame(
         groups: Vec::new(),
         assembly: None,
         cases: Vec::new(),
+        queries: Vec::new(),
     }
 }
 
@@ -199,12 +203,12 @@ fn scope_of(name: &raw::Name, problems: &mut Problems) -> Scope {
     }
 }
 
-/// Digest of the files without comments, layout and examples.
+/// Digest of the files without comments, layout, examples and queries.
 fn generation(sources: &Sources) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("rehome mapping generation v1");
     for file in [&sources.legacy, &sources.mapping] {
         let mut table = toml::from_str::<toml::Table>(&file.text).unwrap_or_default();
-        for examples in ["case", "defaults"] {
+        for examples in ["case", "defaults", "query"] {
             table.remove(examples);
         }
         let text = table.to_string();

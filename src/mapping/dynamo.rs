@@ -103,6 +103,7 @@ fn layout(table: &DynamoTable) -> TargetTableDef {
         columns: columns(&table.key),
         key: (0..table.key.len()).collect(),
         uniques: Vec::new(),
+        indexes: Vec::new(),
         foreign_keys: Vec::new(),
         checks: Vec::new(),
     }

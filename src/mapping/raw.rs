@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 
 pub(super) use super::raw_place::{Group, Reference, Route};
+pub(super) use super::raw_query::Query;
 pub(super) use super::raw_term::{Form, Term};
 
 /// A name with its place.
@@ -106,6 +107,9 @@ pub(super) struct Mapping {
     pub group: Vec<Group>,
     /// Assembly of streams into messages.
     pub assembly: Option<Spanned<Assembly>>,
+    /// Named reads of the target.
+    #[serde(default)]
+    pub query: Vec<Query>,
     /// Examples.
     #[serde(default)]
     pub case: Vec<Case>,
@@ -380,7 +384,8 @@ pub(super) struct Tools {
 pub(super) struct Emit {
     /// Target table.
     pub to: Name,
-    /// Terms by target column.
+    /// Terms by target column or attribute.
+    #[serde(alias = "attributes")]
     pub columns: Named<Placed>,
 }
 

@@ -213,6 +213,8 @@ pub struct TargetTableDef {
     pub key: Vec<usize>,
     /// Sets of columns that are unique.
     pub uniques: Vec<Vec<Box<str>>>,
+    /// Columns of further indexes, in their order.
+    pub indexes: Vec<Vec<Box<str>>>,
     /// Foreign keys.
     pub foreign_keys: Vec<ForeignKey>,
     /// Checks, as SQL.

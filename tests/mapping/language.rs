@@ -342,3 +342,67 @@ fn each_mistake_in_places_groups_and_items_is_told() {
         assert!(found, "{folder}/{file}: `{from}` → `{to}` gave\n{error}");
     }
 }
+
+#[test]
+fn each_mistake_in_queries_is_told() {
+    let (semantik, jobs, delphi) = ("schemas/semantik", "schemas/jobs", "schemas/delphi");
+    let mistakes = [
+        (
+            delphi,
+            "where = { job_id = \"{job}\" }",
+            "where = { zid = \"{job}\" }",
+            "no condition gives `job_id`, the hash key",
+        ),
+        (
+            delphi,
+            "index = \"ReportIdTimestampIndex\"",
+            "index = \"ReportIndex\"",
+            "unknown index of `Delphi_NarrativeReports`",
+        ),
+        (delphi, "parameters = [\"job\"]", "parameters = [\"jab\"]", "unknown parameter `job`"),
+        (delphi, "parameters = [\"job\"]", "parameters = [\"job\", \"more\"]", "nothing uses the parameter `more`"),
+        (delphi, "name = \"by-job\"", "name = \"jobs\"", "the query `jobs` stands twice"),
+        (delphi, "where = { report_id = \"{report}\" }", "where = { report_id = \"{report\" }", "opens no parameter"),
+        (delphi, "rank = 4\nscan = true", "rank = 4", "no condition gives `job_id`"),
+        (jobs, "SK = \"META\" }", "tp = \"sgjob\" }", "`tp` is not in the key that is read"),
+        (jobs, "\"dat.sts\", \"crt\", \"upd\"]", "\"dut.sts\", \"crt\", \"upd\"]", "unknown column or attribute `dut`"),
+        (jobs, "iso = \"crt\"", "iso = \"created\"", "unknown column or attribute `created`"),
+        (jobs, "describe = [\"algoitny_main\"]", "", "must read rows or describe tables"),
+        (semantik, "scan = true\n", "", "no key or index of `collections` begins with"),
+        (semantik, "where = { owner_id =", "where = { name_of =", "unknown column of `collections` `name_of`"),
+        (semantik, "where = { owner_id = \"{user}\" }", "where = { updated_at = \"{user}\" }", "cannot be compared so"),
+        (
+            semantik,
+            "where = { owner_id = \"{user}\" }",
+            "where = { owner_id = { starts_with = \"{user}\" } }",
+            "cannot be compared so",
+        ),
+        (
+            semantik,
+            "where = { owner_id =",
+            "index = \"collections_owner\"\nwhere = { owner_id =",
+            "Postgres chooses its index itself",
+        ),
+        (semantik, "order = [\"owner_id\", \"name\"]", "order = [\"owner\"]", "unknown column or attribute `owner`"),
+    ];
+    for (folder, from, to, message) in mistakes {
+        let sources = Sources::read(&root(folder)).expect("the folder is there");
+        let error = broken_in(sources, "mapping.toml", from, to);
+        let found = error.problems.iter().find(|problem| problem.message.contains(message));
+        let Some(problem) = found else { panic!("{folder}: `{from}` → `{to}` gave\n{error}") };
+        assert!(problem.position().0 > 1 && !problem.fix.is_empty(), "{error}");
+    }
+}
+
+#[test]
+fn queries_do_not_change_the_generation() {
+    let sources = Sources::read(&root("schemas/jobs")).expect("the folder is there");
+    let base = Migration::compile(&sources).expect("it compiles");
+    assert!(!base.queries().is_empty());
+    let mut without = sources.clone();
+    let (mapping, _) = sources.mapping.text.split_once("\n[[query]]").expect("queries");
+    without.mapping = SourceFile::new("mapping.toml", mapping);
+    let changed = Migration::compile(&without).expect("it compiles");
+    assert!(changed.queries().is_empty());
+    assert_eq!(changed.generation(), base.generation());
+}

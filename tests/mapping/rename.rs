@@ -95,6 +95,10 @@ fn rename_legacy(path: &[String], text: &str, role: Role) -> Option<String> {
 }
 
 fn rename_mapping(path: &[String], text: &str, role: Role) -> Option<String> {
+    // Readers ask for the target's names, which stay.
+    if path.first().is_some_and(|first| first == "query") {
+        return None;
+    }
     let last = path.last().map(String::as_str).unwrap_or_default();
     let within = |name: &str| path.iter().any(|part| part == name);
     match role {
