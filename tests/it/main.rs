@@ -12,6 +12,7 @@ mod determinism;
 mod dynamo_migrations;
 mod end_to_end;
 mod faults;
+mod fifth;
 mod forgetful;
 mod identity;
 mod layering;

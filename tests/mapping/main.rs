@@ -2,6 +2,7 @@
 
 mod copy;
 mod delphi;
+mod fifth;
 mod jobs;
 mod jsonl;
 mod language;
