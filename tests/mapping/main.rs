@@ -2,6 +2,7 @@
 
 mod copy;
 mod delphi;
+mod docs;
 mod fifth;
 mod jobs;
 mod jsonl;
