@@ -12,6 +12,7 @@ mod locate;
 mod output;
 mod progress;
 mod quarantine;
+mod query;
 mod reconcile;
 mod records;
 mod report;
@@ -63,6 +64,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Reconcile(args) => reconcile::run(global, args).await,
         Command::Report(args) => report::run(global, args).await,
         Command::Certificate { action } => certificate::run(global, action),
+        Command::Query { migration, name, arguments, limit } => {
+            query::run(global, &migration, name.as_deref(), &arguments, limit).await
+        }
         Command::Quarantine { action } => quarantine::run(global, action).await,
         Command::AcceptSchema { migration, table, read_again } => {
             records::accept_schema(global, &migration, &table, read_again).await

@@ -261,7 +261,8 @@ fn pair_up<'a>(expected: &[Joined<'a>], actual: &[Joined<'a>], ownership: Owners
         match (wanted.peek(), there.peek()) {
             (Some(a), Some(b)) if a.strict == b.strict => {
                 pair(a, b, true, Pair::Key, ownership, findings);
-                (wanted.next(), there.next());
+                wanted.next();
+                there.next();
             }
             (Some(a), Some(b)) if a.strict < b.strict => left.extend(wanted.next()),
             (Some(_), None) => left.extend(wanted.next()),

@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(amount(&Term::Length(boxed(at(0, &["z"])))), None);
         let id = Term::Capture(boxed(at(2, &[])), Regex::new("#([0-9]+)$").expect("a pattern"));
         assert_eq!(id.alike(&row), Value::text("0042"));
-        assert_eq!(Term::Number(boxed(id)).alike(&row), Value::Decimal(42.into()));
+        assert_eq!(Term::Number(boxed(id)).alike(&row), Value::Decimal(42_i64.into()));
         assert_eq!(at(3, &[]).alike(&row), Value::text("00000000-0000-0000-0000-000000000007"));
         assert_eq!(Term::First(vec![at(0, &["z"]), at(2, &[])]).alike(&row), Value::text("PROG#12.5#0042"));
         assert!(Condition::Absent(at(0, &["z"])).holds(&row) && Condition::Absent(at(0, &["q"])).holds(&row));

@@ -6,11 +6,18 @@ use crate::support::cluster::Database;
 use crate::support::rig::Rig;
 
 /// The summary of a comparison, and the discrepancies of its report.
-fn reconcile(rig: &Rig, code: i32) -> (Value, Vec<Value>) {
+pub(crate) fn reconcile(rig: &Rig, code: i32) -> (Value, Vec<Value>) {
+    let (found, summary, listed) = try_reconcile(rig);
+    assert_eq!(found, code, "{summary}");
+    (summary, listed)
+}
+
+fn try_reconcile(rig: &Rig) -> (i32, Value, Vec<Value>) {
     let reports = tempfile::tempdir().expect("a folder");
     let path = reports.path().to_str().expect("text");
     let outcome = rig.rehome(&["reconcile", rig.migration, "--json", "--patience", "30", "--reports", path]);
-    let summary = outcome.expect(code).json();
+    assert!(outcome.code < 3, "{outcome:?}");
+    let summary = outcome.json();
     let night = std::fs::read_dir(reports.path().join(rig.migration)).expect("reports").flatten();
     let night = night.map(|entry| entry.path()).find(|path| path.join("discrepancies.jsonl").exists());
     let night = night.expect("a night");
@@ -19,7 +26,7 @@ fn reconcile(rig: &Rig, code: i32) -> (Value, Vec<Value>) {
     }
     let lines = std::fs::read_to_string(night.join("discrepancies.jsonl")).expect("lines");
     let listed = lines.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
-    (summary, listed)
+    (outcome.code, summary, listed)
 }
 
 /// The classes of a target table's rows, on both sides.
@@ -85,4 +92,52 @@ async fn a_whole_migration_is_compared_and_every_kind_of_damage_found() {
     let changed = changed.expect("the changed one");
     assert_eq!(changed["fields"][0]["field"], "file_size", "{changed}");
     assert_eq!(changed["state"], "confirmed");
+}
+
+/// Changes of documents, one transaction each, until told to stop; answers how many there were.
+async fn write(mut connection: sqlx::PgConnection, stop: std::sync::Arc<std::sync::atomic::AtomicBool>) -> u64 {
+    let mut count = 0;
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        let id = 10_000 + count;
+        let (job, other) = (1 + count % 20, 1 + (count * 7) % 3_000);
+        let statement = match count % 4 {
+            0 | 1 => format!(
+                "insert into documents values ({id}, 'job{job}', '/l/{id}', 5, '', '.txt', 'l{id}', null, 'completed', null, 2, \
+                 '2025-07-02T00:00:00')"
+            ),
+            2 => format!("update documents set size = size + 1 where id = {other} and id <> 7"),
+            _ => format!("delete from documents where id = {}", id - 20),
+        };
+        crate::support::cluster::run(&mut connection, statement).await;
+        count += 1;
+    }
+    count
+}
+
+/// While both sides change all the time there is no false alarm; a fault that was put there is found; quiet again, all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_live_writes_nothing_is_called_wrong_but_what_is() {
+    let mut rig = rig().await;
+    let mut run = rig.start(&[]);
+    rig.settled(&mut run).await;
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writer = tokio::spawn(write(rig.legacy.connect().await, std::sync::Arc::clone(&stop)));
+    for _ in 0..3 {
+        let (code, summary, listed) = tokio::task::block_in_place(|| try_reconcile(&rig));
+        let confirmed: Vec<&Value> = listed.iter().filter(|found| found["state"] == "confirmed").collect();
+        assert!(confirmed.is_empty() && code != 1, "a false alarm: {confirmed:?} {summary}");
+    }
+    // Document 7 is left alone by the writer, but not its collection.
+    rig.target.run("update documents_v2 set file_size = 1 where file_name = '7'").await;
+    let (code, summary, listed) = tokio::task::block_in_place(|| try_reconcile(&rig));
+    assert_eq!(code, 1, "{summary}");
+    let confirmed: Vec<&Value> = listed.iter().filter(|found| found["state"] == "confirmed").collect();
+    assert_eq!(confirmed.len(), 1, "{confirmed:?}");
+    assert_eq!((&confirmed[0]["table"], &confirmed[0]["kind"]), (&"documents_v2".into(), &"changed".into()));
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(writer.await.expect("no panic") > 100, "there were writes");
+    rig.target.run("update documents_v2 set file_size = 3 where file_name = '7'").await;
+    rig.settled(&mut run).await;
+    let (summary, _) = reconcile(&rig, 0);
+    assert_eq!(summary["verdict"], "MATCH");
 }

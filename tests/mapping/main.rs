@@ -2,6 +2,9 @@
 //! are compared.
 
 mod copy;
+mod delphi;
+mod docs;
+mod fifth;
 mod jobs;
 mod jsonl;
 mod language;

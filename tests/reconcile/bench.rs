@@ -189,7 +189,7 @@ impl Bench {
                 found.insert((key.0[0].clone(), one.difference), one.waived);
             }
         }
-        Ok(Compared { outcome, found, source, target })
+        Ok(Compared { outcome, found, target })
     }
 }
 
@@ -197,7 +197,6 @@ impl Bench {
 pub struct Compared {
     pub outcome: Outcome,
     pub found: BTreeMap<(Value, Difference), bool>,
-    pub source: Arc<Side>,
     pub target: Arc<Side>,
 }
 
