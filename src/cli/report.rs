@@ -1,8 +1,9 @@
 //! `rehome report`: what a night's comparison came to, again.
 
+use comfy_table::{CellAlignment, Table};
 use serde_json::json;
 
-use crate::reconcile::{Summary, Verdict};
+use crate::reconcile::{Cover, Digests, RuleKind, Summary, Verdict};
 use crate::report::words::{self, number, plain};
 use crate::report::{self, Night, Reports, markdown};
 
@@ -97,11 +98,35 @@ pub fn show(summary: &Summary) {
     }
     output::line(conservation(summary));
     causes(summary);
+    rules(summary);
     let (planted, found) = summary.recall();
     output::line(format!("{} of {} planted faults found", number(found), number(planted)));
+    let gaps = summary.ledger.iter().filter(|entry| entry.cover == Cover::Gap).count() as u64;
+    if gaps > 0 {
+        output::line(format!("{} NOT READ TO THE END", words::some(gaps, "table", "tables")));
+    }
+    let lost = summary.hops.iter().filter(|hop| hop.rows_in != hop.rows_out || hop.digests == Digests::Different);
+    let lost = lost.count() as u64;
+    if lost > 0 {
+        output::line(format!("{} OF THE COMPARISON LOST OR CHANGED ROWS", words::some(lost, "STAGE", "STAGES")));
+    }
     let broken: u64 = summary.expects.iter().map(|expect| expect.broken).sum();
     let (rules, broken) = (summary.expects.len() as u64, words::some(broken, "group", "groups"));
     output::line(format!("{} beside the mapping, broken for {broken}", words::some(rules, "invariant", "invariants")));
+}
+
+/// Rules that let differences pass, and used to.
+fn rules(summary: &Summary) {
+    let lets_pass = |kind| matches!(kind, RuleKind::Tolerate | RuleKind::Ignore | RuleKind::Waive);
+    for rule in summary.rules.iter().filter(|rule| rule.uses > 0 && lets_pass(rule.kind)) {
+        let most = rule.deviation_max.as_deref().map(|most| format!(", at most {}", plain(most))).unwrap_or_default();
+        let (id, uses) = (plain(&rule.id), words::some(rule.uses, "time", "times"));
+        output::line(format!("rule {id} ({}) used {uses}{most}", words::rule(rule.kind)));
+    }
+    let unused = summary.rules.iter().filter(|rule| rule.uses == 0).count() as u64;
+    if unused > 0 {
+        output::line(format!("{} matched nothing", words::some(unused, "rule", "rules")));
+    }
 }
 
 fn conservation(summary: &Summary) -> String {
@@ -120,6 +145,7 @@ fn conservation(summary: &Summary) -> String {
             table.add_row([plain(&target.table), side.to_owned(), number(tally.rows), sign(holds), sum]);
         }
     }
+    right(&mut table, 2);
     format!("{table}\n{}", if all { "all equations hold" } else { "AN EQUATION DOES NOT HOLD" })
 }
 
@@ -133,9 +159,17 @@ fn causes(summary: &Summary) {
         let fields = if cause.fields.is_empty() { "whole rows".to_owned() } else { plain(&cause.fields.join(", ")) };
         table.add_row([number(cause.count), plain(&cause.table), what, fields, words::blame(cause.blame).to_owned()]);
     }
+    right(&mut table, 0);
     output::line(table.to_string());
     if summary.causes.len() > CAUSES_MAX {
         output::line(format!("and {} smaller causes", number((summary.causes.len() - CAUSES_MAX) as u64)));
+    }
+}
+
+/// Lines a column of numbers up.
+fn right(table: &mut Table, column: usize) {
+    if let Some(column) = table.column_mut(column) {
+        column.set_cell_alignment(CellAlignment::Right);
     }
 }
 

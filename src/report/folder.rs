@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -136,22 +137,32 @@ impl Reports {
     }
 
     /// What earlier nights found: back to the last one that was conclusive and listed everything.
-    pub(super) fn earlier(&self, before: &[(Night, Summary)]) -> Result<Earlier, Error> {
+    ///
+    /// A night whose lines cannot be read is passed over: ages are worth less than the report of this night.
+    pub(super) fn earlier(&self, before: &[(Night, Summary)]) -> Earlier {
         let mut earlier = Earlier::default();
         for (night, summary) in before.iter().take(NIGHTS_MAX) {
-            let path = self.path(*night).join(DISCREPANCIES);
-            let text = fs::File::open(&path).map_err(Error::file("read", &path))?;
-            for (number, line) in std::io::BufRead::lines(std::io::BufReader::new(text)).enumerate() {
-                let line = line.map_err(Error::file("read", &path))?;
-                let line: Line = serde_json::from_str(&line).map_err(|error| Error::form(&path, number, &error))?;
-                earlier.remember(&line);
+            if let Err(error) = self.remember(*night, &mut earlier) {
+                tracing::warn!(%night, %error, "ages of an earlier report are left out");
+                continue;
             }
             // What a conclusive night did not find was not there. One that proved nothing may have missed it.
             if summary.verdict != Verdict::Incomplete && summary.details.listed == summary.details.found {
                 break;
             }
         }
-        Ok(earlier)
+        earlier
+    }
+
+    fn remember(&self, night: Night, earlier: &mut Earlier) -> Result<(), Error> {
+        let path = self.path(night).join(DISCREPANCIES);
+        let lines = fs::File::open(&path).map_err(Error::file("read", &path))?;
+        for (number, line) in BufReader::new(lines).lines().enumerate() {
+            let line = line.map_err(Error::file("read", &path))?;
+            let line: Line = serde_json::from_str(&line).map_err(|error| Error::form(&path, number, &error))?;
+            earlier.remember(&line);
+        }
+        Ok(())
     }
 
     /// Names of what is in the folder; nothing when there is no folder.

@@ -8,6 +8,8 @@ use super::words::{self, Tone, bytes, clipped, number, plain};
 pub const KEY_MAX: usize = 400;
 /// Characters of a value on the page.
 const VALUE_MAX: usize = 2_000;
+/// Causes that are seen at once; the rest is folded away.
+const CAUSES_UNFOLDED: usize = 10;
 /// Fields of a discrepancy on the page.
 const FIELDS_MAX: usize = 20;
 
@@ -43,8 +45,10 @@ pub struct Place {
 
 /// Causes, and how many more there are.
 pub struct Causes {
-    /// The largest.
+    /// The first ones.
     pub rows: Vec<CauseRow>,
+    /// How many of them are seen at once.
+    pub unfolded: usize,
     /// How many there are besides.
     pub more: Option<String>,
 }
@@ -200,7 +204,7 @@ pub fn causes(summary: &Summary, most: usize) -> Causes {
     let rows = summary.causes.iter().take(most).map(cause).collect();
     let more = summary.causes.len().checked_sub(most).filter(|more| *more > 0);
     let more = more.map(|more| words::some(more as u64, "smaller cause is", "smaller causes are"));
-    Causes { rows, more }
+    Causes { rows, unfolded: CAUSES_UNFOLDED, more }
 }
 
 fn cause(cause: &Cause) -> CauseRow {

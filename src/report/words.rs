@@ -82,22 +82,27 @@ pub fn headline(summary: &Summary) -> String {
             }
             text + "."
         }
+        // An invariant may be broken although each row is what the mapping makes.
+        Verdict::Mismatch if confirmed == 0 => {
+            "The two sides differ, although no single row is proven wrong.".to_owned()
+        }
         Verdict::Mismatch => {
-            let mut text = format!(
-                "{} among {}",
-                some(confirmed, "discrepancy is proven", "discrepancies are proven"),
-                some(expected, "expected row", "expected rows")
-            );
-            if unsettled > 0 {
-                text.push_str(&format!("; {} more unsettled", number(unsettled)));
-            }
-            text + "."
+            let expected = some(expected, "expected row", "expected rows");
+            let more = if unsettled > 0 { format!("; {} more unsettled", number(unsettled)) } else { String::new() };
+            format!("{} among {expected}{more}.", proven(confirmed))
+        }
+        Verdict::Incomplete if confirmed > 0 => {
+            format!("{}, and something else could not be compared.", proven(confirmed))
         }
         Verdict::Incomplete if unsettled > 0 => {
             format!("{} unsettled, and nothing is proven wrong.", some(unsettled, "row is", "rows are"))
         }
         Verdict::Incomplete => "Not everything could be compared, and nothing is proven wrong.".to_owned(),
     }
+}
+
+fn proven(confirmed: u64) -> String {
+    some(confirmed, "discrepancy is proven", "discrepancies are proven")
 }
 
 /// What became of a legacy table's rows, apart from how many were read.

@@ -94,7 +94,7 @@ impl Reports {
         drop(turn);
         let lines = BufWriter::new(Hashing { file: create(&partial.join(DISCREPANCIES))?, hasher: Sha256::new() });
         let before = self.before(night, NIGHTS_SHOWN - 1)?;
-        let earlier = self.earlier(&before)?;
+        let earlier = self.earlier(&before);
         Ok(Writing {
             reports: self.clone(),
             night,

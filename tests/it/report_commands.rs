@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread::JoinHandle;
 
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
@@ -11,6 +12,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rehome::event::from_hex;
 use rehome::reconcile::{Summary, Verdict};
 use rehome::report::{Contents, SigningKey, Written};
 use tempfile::TempDir;
@@ -211,6 +213,38 @@ fn a_signed_certificate_holds_for_its_key_and_its_files_alone() {
     fs::write(written.folder.join("summary.json"), "{}").expect("it is changed");
     let changed = keys.verify(&certificate).expect(1);
     assert!(changed.out.contains("summary.json: CHANGED"), "{changed:?}");
+}
+
+/// What `docs/nightly.md` says about other tools.
+#[test]
+fn openssl_makes_the_keys_and_checks_the_signature() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let openssl = |arguments: &[&str]| {
+        let output =
+            Command::new("openssl").args(arguments).current_dir(folder.path()).output().expect("openssl starts");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    };
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", "key.pem"]);
+    openssl(&["pkey", "-in", "key.pem", "-pubout", "-out", "key.pub.pem"]);
+    let signing = SigningKey::read(&folder.path().join("key.pem")).expect("a key");
+    let written = write_with(folder.path(), mismatch(0), [discrepancy(1)], Contents::Hidden, Some(&signing));
+    let certificate = written.folder.join("certificate.json");
+    let mut command = bare();
+    command
+        .args(["certificate", "verify"])
+        .arg(&certificate)
+        .arg("--public-key")
+        .arg(folder.path().join("key.pub.pem"));
+    finish(command).expect(0);
+    let text = fs::read_to_string(&certificate).expect("a certificate");
+    let inner = text.strip_prefix("{\"certificate\":").and_then(|text| text.split_once(",\"signature\":{"));
+    let (inner, signature) = inner.expect("the two members");
+    let value = signature.split_once("\"value\":\"").and_then(|(_, value)| value.split_once('"')).expect("a value").0;
+    fs::write(folder.path().join("signed"), format!("rehome certificate 1\n{inner}")).expect("a file");
+    fs::write(folder.path().join("signature"), from_hex(value).expect("digits")).expect("a file");
+    let verify =
+        ["pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", "key.pub.pem", "-in", "signed", "-sigfile", "signature"];
+    openssl(&verify);
 }
 
 #[test]

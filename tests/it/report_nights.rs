@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use rehome::reconcile::{Discrepancy, Field, FieldKind, Kind, Shown, State, Summary, Verdict};
-use rehome::report::{Contents, Reports, Written};
+use rehome::report::{Contents, Reports, Written, words};
 use serde_json::Value;
 
 use crate::support::nights::{MIGRATION, begin, discrepancy, matching, with_verdict, write, write_with};
@@ -162,6 +162,41 @@ fn a_night_of_another_version_is_left_out_of_the_past() {
         let next = write(folder.path(), mismatch(1), [discrepancy(1)]);
         assert_eq!(age(&next), (1, 0));
         fs::remove_dir_all(next.folder).expect("it is removed");
+    }
+}
+
+#[test]
+fn a_night_whose_lines_are_lost_or_broken_costs_its_ages_and_not_the_next_report() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), mismatch(0), [discrepancy(1)]);
+    let second = write(folder.path(), mismatch(1), [discrepancy(1)]);
+    let path = second.folder.join("discrepancies.jsonl");
+    fs::write(&path, "{").expect("it is broken");
+    assert_eq!(age(&write(folder.path(), mismatch(2), [discrepancy(1)])), (0, 1));
+    fs::remove_file(&path).expect("it is removed");
+    fs::remove_dir_all(second.folder.with_file_name("2026-03-03T02-00-00Z")).expect("it is removed");
+    assert_eq!(age(&write(folder.path(), mismatch(3), [discrepancy(1)])), (0, 1));
+}
+
+#[test]
+fn a_headline_claims_no_more_than_was_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let headline = |night, summary, found: &[Discrepancy]| {
+        let summary = Summary { started: begin(night), ..summary };
+        words::headline(&write(folder.path(), summary, found.to_vec()).summary)
+    };
+    let unsettled = Discrepancy { state: State::Unsettled, ..discrepancy(2) };
+    let both = [discrepancy(1), unsettled.clone()];
+    let cases = [
+        (matching(0), &[][..], "9,383,350 rows expected, and each is as it should be, 12 within a tolerance."),
+        (mismatch(0), &both, "1 discrepancy is proven among 9,383,350 expected rows; 1 more unsettled."),
+        (mismatch(0), &[], "The two sides differ, although no single row is proven wrong."),
+        (incomplete(0), &both, "1 discrepancy is proven, and something else could not be compared."),
+        (incomplete(0), &[unsettled], "1 row is unsettled, and nothing is proven wrong."),
+        (incomplete(0), &[], "Not everything could be compared, and nothing is proven wrong."),
+    ];
+    for (night, (summary, found, expected)) in cases.into_iter().enumerate() {
+        assert_eq!(headline(night as i64, summary, found), expected);
     }
 }
 

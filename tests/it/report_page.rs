@@ -1,7 +1,7 @@
 //! The page of a report in a browser: nothing is complained about, nothing is asked for, nothing is too wide, on a phone and
 //! a desk, light and dark.
 //!
-//! With REHOME_PICTURES=FOLDER the pages and pictures of them are left there, for people.
+//! With REHOME_PICTURES=FOLDER the pages, their summaries and pictures of them are left there, for people.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -188,6 +188,7 @@ fn pages_fit_every_screen_and_the_browser_has_nothing_to_complain_about() {
         if let Some(pictures) = &pictures {
             fs::write(pictures.join(format!("{name}.pdf")), paper).expect("a document");
             fs::copy(&page, pictures.join(format!("{name}.html"))).expect("a page");
+            fs::copy(page.with_file_name("summary.json"), pictures.join(format!("{name}.json"))).expect("a summary");
         }
     }
 }
