@@ -48,7 +48,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     // The engine hands a pool of connections to the target that it wires.
     ("sqlx", &["src/postgres/", "src/demo/", "src/engine/"]),
     ("pgwire_replication", &["src/postgres/"]),
-    ("fjall", &["src/log/embedded/", "src/project/state.rs", "src/project/error.rs"]),
+    ("fjall", &["src/log/embedded/", "src/project/state.rs", "src/project/session.rs", "src/project/error.rs"]),
     ("rdkafka", &["src/log/kafka"]),
     ("aws_config", &["src/dynamo/"]),
     ("aws_sdk_dynamodb", &["src/dynamo/"]),

@@ -34,5 +34,6 @@ mod schema_change;
 mod semantik;
 mod shuffled;
 mod sources;
+mod state_crash;
 mod targets;
 mod truncate;
