@@ -76,7 +76,10 @@ pub enum LogForm {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// See it work: a private Postgres, generated legacy data, live writers, a comparison of every unit, a damaged row found.
+    /// See it work: private servers, generated legacy data, live writers, a comparison of every unit, a damaged row found.
+    ///
+    /// Without a name, every migration that has generated data is shown side by side, each in a process of its own. What is
+    /// started ends with the demo, after Ctrl-C too.
     Demo(DemoArgs),
     /// Read a migration's files, run its cases, and where --source is given look over that database.
     Check {
@@ -189,7 +192,7 @@ pub enum Command {
 /// Options of `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
-    /// The migration [default: the first built-in one that has generated data].
+    /// The migration [default: all that have generated data].
     pub migration: Option<String>,
     /// Units to generate.
     #[arg(long, default_value_t = 400, value_name = "N")]
@@ -200,9 +203,12 @@ pub struct DemoArgs {
     /// Live transactions while it runs.
     #[arg(long, default_value_t = 300, value_name = "N")]
     pub writes: u64,
-    /// Keep the servers and the state until Enter or Ctrl-C, and tell how to look at them.
-    #[arg(long)]
+    /// Keep the servers and the state until Ctrl-C, and tell how to look at them; for one migration.
+    #[arg(long, requires = "migration")]
     pub keep: bool,
+    /// End when standard input does: what starts several demos holds the other end.
+    #[arg(long, hide = true, requires = "migration")]
+    pub with_parent: bool,
 }
 
 /// Options of `reconcile`.

@@ -37,15 +37,18 @@ impl Place {
     }
 }
 
-/// The first built-in migration, by name, that has a folder of this name.
-pub fn first_with(folder: &str) -> Option<String> {
-    let mut names: Vec<&str> = BUILT_IN
+/// Names of the migrations that have a folder of this name: of the given folder, else of those built in.
+pub fn with(global: &Global, folder: &str) -> Vec<String> {
+    if let Some(schemas) = &global.schemas {
+        return listed(schemas).into_iter().filter(|name| schemas.join(name).join(folder).is_dir()).collect();
+    }
+    let mut names: Vec<String> = BUILT_IN
         .dirs()
         .filter(|dir| dir.dirs().any(|inner| inner.path().file_name().is_some_and(|name| name == folder)))
-        .filter_map(|dir| dir.path().to_str())
+        .filter_map(|dir| dir.path().to_str().map(str::to_owned))
         .collect();
     names.sort_unstable();
-    names.first().map(|name| (*name).to_owned())
+    names
 }
 
 /// Finds a migration by name.

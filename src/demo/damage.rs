@@ -25,7 +25,8 @@ pub async fn damage(connection: &mut PgConnection, tables: &[TableShape]) -> Res
         for (index, column) in shape.columns.iter().enumerate() {
             let replacement = match &*column.type_name {
                 "jsonb" => "jsonb_build_object('damaged', true)",
-                "text" => "'damaged'",
+                "json" => "json_build_object('damaged', true)",
+                "text" | "varchar" => "'damaged'",
                 _ => continue,
             };
             if shape.key.contains(&index) {

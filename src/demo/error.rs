@@ -31,6 +31,25 @@ pub enum Error {
         /// What is wrong and what would be right.
         problem: String,
     },
+    /// The definitions of a demo's tables are not what a server of tables takes.
+    #[error("{path} is not an array of table definitions")]
+    Definitions {
+        /// The file.
+        path: PathBuf,
+        /// The parser's error.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A private server found no port.
+    #[error("cannot listen on 127.0.0.1")]
+    Listen {
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The build has no private DynamoDB.
+    #[error("this build has no DynamoDB for the demo: build it with `--features demo-dynamo`")]
+    NoTables,
     /// The server refused, or the connection broke.
     #[error("cannot {action} (server code {code})")]
     Server {
@@ -42,6 +61,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A private server found no port.
+    pub(super) fn listen(source: std::io::Error) -> Self {
+        Self::Listen { source }
+    }
+
     /// Keeps of a driver's error what holds no row contents.
     pub(super) fn server(action: &'static str, error: &sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code());

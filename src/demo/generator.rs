@@ -15,10 +15,12 @@ use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::error::Error;
-use super::raw::{self, End, NewUnit};
+use super::items::{Action as ItemAction, ItemChange, ItemTransaction};
+use super::raw::{self, End, NewUnit, Which};
 use super::rows::{TableRows, quote_identifier};
 use super::scenario::{Action, Live, Prototype, Scenario, Step, Times};
-use super::template::{Scope, Template, Value, quote_literal};
+use super::template::{Scope, Template};
+use super::value::{Value, quote_literal};
 
 /// Name of the scenario file in a migration's demo folder.
 const FILE: &str = "scenarios.toml";
@@ -28,6 +30,12 @@ const BATCH_UNITS: u64 = 200;
 
 /// Units that live transactions write are numbered from here, far above those of the initial load.
 const LIVE_UNITS: u64 = 1 << 40;
+
+/// Numbers of units that live transactions write begin here: above those of any initial load, and in 32 bits.
+const LIVE_NUMBERS: u64 = 1_000_000_000;
+
+/// Serials of live transactions begin with this number, above those of all units.
+const LIVE_SERIALS: u64 = 2 * LIVE_NUMBERS;
 
 /// How far back a live transaction looks for a unit that another one wrote.
 const LIVE_REACH: u64 = 50;
@@ -77,12 +85,12 @@ pub struct Generator {
 }
 
 /// A row as a scenario makes it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct MadeRow {
     /// Index of its prototype.
     prototype: usize,
     /// A value for each column of the prototype.
-    values: Vec<Option<String>>,
+    values: Vec<Value>,
 }
 
 impl Generator {
@@ -108,7 +116,12 @@ impl Generator {
         }
         let scenario = |raw| Scenario::parse(raw, &prototypes);
         let scenarios = file.scenario.into_iter().map(scenario).collect::<Result<Vec<_>, _>>().map_err(&wrong)?;
-        let live = file.live.into_iter().map(Live::parse).collect::<Result<Vec<_>, _>>().map_err(&wrong)?;
+        let live = file
+            .live
+            .into_iter()
+            .map(|raw| Live::parse(raw, &prototypes))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(&wrong)?;
         let unit = Template::parse(&file.unit).map_err(|problem| wrong(format!("`unit`: {problem}")))?;
         Ok(Self {
             seed,
@@ -148,29 +161,27 @@ impl Generator {
             let first = batch * BATCH_UNITS;
             let mut rows = Vec::new();
             for index in first..units.min(first + BATCH_UNITS) {
-                rows.extend(self.unit_rows(index, index)?);
+                rows.extend(self.unit_rows(index, index)?.0);
             }
             Ok(self.by_table(rows))
         })
     }
 
+    /// The items of one of the first units, in the order in which its scenario makes them.
+    pub fn initial_items(&self, unit: u64) -> Result<Vec<ItemChange>, Error> {
+        let (rows, _) = self.unit_rows(unit, unit)?;
+        Ok(rows.iter().map(|row| self.item(row, ItemAction::Put)).collect())
+    }
+
     /// The live transaction number `step`, over a store that was loaded with `units` units and saw the steps before.
     /// `None` when the file names no live transactions.
     pub fn live(&self, step: u64, units: u64) -> Result<Option<Transaction>, Error> {
-        if self.live_deck.is_empty() {
-            return Ok(None);
-        }
-        let live = &self.live[self.card(&self.live_deck, Purpose::LiveDeck, step)];
+        let Some((live, _, mut scope)) = self.live_scope(step, units)? else { return Ok(None) };
         let wrong = |problem| self.wrong(&live.name, problem);
-        let mut scope = self.scope(Purpose::Live, step, units + step);
-        let unit = self.existing_unit(&mut scope.random, step, units)?;
-        let other = self.existing_unit(&mut scope.random, step, units)?;
-        scope.variables.insert("unit".to_owned(), Value::Text(unit));
-        scope.variables.insert("other".to_owned(), Value::Text(other));
         scope.assign(&live.variables).map_err(wrong)?;
         let mut statements = Vec::new();
         if live.unit == NewUnit::New {
-            let rows = self.unit_rows(LIVE_UNITS + step, units + step)?;
+            let (rows, _) = self.unit_rows(LIVE_UNITS + step, units + step)?;
             statements.extend(self.by_table(rows).iter().map(TableRows::insert_statement));
         }
         for template in &live.sql {
@@ -179,35 +190,88 @@ impl Generator {
         Ok(Some(Transaction { name: live.name.clone(), statements, end: live.end }))
     }
 
-    /// Key of a unit: of the initial load, or of a live transaction.
-    fn unit_key(&self, index: u64) -> Result<String, Error> {
-        let mut scope = self.scope(Purpose::Key, index, index);
-        let key = self.unit.evaluate(&mut scope).map_err(|problem| self.wrong("unit", problem))?;
-        Ok(key.text().to_owned())
+    /// As [`live`](Self::live), for a store of items: what is done to them one after the other.
+    ///
+    /// Items are found by making the unit's again, so a change sees the variables of its scenario too. It may write again
+    /// what an earlier step deleted, as writers of whole items do.
+    pub fn live_items(&self, step: u64, units: u64) -> Result<Option<ItemTransaction>, Error> {
+        let Some((live, unit, mut scope)) = self.live_scope(step, units)? else { return Ok(None) };
+        let wrong = |problem| self.wrong(&live.name, problem);
+        let mut changes = Vec::new();
+        if live.unit == NewUnit::New {
+            let (rows, _) = self.unit_rows(LIVE_UNITS + step, units + step)?;
+            changes.extend(rows.iter().map(|row| self.item(row, ItemAction::Put)));
+        }
+        if !live.items.is_empty() {
+            let made_at = if unit < LIVE_UNITS { unit } else { units + unit - LIVE_UNITS };
+            let (rows, variables) = self.unit_rows(unit, made_at)?;
+            scope.variables.extend(variables);
+            scope.assign(&live.variables).map_err(wrong)?;
+            for change in &live.items {
+                let mut found: Vec<&MadeRow> = rows.iter().filter(|row| row.prototype == change.prototype).collect();
+                if change.which == Which::One && !found.is_empty() {
+                    found = vec![found[scope.random.random_range(0..found.len())]];
+                }
+                for row in found {
+                    let mut row = row.clone();
+                    for (position, node) in &change.set {
+                        row.values[*position] = node.evaluate(&mut scope).map_err(wrong)?;
+                    }
+                    changes.push(self.item(&row, change.action));
+                }
+            }
+        }
+        Ok(Some(ItemTransaction { name: live.name.clone(), changes }))
     }
 
-    /// Key of a unit that is there when a live transaction runs: of the initial load, or a new one of a step before.
-    fn existing_unit(&self, random: &mut ChaCha8Rng, step: u64, units: u64) -> Result<String, Error> {
+    /// What a live transaction does, to which unit, and what its templates are evaluated in.
+    fn live_scope(&self, step: u64, units: u64) -> Result<Option<(&Live, u64, Scope<'_>)>, Error> {
+        if self.live_deck.is_empty() {
+            return Ok(None);
+        }
+        let live = &self.live[self.card(&self.live_deck, Purpose::LiveDeck, step)];
+        let mut scope = self.scope(Purpose::Live, step, units + step);
+        let unit = self.existing_unit(&mut scope.random, step, units);
+        let other = self.existing_unit(&mut scope.random, step, units);
+        self.name_units(&mut scope, unit, other)?;
+        Ok(Some((live, unit, scope)))
+    }
+
+    /// Gives a scope the variables that every one has.
+    fn name_units(&self, scope: &mut Scope<'_>, unit: u64, other: u64) -> Result<(), Error> {
+        scope.variables.insert("unit".to_owned(), self.unit_key(unit)?);
+        scope.variables.insert("other".to_owned(), self.unit_key(other)?);
+        scope.variables.insert("number".to_owned(), Value::Json(number(unit).to_string()));
+        Ok(())
+    }
+
+    /// Key of a unit: of the initial load, or of a live transaction.
+    fn unit_key(&self, index: u64) -> Result<Value, Error> {
+        let mut scope = self.scope(Purpose::Key, index, index);
+        scope.variables.insert("number".to_owned(), Value::Json(number(index).to_string()));
+        self.unit.evaluate(&mut scope).map_err(|problem| self.wrong("unit", problem))
+    }
+
+    /// A unit that is there when a live transaction runs: of the initial load, or a new one of a step before.
+    fn existing_unit(&self, random: &mut ChaCha8Rng, step: u64, units: u64) -> u64 {
         let earlier = step.saturating_sub(random.random_range(1..=LIVE_REACH));
         let initial = random.random_range(0..units.max(1));
         let card = self.card(&self.live_deck, Purpose::LiveDeck, earlier);
         let is_new = earlier < step && self.live[card].unit == NewUnit::New && self.live[card].end == End::Commit;
-        self.unit_key(if is_new && random.random_bool(0.5) { LIVE_UNITS + earlier } else { initial })
+        if is_new && random.random_bool(0.5) { LIVE_UNITS + earlier } else { initial }
     }
 
-    /// The rows of a unit; `moment` places it in time.
-    fn unit_rows(&self, index: u64, moment: u64) -> Result<Vec<MadeRow>, Error> {
+    /// The rows of a unit, and the variables of its scenario; `moment` places it in time.
+    fn unit_rows(&self, index: u64, moment: u64) -> Result<(Vec<MadeRow>, BTreeMap<String, Value>), Error> {
         let scenario = &self.scenarios[self.card(&self.deck, Purpose::Deck, index)];
         let wrong = |problem| self.wrong(&scenario.name, problem);
         let mut scope = self.scope(Purpose::Rows, index, moment);
         let other = if index == 0 { 0 } else { scope.random.random_range(0..index) };
-        let unit = Value::Text(self.unit_key(index)?);
-        scope.variables.insert("unit".to_owned(), unit);
-        scope.variables.insert("other".to_owned(), Value::Text(self.unit_key(other)?));
+        self.name_units(&mut scope, index, other)?;
         scope.assign(&scenario.variables).map_err(wrong)?;
         let mut rows = Vec::new();
         self.run(&scenario.steps, &mut scope, &mut rows).map_err(wrong)?;
-        Ok(rows)
+        Ok((rows, scope.variables))
     }
 
     /// Runs steps, which add rows.
@@ -250,7 +314,7 @@ impl Generator {
             if !grouped.contains_key(&prototype) {
                 order.push(prototype);
             }
-            grouped.entry(prototype).or_default().push(values);
+            grouped.entry(prototype).or_default().push(values.iter().map(Value::column).collect());
         }
         let table = |index: usize| {
             let prototype = &self.prototypes[index];
@@ -258,6 +322,14 @@ impl Generator {
             TableRows { table: prototype.table.clone(), columns, rows: grouped.remove(&index).unwrap_or_default() }
         };
         order.into_iter().map(table).collect()
+    }
+
+    /// A row as an item.
+    fn item(&self, row: &MadeRow, action: ItemAction) -> ItemChange {
+        let prototype = &self.prototypes[row.prototype];
+        let named = prototype.columns.iter().zip(&row.values);
+        let item = named.filter_map(|((name, _), value)| Some((name.clone(), value.attribute()?))).collect();
+        ItemChange { table: prototype.table.clone(), item, action }
     }
 
     /// The card at a place of the endless row of shuffled decks.
@@ -274,6 +346,11 @@ impl Generator {
         Scope {
             random: self.stream(purpose, index),
             clock_micros: self.start_micros.saturating_add(self.spacing_micros.saturating_mul(moment)),
+            number: match purpose {
+                Purpose::Live => LIVE_SERIALS + index,
+                _ => number(index),
+            },
+            serials: 0,
             lists: &self.lists,
             variables: BTreeMap::new(),
         }
@@ -290,163 +367,15 @@ impl Generator {
     }
 }
 
+/// Number of a unit, from 1.
+fn number(index: u64) -> u64 {
+    if index < LIVE_UNITS { index + 1 } else { LIVE_NUMBERS + index - LIVE_UNITS }
+}
+
 /// Each index as often as its weight says.
 fn deck_of(weights: impl Iterator<Item = u32>) -> Vec<usize> {
     weights.enumerate().flat_map(|(index, weight)| std::iter::repeat_n(index, weight as usize)).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILE: &str = r#"
-        start = "2025-01-01T00:00:00Z"
-        spacing_ms = 1000
-        unit = "order-{{hex 6}}"
-        session = { search_path = "it's" }
-
-        [lists]
-        words = ["a", "bé", "c'd"]
-
-        [rows.order]
-        table = "orders"
-        columns = { id = "{{unit}}", at = "{{later 1 9}}", note = "{{words 1 3}}", body = { n = "{{int 1 3}}", s = "{{hex 2}}!", gone = "{{absent}}", nil = "{{null}}" } }
-
-        [rows.line]
-        table = "order lines"
-        columns = { id = "{{uuid}}", order = "{{unit}}", number = "{{index}}", piece = "{{item}}", wrapped = "{{quote whole}}" }
-
-        [[scenario]]
-        name = "common"
-        weight = 9
-        let = { whole = "tab\tback\\slash", pieces = "{{split whole 4}}" }
-        steps = [{ row = "order" }, { row = "line", each = "pieces" }]
-
-        [[scenario]]
-        name = "rare"
-        weight = 1
-        let = { whole = "x", item = "y" }
-        steps = [{ row = "order", set = { note = "{{null}}" } }, { repeat = 2, steps = [{ row = "line", repeat = 3 }] }]
-
-        [[live]]
-        name = "new"
-        weight = 1
-        unit = "new"
-
-        [[live]]
-        name = "change"
-        weight = 2
-        sql = ["UPDATE orders SET note = {{pick words}} WHERE id = {{unit}}"]
-        end = "rollback"
-    "#;
-
-    fn generator(seed: u64) -> Generator {
-        Generator::parse(FILE, Path::new("demo.toml"), seed).expect("the file is right")
-    }
-
-    fn all(seed: u64, units: u64) -> Vec<Vec<TableRows>> {
-        generator(seed).initial(units).map(|batch| batch.expect("templates evaluate")).collect()
-    }
-
-    fn refused(change: (&str, &str)) -> String {
-        assert!(FILE.contains(change.0), "the change applies");
-        let text = FILE.replacen(change.0, change.1, 1);
-        Generator::parse(&text, Path::new("demo.toml"), 1)
-            .and_then(|generator| generator.initial(10).collect::<Result<Vec<_>, _>>())
-            .expect_err("the file is wrong")
-            .to_string()
-    }
-
-    #[test]
-    fn a_seed_names_its_rows_and_transactions_and_another_seed_others() {
-        assert_eq!(all(7, 450), all(7, 450));
-        assert_ne!(all(7, 450), all(8, 450));
-        let live = |seed| (0..60).map(|step| generator(seed).live(step, 10).expect("it evaluates")).collect::<Vec<_>>();
-        assert_eq!(live(7), live(7));
-        assert_ne!(live(7), live(8));
-    }
-
-    #[test]
-    fn more_units_do_not_change_the_ones_before() {
-        let (few, many) = (all(7, 200), all(7, 400));
-        assert_eq!(few[0], many[0]);
-    }
-
-    #[test]
-    fn a_deck_deals_each_scenario_as_often_as_its_weight() {
-        let generator = generator(3);
-        let counts = generator.scenario_counts(50);
-        assert_eq!((counts["common"], counts["rare"]), (45, 5));
-    }
-
-    #[test]
-    fn values_keep_their_kind_in_json_and_null_apart_from_absent() {
-        let batch = &all(1, 1)[0][0];
-        assert_eq!(batch.table, "orders");
-        let body: serde_json::Value =
-            serde_json::from_str(batch.rows[0][3].as_deref().expect("it is filled")).expect("it is JSON");
-        assert!(body["n"].is_u64() && body["s"].is_string() && body["nil"].is_null(), "{body}");
-        assert!(body.get("gone").is_none() && body.get("nil").is_some(), "{body}");
-    }
-
-    #[test]
-    fn pieces_join_to_the_whole_and_copy_escapes_what_it_must() {
-        let batches = generator(1).initial(10).collect::<Result<Vec<_>, _>>().expect("templates evaluate");
-        let lines = batches[0].iter().find(|rows| rows.table == "order lines").expect("units have lines");
-        let first = lines.rows[0][1].clone();
-        let pieces = lines.rows.iter().filter(|row| row[1] == first).filter_map(|row| row[3].clone());
-        let joined: String = pieces.collect();
-        assert!(joined == "tab\tback\\slash" || joined == "yyyyyy", "{joined}");
-        assert!(lines.copy_text().contains("tab\\t\t"), "a tab inside a value is escaped, one between values is not");
-        assert!(lines.copy_text().lines().all(|line| line.split('\t').count() == 5), "five columns a line");
-        assert_eq!(
-            lines.copy_statement(),
-            r#"COPY "order lines" ("id", "order", "number", "piece", "wrapped") FROM STDIN"#
-        );
-    }
-
-    #[test]
-    fn live_statements_quote_what_they_fill_in_and_reach_units_that_exist() {
-        let generator = generator(5);
-        let known: Vec<String> = (0..20).map(|index| generator.unit_key(index).expect("it evaluates")).collect();
-        let mut names = BTreeMap::new();
-        for step in 0..30 {
-            let transaction = generator.live(step, 20).expect("it evaluates").expect("the file has live ones");
-            *names.entry(transaction.name.clone()).or_insert(0) += 1;
-            if transaction.name == "new" {
-                assert!(
-                    transaction.statements[0].starts_with("INSERT INTO \"orders\""),
-                    "{:?}",
-                    transaction.statements
-                );
-                continue;
-            }
-            assert_eq!(transaction.end, End::Rollback);
-            let statement = &transaction.statements[0];
-            let key = statement.rsplit('\'').nth(1).expect("the key is quoted").to_owned();
-            let is_live = (0..step).any(|step| generator.unit_key(LIVE_UNITS + step).is_ok_and(|live| live == key));
-            assert!(known.contains(&key) || is_live, "{statement}");
-            assert!(["'a'", "'bé'", "'c''d'"].iter().any(|word| statement.contains(word)), "{statement}");
-        }
-        assert_eq!(names, BTreeMap::from([("new".to_owned(), 10), ("change".to_owned(), 20)]));
-        assert_eq!(generator.session(), [r#"SET "search_path" = 'it''s'"#]);
-    }
-
-    #[test]
-    fn mistakes_are_named_with_their_place() {
-        let cases = [
-            (("{{uuid}}", "{{uuid 4}}"), "neither a variable nor a known call"),
-            (("{{uuid}}", "{{nobody}}"), "no variable `nobody`"),
-            (("{{uuid}}", "{{uuid"), "without"),
-            (("{{uuid}}", "{{int 3 1}}"), "empty"),
-            (("{{uuid}}", "{{pick nothing}}"), "no list `nothing`"),
-            (("each = \"pieces\"", "each = \"whole\""), "not a list"),
-            (("set = { note", "set = { other"), "no column `other`"),
-            (("{ row = \"line\", repeat", "{ row = \"none\", repeat"), "no row prototype `none`"),
-        ];
-        for (change, expected) in cases {
-            let message = refused(change);
-            assert!(message.contains(expected) && message.contains("demo.toml"), "{change:?}: {message}");
-        }
-    }
-}
+mod tests;

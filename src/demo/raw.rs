@@ -88,12 +88,54 @@ pub(super) struct Live {
     /// Whether it writes a new unit first, by a scenario drawn from the deck.
     #[serde(default)]
     pub unit: NewUnit,
-    /// Statements, in which placeholders become quoted literals.
+    /// Statements, in which placeholders become quoted literals; for rows.
     #[serde(default)]
     pub sql: Vec<String>,
+    /// Changes of the unit's own items; for a store of items, which has no statements.
+    #[serde(default)]
+    pub items: Vec<ItemChange>,
     /// How the transaction ends.
     #[serde(default)]
     pub end: End,
+}
+
+/// A change of an item that the unit was made with; there is none where the unit has no such item.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ItemChange {
+    /// Prototype of the item.
+    pub row: String,
+    /// Which of the unit's items of this prototype.
+    #[serde(default)]
+    pub which: Which,
+    /// What is done to it.
+    #[serde(default)]
+    pub action: Action,
+    /// Attributes that differ from what the unit was made with.
+    #[serde(default)]
+    pub set: toml::Table,
+}
+
+/// Which of a unit's items of one prototype are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Which {
+    /// One, drawn by chance.
+    #[default]
+    One,
+    /// Every one.
+    All,
+}
+
+/// What is done to an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is put, whole, whatever was there.
+    #[default]
+    Put,
+    /// It is deleted, if it is there.
+    Delete,
 }
 
 /// Whether a live transaction writes a new unit.

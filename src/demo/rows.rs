@@ -1,6 +1,6 @@
 //! Rows ready to be written: the text of COPY, or one INSERT.
 
-use super::template::quote_literal;
+use super::value::quote_literal;
 
 /// Rows of one table, as text that the server turns into the columns' types.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::raw::{self, End, NewUnit};
-use super::template::{Node, Scope, Template, Value, parse_table};
+use super::raw::{self, Action as ItemAction, End, NewUnit, Which};
+use super::template::{Node, Scope, Template, parse_table};
+use super::value::Value;
 
 /// Depth of groups in groups; deeper ones are a mistake in the file.
 const DEPTH_MAX: usize = 8;
@@ -77,8 +78,23 @@ pub(super) struct Live {
     pub unit: NewUnit,
     /// Its statements.
     pub sql: Vec<Template>,
+    /// Its changes of the unit's items.
+    pub items: Vec<ItemChange>,
     /// How it ends.
     pub end: End,
+}
+
+/// A change of items that a unit was made with.
+#[derive(Debug)]
+pub(super) struct ItemChange {
+    /// Index of their prototype.
+    pub prototype: usize,
+    /// Which of them.
+    pub which: Which,
+    /// What is done to them.
+    pub action: ItemAction,
+    /// Attributes that differ, by position.
+    pub set: BTreeMap<usize, Node>,
 }
 
 impl Prototype {
@@ -89,17 +105,12 @@ impl Prototype {
     }
 
     /// A row, with some columns set otherwise.
-    pub fn row(&self, set: &BTreeMap<usize, Node>, scope: &mut Scope<'_>) -> Result<Vec<Option<String>>, String> {
+    pub fn row(&self, set: &BTreeMap<usize, Node>, scope: &mut Scope<'_>) -> Result<Vec<Value>, String> {
         let mut row = Vec::with_capacity(self.columns.len());
         for (position, (name, node)) in self.columns.iter().enumerate() {
             let node = set.get(&position).unwrap_or(node);
-            let value =
-                node.evaluate(scope).map_err(|problem| format!("column `{name}` of `{}`: {problem}", self.name))?;
-            row.push(match value {
-                Value::Null | Value::Absent => None,
-                Value::Text(text) | Value::Json(text) => Some(text),
-                Value::List(_) => return Err(format!("column `{name}` of `{}` is a list", self.name)),
-            });
+            let wrong = |problem| format!("column `{name}` of `{}`: {problem}", self.name);
+            row.push(node.evaluate(scope).map_err(wrong)?);
         }
         Ok(row)
     }
@@ -140,24 +151,51 @@ impl Step {
     }
 
     fn row(name: &str, set: &toml::Table, prototypes: &[Prototype]) -> Result<Action, String> {
-        let index = prototypes.iter().position(|prototype| prototype.name == name);
-        let index = index.ok_or_else(|| format!("there is no row prototype `{name}`"))?;
-        let mut columns = BTreeMap::new();
-        for (column, node) in parse_table(set)? {
-            let position = prototypes[index].columns.iter().position(|(known, _)| *known == column);
-            let position = position.ok_or_else(|| format!("the prototype `{name}` has no column `{column}`"))?;
-            columns.insert(position, node);
+        let (prototype, set) = columns_of(name, set, prototypes)?;
+        Ok(Action::Row { prototype, set })
+    }
+}
+
+/// Finds a prototype, and the positions of columns that are to differ from it.
+fn columns_of(
+    name: &str,
+    set: &toml::Table,
+    prototypes: &[Prototype],
+) -> Result<(usize, BTreeMap<usize, Node>), String> {
+    let index = prototypes.iter().position(|prototype| prototype.name == name);
+    let index = index.ok_or_else(|| format!("there is no row prototype `{name}`"))?;
+    let mut columns = BTreeMap::new();
+    for (column, node) in parse_table(set)? {
+        let position = prototypes[index].columns.iter().position(|(known, _)| *known == column);
+        let position = position.ok_or_else(|| format!("the prototype `{name}` has no column `{column}`"))?;
+        columns.insert(position, node);
+    }
+    Ok((index, columns))
+}
+
+impl ItemChange {
+    fn parse(raw: &raw::ItemChange, prototypes: &[Prototype]) -> Result<Self, String> {
+        let (prototype, set) = columns_of(&raw.row, &raw.set, prototypes)?;
+        if raw.action == ItemAction::Delete && !set.is_empty() {
+            return Err(format!("an item of `{}` is deleted, so nothing of it can be set", raw.row));
         }
-        Ok(Action::Row { prototype: index, set: columns })
+        Ok(Self { prototype, which: raw.which, action: raw.action, set })
     }
 }
 
 impl Live {
     /// Parses its templates and resolves its names.
-    pub fn parse(raw: raw::Live) -> Result<Self, String> {
+    pub fn parse(raw: raw::Live, prototypes: &[Prototype]) -> Result<Self, String> {
         let within = |problem| format!("live `{}`: {problem}", raw.name);
         let variables = parse_table(&raw.variables).map_err(within)?;
         let sql = raw.sql.iter().map(|text| Template::parse(text)).collect::<Result<_, _>>().map_err(within)?;
-        Ok(Self { name: raw.name, variables, unit: raw.unit, sql, end: raw.end })
+        let change = |change| ItemChange::parse(change, prototypes);
+        let items = raw.items.iter().map(change).collect::<Result<Vec<_>, _>>().map_err(within)?;
+        if !items.is_empty() && (!raw.sql.is_empty() || raw.end == End::Rollback) {
+            return Err(within(
+                "items are changed one by one: there are no statements and no rollback beside them".into(),
+            ));
+        }
+        Ok(Self { name: raw.name, variables, unit: raw.unit, sql, items, end: raw.end })
     }
 }

@@ -5,71 +5,33 @@
 //! | call | gives |
 //! |---|---|
 //! | `unit`, `other` | key of the unit; key of another unit that exists already |
+//! | `number` | number of the unit, from 1, as integer keys are dealt; of a live transaction's unit too |
+//! | `serial` | an integer that no other row of the demo has |
 //! | `item`, `index` | the item of `each` and the number of the repetition, from 0 |
 //! | `null`, `absent` | SQL NULL or JSON null; in a JSON object: the key is left out |
 //! | `uuid`, `hex N`, `int A B`, `digits N` | a random UUID, N hexadecimal digits, an integer from A to B, one of N digits |
 //! | `pick LIST`, `words A B` | an item of a list; A to B items of the list `words` with spaces between |
 //! | `noise N` | N characters that do not compress, so that the server stores the value out of line |
 //! | `time`, `later A B` | the unit's clock; the clock after it moved on by A to B microseconds |
+//! | `clock FORMAT` | the clock in UTC, in a format of `strftime` (`%Y-%m-%dT%H:%M:%S%.6f`, `%s`) |
 //! | `nanos`, `seconds` | the clock as integer nanoseconds, as seconds with six decimals |
 //! | `add NAME N` | an integer variable plus N |
 //! | `split NAME N` | a list of pieces of N characters of a text variable |
 //! | `quote NAME`, `raw NAME` | a variable's text as a JSON string; its text as JSON as it stands |
+//! | `text NAME` | a variable's text as text, which matters to an item: there a number is of another type |
 //!
 //! A string that is one placeholder and nothing else takes its value's kind (a number stays a number in JSON); any other
 //! string is text. Tables and arrays are JSON.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
+use jiff::fmt::strtime;
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
 
-/// A placeholder's value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
-    /// SQL NULL, or JSON null.
-    Null,
-    /// A key that is left out of its JSON object; NULL as a column.
-    Absent,
-    /// Text.
-    Text(String),
-    /// A number's digits, or other JSON as it stands.
-    Json(String),
-    /// Items to repeat a step for.
-    List(Vec<Value>),
-}
-
-impl Value {
-    /// Its text; a list and a null have none.
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Text(text) | Self::Json(text) => text,
-            Self::Null | Self::Absent | Self::List(_) => "",
-        }
-    }
-
-    /// As JSON; `None` when it is left out.
-    fn json(&self) -> Option<String> {
-        match self {
-            Self::Absent => None,
-            Self::Null => Some("null".to_owned()),
-            Self::Text(text) => Some(json_string(text)),
-            Self::Json(text) => Some(text.clone()),
-            Self::List(items) => {
-                Some(format!("[{}]", items.iter().filter_map(Self::json).collect::<Vec<_>>().join(",")))
-            }
-        }
-    }
-
-    /// As a literal of SQL, typed by where it stands.
-    fn literal(&self) -> String {
-        match self {
-            Self::Null | Self::Absent => "NULL".to_owned(),
-            other => quote_literal(other.text()),
-        }
-    }
-}
+use super::value::{Value, json_string};
 
 /// A value of a file: templates, and JSON built of them.
 #[derive(Debug, Clone)]
@@ -104,20 +66,12 @@ impl Node {
             Self::Text(template) => template.evaluate(scope),
             Self::Literal(text) => Ok(Value::Json(text.clone())),
             Self::List(items) => {
-                let mut parts = Vec::with_capacity(items.len());
-                for item in items {
-                    parts.extend(item.evaluate(scope)?.json());
-                }
-                Ok(Value::Json(format!("[{}]", parts.join(","))))
+                let items = items.iter().map(|item| item.evaluate(scope)).collect::<Result<_, _>>()?;
+                Ok(Value::List(items))
             }
             Self::Map(entries) => {
-                let mut parts = Vec::with_capacity(entries.len());
-                for (key, node) in entries {
-                    if let Some(json) = node.evaluate(scope)?.json() {
-                        parts.push(format!("{}:{json}", json_string(key)));
-                    }
-                }
-                Ok(Value::Json(format!("{{{}}}", parts.join(","))))
+                let entry = |(key, node): &(String, Self)| Ok((key.clone(), node.evaluate(scope)?));
+                Ok(Value::Map(entries.iter().map(entry).collect::<Result<_, String>>()?))
             }
         }
     }
@@ -156,12 +110,15 @@ enum Call {
     Noise(usize),
     Time,
     Later(i64, i64),
+    Clock(String),
+    Serial,
     Nanos,
     Seconds,
     Add(String, i64),
     Split(String, usize),
     Quote(String),
     Raw(String),
+    Text(String),
 }
 
 impl Call {
@@ -188,12 +145,15 @@ impl Call {
             ["noise", count] => Self::Noise(size(count)?),
             ["time"] => Self::Time,
             ["later", low, high] => range(low, high).map(|(low, high)| Self::Later(low, high))?,
+            ["clock", ..] => Self::Clock(clock_format(text)?),
+            ["serial"] => Self::Serial,
             ["nanos"] => Self::Nanos,
             ["seconds"] => Self::Seconds,
             ["add", name, addend] => Self::Add(name.to_owned(), number(addend)?),
             ["split", name, count] => Self::Split(name.to_owned(), size(count)?),
             ["quote", name] => Self::Quote(name.to_owned()),
             ["raw", name] => Self::Raw(name.to_owned()),
+            ["text", name] => Self::Text(name.to_owned()),
             [name] => Self::Variable(name.to_owned()),
             _ => return Err(format!("`{text}` is neither a variable nor a known call with its arguments")),
         })
@@ -219,13 +179,19 @@ impl Call {
                 scope.clock_micros += scope.random.random_range(*low..=*high);
                 Value::Text(scope.time()?)
             }
+            Self::Clock(format) => {
+                let text = strtime::format(format, scope.moment()?).map_err(|error| error.to_string())?;
+                // An integer is a number in JSON, as epoch seconds are.
+                if text.parse::<i64>().is_ok() { Value::Json(text) } else { Value::Text(text) }
+            }
+            Self::Serial => Value::Json(scope.next_serial()?.to_string()),
             Self::Nanos => Value::Json(format!("{}000", scope.clock_micros)),
             Self::Seconds => {
                 let (seconds, micros) = (scope.clock_micros / MICROS, scope.clock_micros % MICROS);
                 Value::Json(format!("{seconds}.{micros:06}"))
             }
             Self::Add(name, addend) => {
-                let text = scope.variable(name)?.text();
+                let text = scope.variable(name)?.text().into_owned();
                 let number: i64 = text.parse().map_err(|_| format!("`{name}` is not an integer"))?;
                 Value::Json((number + addend).to_string())
             }
@@ -233,14 +199,18 @@ impl Call {
                 let characters: Vec<char> = scope.variable(name)?.text().chars().collect();
                 Value::List(characters.chunks(*count).map(|piece| Value::Text(piece.iter().collect())).collect())
             }
-            Self::Quote(name) => Value::Json(json_string(scope.variable(name)?.text())),
-            Self::Raw(name) => Value::Json(scope.variable(name)?.text().to_owned()),
+            Self::Quote(name) => Value::Json(json_string(&scope.variable(name)?.text())),
+            Self::Raw(name) => Value::Json(scope.variable(name)?.text().into_owned()),
+            Self::Text(name) => Value::Text(scope.variable(name)?.text().into_owned()),
         })
     }
 }
 
 /// Letters and digits: six bits each, which no compression of the server makes smaller.
 const NOISE: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Serials of one unit or transaction.
+const SERIALS: u64 = 10_000;
 
 /// Microseconds of a second.
 const MICROS: i64 = 1_000_000;
@@ -270,7 +240,7 @@ impl Template {
         if let [Part::Call(call)] = &self.0[..] {
             return call.evaluate(scope);
         }
-        self.join(scope, |value| value.text().to_owned()).map(Value::Text)
+        self.join(scope, |value| value.text().into_owned()).map(Value::Text)
     }
 
     /// Evaluates it as SQL, in which every placeholder becomes a literal.
@@ -297,6 +267,10 @@ pub(super) struct Scope<'a> {
     pub random: ChaCha8Rng,
     /// The clock, microseconds since 1970.
     pub clock_micros: i64,
+    /// Serials begin at this times [`SERIALS`].
+    pub number: u64,
+    /// Serials given so far.
+    pub serials: u64,
     /// Lists of the file.
     pub lists: &'a BTreeMap<String, Vec<String>>,
     /// Variables by name, the built-in ones (`unit`, `other`, `item`, `index`) too.
@@ -327,18 +301,29 @@ impl Scope<'_> {
         (0..count).map(|_| char::from(alphabet[self.random.random_range(0..alphabet.len())])).collect()
     }
 
+    fn moment(&self) -> Result<Timestamp, String> {
+        Timestamp::from_microsecond(self.clock_micros).map_err(|_| "the clock left its range".to_owned())
+    }
+
     fn time(&self) -> Result<String, String> {
-        let time = Timestamp::from_microsecond(self.clock_micros).map_err(|_| "the clock left its range".to_owned())?;
-        Ok(format!("{time:.6}"))
+        Ok(format!("{:.6}", self.moment()?))
+    }
+
+    fn next_serial(&mut self) -> Result<u64, String> {
+        if self.serials == SERIALS {
+            return Err(format!("one unit or transaction has no more than {SERIALS} serials"));
+        }
+        self.serials += 1;
+        Ok(self.number * SERIALS + self.serials - 1)
     }
 }
 
-/// Text as a JSON string.
-fn json_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// Text as a literal of SQL (`standard_conforming_strings` is on unless a server was told otherwise).
-pub(super) fn quote_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+/// The format of a `clock` call, which may have spaces in it; a wrong one is found when the file is read.
+fn clock_format(call: &str) -> Result<String, String> {
+    let format = call.strip_prefix("clock").unwrap_or_default().trim();
+    let sample = strtime::format(format, Timestamp::UNIX_EPOCH).map_err(|error| format!("`{call}`: {error}"))?;
+    if sample.is_empty() {
+        return Err(format!("`{call}` needs a format"));
+    }
+    Ok(format.to_owned())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
@@ -19,6 +19,8 @@ pub struct Written {
     pub committed: u64,
     /// Live transactions that were rolled back on purpose.
     pub rolled_back: u64,
+    /// Items that live changes put or deleted; each is one record of a stream. Rows are not counted.
+    pub changes: u64,
 }
 
 /// How a live writer works.
@@ -68,9 +70,7 @@ pub async fn write_live(
     stop: &CancellationToken,
 ) -> Result<Written, Error> {
     open_session(connection, generator).await?;
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / pace.per_second.max(1));
-    // After a stall the writer goes on at its pace rather than in a burst.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(pace);
     let mut written = Written::default();
     for step in pace.first_step..pace.first_step.saturating_add(pace.steps_max) {
         tokio::select! {
@@ -87,6 +87,14 @@ pub async fn write_live(
         }
     }
     Ok(written)
+}
+
+/// When transactions begin.
+pub(super) fn ticks(pace: Pace) -> Interval {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / pace.per_second.max(1));
+    // After a stall the writer goes on at its pace rather than in a burst.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Executes one live transaction.

@@ -219,7 +219,7 @@ impl Engine {
         let stored = state.get(Space::Meta, names::MAPPING)?;
         if stored.as_deref() != Some(&generation.to_be_bytes()) {
             let mut session = state.session();
-            session.put(Space::Meta, names::MAPPING, generation.to_be_bytes().to_vec());
+            session.put(Space::Meta, names::MAPPING, generation.to_be_bytes());
             session.remove(Space::Meta, names::MARKED);
             session.commit()?;
         }

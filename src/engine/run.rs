@@ -150,7 +150,7 @@ impl Engine {
         if written.is_some() && held < written {
             tracing::warn!("the target holds less than was written to it: every unit is written again");
             let mut session = open.state.session();
-            session.put(Space::Meta, names::WRITTEN, 0u64.to_be_bytes().to_vec());
+            session.put(Space::Meta, names::WRITTEN, 0u64.to_be_bytes());
             session.put(Space::Meta, names::FORCED, Vec::new());
             session.remove(Space::Meta, names::MARKED);
             session.commit()?;

@@ -62,6 +62,15 @@ impl Datum<'_> {
         }
     }
 
+    /// The same, borrowed.
+    pub(super) fn reborrow(&self) -> Datum<'_> {
+        match self {
+            Datum::Value(value) => Datum::Value(Cow::Borrowed(value)),
+            Datum::Json(json) => Datum::Json(Cow::Borrowed(json)),
+            Datum::Document(value, json) => Datum::Document(value, json),
+        }
+    }
+
     /// As a document; SQL NULL is `None`, and so is JSON null.
     pub(super) fn into_json(self) -> Option<Json> {
         if self.null() {
@@ -134,20 +143,24 @@ impl Datum<'_> {
 pub(super) struct RowView<'a> {
     /// Values by column.
     pub values: &'a [Value],
-    documents: Vec<OnceCell<Result<Json, JsonError>>>,
+    /// By column; made when the first is read.
+    documents: OnceCell<Box<[Document]>>,
 }
+
+/// A document of a row, once it is read.
+type Document = OnceCell<Result<Json, JsonError>>;
 
 impl<'a> RowView<'a> {
     /// A view of a row.
     pub(super) fn new(values: &'a [Value]) -> Self {
-        Self { values, documents: vec![OnceCell::new(); values.len()] }
+        Self { values, documents: OnceCell::new() }
     }
 
     /// The document in a column; `None` where the column holds none.
     pub(super) fn document(&self, column: usize) -> Result<Option<&Json>, Fault> {
-        let (Some(Value::Json(text)), Some(cell)) = (self.values.get(column), self.documents.get(column)) else {
-            return Ok(None);
-        };
+        let Some(Value::Json(text)) = self.values.get(column) else { return Ok(None) };
+        let documents = self.documents.get_or_init(|| self.values.iter().map(|_| Document::new()).collect());
+        let Some(cell) = documents.get(column) else { return Ok(None) };
         cell.get_or_init(|| Json::parse(text)).as_ref().map(Some).map_err(|_| Fault::Unreadable)
     }
 }

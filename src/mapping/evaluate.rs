@@ -291,7 +291,8 @@ impl<'a> Run<'a> {
 
     /// Takes a row, or quarantines it by itself, and counts what the mapping counts of it.
     fn admit(&mut self, table: SourceTable, row: &SourceRow) -> Result<Admitted, Stop> {
-        let known = self.around.excluded.get(&(table, row.key.clone())).cloned();
+        let excluded = self.around.excluded;
+        let known = if excluded.is_empty() { None } else { excluded.get(&(table, row.key.clone())).cloned() };
         let refusal = match known {
             Some(reason) => Some(reason),
             None => self.migration.refusal(table, &row.values)?,
@@ -417,8 +418,9 @@ impl<'a> Run<'a> {
         outputs: &[(Output, Datum<'_>)],
         aggregates: &[Datum<'_>],
     ) -> Result<Option<Value>, Stop> {
-        let mut all: Vec<(Output, Datum<'_>)> = vec![(Output::Unit, Datum::Value(Cow::Owned(self.unit.clone())))];
-        all.extend(outputs.iter().cloned());
+        let mut all: Vec<(Output, Datum<'_>)> = Vec::with_capacity(1 + outputs.len());
+        all.push((Output::Unit, Datum::Value(Cow::Borrowed(&self.unit))));
+        all.extend(outputs.iter().map(|(output, datum)| (*output, datum.reborrow())));
         let view = origin.row().map(|(_, row)| RowView::new(&row.values));
         let env = Env { row: view.as_ref(), outputs: &all, aggregates, ..self.env() };
         let mut values = Vec::with_capacity(emit.terms.len());

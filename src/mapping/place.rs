@@ -109,6 +109,15 @@ fn known(row: &Row, needed: impl IntoIterator<Item = usize>) -> Option<Vec<Value
     there.then(|| row.0.iter().map(value).collect())
 }
 
+/// The values of the cells at `needed`, where they are all known; NULL stands for all others.
+fn only(row: &Row, needed: impl IntoIterator<Item = usize>) -> Option<Vec<Value>> {
+    let mut values = vec![Value::Null; row.0.len()];
+    for column in needed {
+        values.get_mut(column)?.clone_from(row.0.get(column)?.value()?);
+    }
+    Some(values)
+}
+
 impl Migration {
     /// Every reference, with the table whose rows it finds.
     pub fn references(&self) -> impl Iterator<Item = (ReferenceId, SourceTable)> + '_ {
@@ -155,7 +164,7 @@ impl Migration {
         let group: &[Term] = if let PartRule::Group(terms) = &plan.part { terms } else { &[] };
         let refuse = route.refuse.iter().map(|(_, term)| term);
         let needed = refuse.chain([&route.unit]).chain(group).flat_map(Term::columns);
-        let Some(values) = known(row, needed) else { return Ok(Routed::Waiting) };
+        let Some(values) = only(row, needed) else { return Ok(Routed::Waiting) };
         let view = RowView::new(&values);
         let env = Env { row: Some(&view), look, ..Env::plain(&self.namespace) };
         match placed(plan, route, (table, key), env) {

@@ -14,8 +14,9 @@ use super::records::Head;
 use super::references::{Ask, Dependent};
 use super::row::{Applied, Marking, RowChange, touch};
 use super::scope::{unit_key, whole_of};
+use super::session::Session;
 use super::source::{Binding, Bindings, SourceShape, bind};
-use super::state::{Frozen, Session, Space, State};
+use super::state::{Frozen, Space, State};
 use super::{Error, held, names};
 
 /// Rows of a truncated table that are removed in one commit.
@@ -98,30 +99,64 @@ impl Applier {
         records: &[(Offset, Record)],
         next: Offset,
     ) -> Result<(), Error> {
-        let mut session = state.session();
+        let session = self.fold(log, state, state.session(), records.iter().cloned())?;
+        self.finish(state, session, next)
+    }
+
+    /// Applies records; what they change is in the session returned, which [`finish`](Applier::finish) takes.
+    pub fn fold<'a>(
+        &mut self,
+        log: &dyn EventLog,
+        state: &'a State,
+        mut session: Session<'a>,
+        records: impl IntoIterator<Item = (Offset, Record)>,
+    ) -> Result<Session<'a>, Error> {
         for (offset, record) in records {
             match record {
                 Record::Event(event) if event.op == Op::Truncate => {
                     // A truncate looks at the whole table, so what came before it must be visible first.
-                    self.commit(session, *offset)?;
-                    self.truncate(log, state, event, *offset)?;
+                    self.commit(session, offset)?;
+                    self.truncate(log, state, &event, offset)?;
                     session = state.session();
                 }
-                Record::Event(event) => self.event(log, &mut session, event, *offset)?,
+                Record::Event(event) => self.event(log, &mut session, event, offset)?,
                 Record::Notice(notice) => match notice.reason.split_once(": ") {
                     Some((names::ACCEPT, table)) => self.accept(&mut session, table),
                     Some((names::READ_AGAIN, table)) => {
                         // What is held must be visible to be given up.
-                        self.commit(session, *offset)?;
+                        self.commit(session, offset)?;
                         self.give_up_held(state, table)?;
                         session = state.session();
                     }
-                    _ => apply_notice(&mut session, state, notice, *offset, self.marking)?,
+                    _ => {
+                        // Parts that rows before it made must be visible to be marked.
+                        if session.has_new(Space::Rows) {
+                            self.commit(session, offset)?;
+                            session = state.session();
+                        }
+                        apply_notice(&mut session, state, &notice, offset, self.marking)?;
+                    }
                 },
             }
         }
+        Ok(session)
+    }
+
+    /// Commits what records changed, with the offset to go on from, and looks again at what that concerns.
+    pub fn finish(&mut self, state: &State, session: Session<'_>, next: Offset) -> Result<(), Error> {
         self.commit(session, next)?;
         self.wake(state)
+    }
+
+    /// Begins to commit what records changed while more is applied.
+    pub fn finish_behind<'a>(&self, mut session: Session<'a>, next: Offset) -> Result<Session<'a>, Error> {
+        self.mark(&mut session, next);
+        session.commit_behind()
+    }
+
+    /// Whether records ask for something that is done once they are committed.
+    pub fn asked(&self) -> bool {
+        !self.accepted.is_empty()
     }
 
     /// Looks again at everything whose questions have other answers now.
@@ -194,14 +229,24 @@ impl Applier {
     }
 
     fn commit(&self, mut session: Session<'_>, next: Offset) -> Result<(), Error> {
-        session.put(Space::Meta, names::CHECKPOINT, next.0.to_be_bytes().to_vec());
-        self.commit_counters(session)
+        self.mark(&mut session, next);
+        session.commit()
     }
 
     pub(super) fn commit_counters(&self, mut session: Session<'_>) -> Result<(), Error> {
+        self.count(&mut session);
+        session.commit()
+    }
+
+    /// Puts the offset to go on from beside what was applied before it.
+    fn mark(&self, session: &mut Session<'_>, next: Offset) {
+        session.put(Space::Meta, names::CHECKPOINT, next.0.to_be_bytes());
+        self.count(session);
+    }
+
+    fn count(&self, session: &mut Session<'_>) {
         let counters = serde_json::to_vec(&self.counters).expect("counts are plain numbers under text keys");
         session.put(Space::Meta, names::COUNTERS, counters);
-        session.commit()
     }
 
     /// Counts an event of a table that the migration does not mention.
@@ -226,16 +271,16 @@ impl Applier {
         &mut self,
         log: &dyn EventLog,
         session: &mut Session<'_>,
-        event: &Event,
+        event: Event,
         offset: Offset,
     ) -> Result<(), Error> {
-        let binding = self.binding(log, event)?;
+        let binding = self.binding(log, &event)?;
         match &*binding {
             Binding::Table { table, columns } if !self.holding.contains(table) => {
                 self.take(session, event, offset, *table, columns)?;
             }
             Binding::Table { table, .. } | Binding::Paused { table, .. } => self.hold(session, *table, offset),
-            Binding::Unmapped => self.unmapped(log, event),
+            Binding::Unmapped => self.unmapped(log, &event),
         }
         Ok(())
     }
@@ -244,22 +289,23 @@ impl Applier {
     pub(super) fn take(
         &mut self,
         session: &mut Session<'_>,
-        event: &Event,
+        event: Event,
         offset: Offset,
         table: u16,
         columns: &[usize],
     ) -> Result<(), Error> {
+        let op = event.op;
         let mut change = self.change(session, table, offset);
-        let applied = match event.op {
+        let applied = match op {
             Op::Read | Op::Insert | Op::Update => change.leaves_row(event, columns)?,
-            Op::Delete | Op::Sweep => change.leaves_nothing(event)?,
+            Op::Delete | Op::Sweep => change.leaves_nothing(&event)?,
             Op::Schema | Op::Truncate => Applied::Superseded,
         };
         let rows = change.rows;
         let counts = self.counters.table(&self.sources[usize::from(table)].label);
         counts.captured += 1;
         counts.rows += rows;
-        match (event.op, applied) {
+        match (op, applied) {
             (Op::Schema, _) => *counts.dropped.entry("schema_record".to_owned()).or_default() += 1,
             (_, Applied::Yes) => counts.applied += 1,
             (_, Applied::Superseded) => counts.superseded += 1,
@@ -287,7 +333,7 @@ impl Applier {
     pub(super) fn empty(&mut self, state: &State, event: &Event, offset: Offset, table: u16) -> Result<(), Error> {
         // Rows that the epoch's snapshot read before the truncate may come after it in the log.
         let mut session = state.session();
-        session.put(Space::Meta, &names::truncated(table), event.version.to_bytes().to_vec());
+        session.put(Space::Meta, &names::truncated(table), event.version.to_bytes());
         self.commit_counters(session)?;
         self.truncated[usize::from(table)] = Some(event.version);
         loop {
@@ -298,7 +344,7 @@ impl Applier {
             let mut session = state.session();
             let mut change = self.change(&mut session, table, offset);
             for key in keys {
-                change.gone(&key, event)?;
+                change.gone(&key, event.version)?;
             }
             let rows = change.rows;
             self.counters.table(&self.sources[usize::from(table)].label).rows += rows;
@@ -322,7 +368,7 @@ fn apply_notice(
         return touch(session, &scope, offset, marking, |_| {});
     }
     match kind {
-        names::SKIP => session.put(Space::Meta, &names::skipped(&unit), detail.as_bytes().to_vec()),
+        names::SKIP => session.put(Space::Meta, &names::skipped(&unit), detail.as_bytes()),
         names::RETRY => session.remove(Space::Meta, &names::skipped(&unit)),
         _ => {}
     }

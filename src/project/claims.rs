@@ -12,7 +12,8 @@ use crate::target::TargetKey;
 
 use super::Error;
 use super::scope;
-use super::state::{Session, Space};
+use super::session::Session;
+use super::state::Space;
 
 /// Names a target key in the state: 16 bytes of its blake3 digest.
 pub type ClaimId = [u8; 16];
@@ -40,7 +41,7 @@ pub fn keep(session: &mut Session<'_>, unit: &[u8], claims: &BTreeSet<ClaimId>) 
     if claims.is_empty() {
         session.remove(Space::Claimed, unit);
     } else {
-        session.put(Space::Claimed, unit, claims.iter().flatten().copied().collect());
+        session.put(Space::Claimed, unit, claims.iter().flatten().copied().collect::<Vec<_>>());
     }
 }
 
@@ -102,7 +103,7 @@ fn store(session: &mut Session<'_>, id: &ClaimId, units: &BTreeSet<Vec<u8>>) {
     if units.is_empty() {
         session.remove(Space::Claims, id);
     } else {
-        session.put(Space::Claims, id, units.iter().flatten().copied().collect());
+        session.put(Space::Claims, id, units.iter().flatten().copied().collect::<Vec<_>>());
     }
 }
 

@@ -44,7 +44,7 @@ impl<K> Known<K> {
 }
 
 /// A row as an event tells it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Told<'a, K> {
     /// Version of the event.
     pub version: Version,
@@ -53,7 +53,7 @@ pub struct Told<'a, K> {
     /// The row before the event, as far as the source tells it (replica identity FULL).
     pub before: Option<&'a Row>,
     /// The row after it.
-    pub after: &'a Row,
+    pub after: Row,
 }
 
 /// What an event does to the row under its key.
@@ -78,9 +78,9 @@ pub fn fold_row<K: Clone + PartialEq>(
     told: Told<'_, K>,
 ) -> Decision<K> {
     if let Some(known) = known.filter(|known| known.version >= told.version) {
-        return fill(key, known, told);
+        return fill(key, known, &told);
     }
-    let mut row = told.after.clone();
+    let mut row = told.after;
     if let Some(before) = told.before {
         row.fill_from(before);
     }
@@ -99,14 +99,14 @@ pub fn fold_row<K: Clone + PartialEq>(
 /// Fills the missing cells of a newer row from the floor row that the snapshot read under `key`.
 ///
 /// Only the row's own origin serves: another row may have stood under the same key before.
-pub fn fill<K: Clone + PartialEq>(key: &K, known: &Known<K>, told: Told<'_, K>) -> Decision<K> {
+pub fn fill<K: Clone + PartialEq>(key: &K, known: &Known<K>, told: &Told<'_, K>) -> Decision<K> {
     let Some((row, Some(origin))) = known.row() else { return Decision::Superseded };
     let floor = told.version.class == Class::Floor && known.version.epoch == told.version.epoch;
     if !floor || known.version == told.version || origin != key {
         return Decision::Superseded;
     }
     let mut filled = row.clone();
-    filled.fill_from(told.after);
+    filled.fill_from(&told.after);
     if filled == *row {
         return Decision::Superseded;
     }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn told(version: Version, after: &Row) -> Told<'_, &'static str> {
-        Told { version, moved_from: None, before: None, after }
+        Told { version, moved_from: None, before: None, after: after.clone() }
     }
 
     fn live(version: Version, cells: [Option<i64>; 2], origin: Option<&'static str>) -> Known<&'static str> {
@@ -185,7 +185,7 @@ mod tests {
     fn a_key_change_takes_the_missing_value_along() {
         let old = live(stream(3), [Some(1), Some(2)], None);
         let after = row([Some(9), None]);
-        let change = Told { version: stream(5), moved_from: Some(&"old"), before: None, after: &after };
+        let change = Told { version: stream(5), moved_from: Some(&"old"), before: None, after: after.clone() };
         let decision = fold_row(&"new", None, Some(&old), change);
         assert_eq!(decision, Decision::Apply(live(stream(5), [Some(9), Some(2)], None)));
     }
@@ -193,10 +193,10 @@ mod tests {
     #[test]
     fn a_key_change_before_the_copy_remembers_where_the_snapshot_will_find_the_row() {
         let after = row([Some(9), None]);
-        let change = Told { version: stream(5), moved_from: Some(&"old"), before: None, after: &after };
+        let change = Told { version: stream(5), moved_from: Some(&"old"), before: None, after: after.clone() };
         let Decision::Apply(first) = fold_row(&"new", None, None, change) else { panic!("applies") };
         assert_eq!(first, live(stream(5), [Some(9), None], Some("old")));
-        let again = Told { version: stream(6), moved_from: Some(&"new"), before: None, after: &after };
+        let again = Told { version: stream(6), moved_from: Some(&"new"), before: None, after: after.clone() };
         let decision = fold_row(&"newer", None, Some(&first), again);
         assert_eq!(
             decision,

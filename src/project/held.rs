@@ -6,8 +6,9 @@ use crate::event::Op;
 use crate::log::{EventLog, Offset, Partition, Record};
 
 use super::apply::Applier;
+use super::session::Session;
 use super::source::Binding;
-use super::state::{Session, Space, State};
+use super::state::{Space, State};
 use super::{Error, names};
 
 impl Applier {
@@ -73,18 +74,18 @@ impl Applier {
         let mut released = 0;
         for offset in offsets {
             let chunk = log.read(Partition(0), offset, 1).await?;
-            let Some((found, Record::Event(event))) = chunk.records.first() else {
+            let Some((found, Record::Event(event))) = chunk.records.into_iter().next() else {
                 return Err(Error::Damaged("held events"));
             };
-            if *found != offset {
+            if found != offset {
                 return Err(Error::Damaged("held events"));
             }
-            let binding = self.binding(log, event)?;
+            let binding = self.binding(log, &event)?;
             let Binding::Table { columns, .. } = &*binding else { return Ok(released) };
             let mut session = state.session();
             session.remove(Space::Held, &held_key(table, offset));
             if event.op == Op::Truncate {
-                self.empty(state, event, latest, table)?;
+                self.empty(state, &event, latest, table)?;
                 let counts = self.counters.table(&name);
                 counts.applied += 1;
                 counts.held -= 1;

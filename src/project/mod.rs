@@ -6,6 +6,7 @@
 //! want one target key, [`projector`] writes them, [`run`] is the loop.
 
 pub mod apply;
+mod changes;
 pub mod claims;
 pub mod conservation;
 pub mod counters;
@@ -24,6 +25,7 @@ pub mod row;
 pub mod rows;
 pub mod run;
 pub mod scope;
+pub mod session;
 pub mod source;
 pub mod state;
 pub mod sweep;

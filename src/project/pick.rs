@@ -92,6 +92,7 @@ impl Pass {
         let mut picked = Vec::new();
         let mut bytes = 0;
         let start = cursor.clone();
+        let mut last = Vec::new();
         let mut full = |picked: &[Picked], size| {
             bytes += size;
             picked.len() >= PARTS_PER_BATCH || bytes >= BATCH_BYTES_MAX
@@ -101,7 +102,8 @@ impl Pass {
                 if !is_part(scope) {
                     return Ok(false);
                 }
-                *cursor = Some(scope.to_vec());
+                last.clear();
+                last.extend_from_slice(scope);
                 let part = PartState::from_bytes(part)?;
                 if !self.due(&part)? {
                     return Ok(true);
@@ -112,12 +114,16 @@ impl Pass {
             })?;
         } else {
             state.scan_after(Space::Dirty, start.as_deref(), |scope, _| {
-                *cursor = Some(scope.to_vec());
+                last.clear();
+                last.extend_from_slice(scope);
                 let part = part_of(state, scope)?.ok_or(Error::Damaged("parts"))?;
                 let size = part.bytes;
                 picked.push(Picked::new(scope, part));
                 Ok(!full(&picked, size))
             })?;
+        }
+        if !last.is_empty() {
+            *cursor = Some(last);
         }
         if self.totals {
             self.add_wholes(state, &mut picked, cursor.as_deref())?;

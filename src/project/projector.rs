@@ -19,12 +19,15 @@ use super::prepare::{Carried, Evaluator, Prepared, Settings, park_result, sums_f
 use super::references::{Dependent, depend};
 use super::result::{PartResult, Status};
 use super::scope::{unit_of, unit_text};
+use super::session::Session;
 use super::source::SourceShape;
-use super::state::{Session, Space, State};
+use super::state::{Space, State};
 use super::{Error, names, owned};
 
 /// A connection is not given fewer parts than this: each transaction costs a sync at the target.
 const PARTS_PER_WRITER_MIN: usize = 256;
+/// Bytes of results that a first projection commits at once.
+const KEEP_BYTES: usize = 16 * 1024 * 1024;
 /// Reason for which a target parks a part whose rows refer to others that are not there.
 const FOREIGN_KEY: &str = "foreign_key";
 
@@ -94,6 +97,8 @@ impl Projector {
     ) -> Result<(), Error> {
         let (mapping, totals) = (self.evaluator.settings.mapping_generation, self.evaluator.migration.totals() > 0);
         let pass = Arc::new(Pass::begin(self.state(), mapping, totals)?);
+        let keep_bytes = self.keep_bytes(&pass);
+        let mut kept = self.state().session();
         let mut evaluating = Some(self.evaluate(&pass, None, None));
         while let Some(task) = evaluating.take() {
             let Ahead { prepared, cursor, carried } = task.await.expect("evaluation does not panic")?;
@@ -101,14 +106,17 @@ impl Projector {
                 break;
             }
             if stop.is_cancelled() {
-                return Ok(());
+                break;
             }
             evaluating = Some(self.evaluate(&pass, cursor, carried));
-            let outcome = match self.finish(&pass, prepared, stop).await {
+            let outcome = match self.finish(&pass, &mut kept, prepared, stop).await {
                 Ok(Some(done)) => tell(done),
                 Ok(None) => {
-                    join(evaluating).await;
-                    return Ok(());
+                    // Claims of parts that were not written are not kept.
+                    if keep_bytes == 0 {
+                        kept = self.state().session();
+                    }
+                    break;
                 }
                 Err(error) => Err(error),
             };
@@ -116,14 +124,29 @@ impl Projector {
                 join(evaluating).await;
                 return Err(error);
             }
+            if kept.bytes() >= keep_bytes {
+                kept = if keep_bytes > 0 {
+                    // The next batch is written meanwhile.
+                    tokio::task::block_in_place(|| kept.commit_behind())?
+                } else {
+                    tokio::task::block_in_place(|| kept.commit())?;
+                    self.state().session()
+                };
+            }
         }
-        if pass.all {
-            let mut session = self.state().session();
-            session.put(Space::Meta, names::MARKED, Vec::new());
-            session.remove(Space::Meta, names::FORCED);
-            session.commit()?;
+        join(evaluating).await;
+        if pass.all && !stop.is_cancelled() {
+            kept.put(Space::Meta, names::MARKED, Vec::new());
+            kept.remove(Space::Meta, names::FORCED);
         }
-        Ok(())
+        tokio::task::block_in_place(|| kept.commit())
+    }
+
+    /// Bytes of results that are gathered before they are committed: those of several batches where a first projection needs
+    /// none of them for the next, and evaluating a part again after a crash finds it written.
+    fn keep_bytes(&self, pass: &Pass) -> usize {
+        let apart = self.evaluator.migration.totals() == 0 && !self.evaluator.contended.contains(&true);
+        if pass.all && apart && self.evaluator.target_remembers { KEEP_BYTES } else { 0 }
     }
 
     /// Begins to pick and evaluate the parts behind `cursor`.
@@ -141,12 +164,12 @@ impl Projector {
     async fn finish(
         &self,
         pass: &Pass,
+        session: &mut Session<'_>,
         mut prepared: Vec<Prepared>,
         stop: &CancellationToken,
     ) -> Result<Option<Done>, Error> {
         let mut done = Done { parts: prepared.len() as u64, ..Done::default() };
-        let mut session = self.state().session();
-        let notices = self.settle_claims(&mut session, &mut prepared)?;
+        let notices = self.settle_claims(session, &mut prepared)?;
         done.called_back = notices.len() as u64;
         if !notices.is_empty() {
             // Before the claims are kept: after a crash in between, the calls are made again rather than forgotten.
@@ -260,14 +283,14 @@ impl Projector {
     fn keep(
         &self,
         pass: &Pass,
-        mut session: Session<'_>,
+        session: &mut Session<'_>,
         prepared: Vec<Prepared>,
         writes: &[UnitWrite],
         outcomes: Vec<UnitOutcome>,
         done: &mut Done,
     ) -> Result<(), Error> {
         let mut outcomes = writes.iter().zip(outcomes).peekable();
-        let known = self.state().get(Space::Meta, names::WRITTEN)?;
+        let known = session.get(Space::Meta, names::WRITTEN)?;
         let mut highest = known.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?))).unwrap_or(0);
         for mut prepared in prepared {
             let own = |(write, _): &(&UnitWrite, UnitOutcome)| is_of(write, &prepared.scope);
@@ -281,14 +304,14 @@ impl Projector {
                 again = matches!(&outcome, UnitOutcome::Parked { reason, .. } if **reason == *FOREIGN_KEY)
                     && !prepared.was_parked();
                 if !self.evaluator.target_remembers {
-                    self.keep_owned(&mut session, &prepared.scope, write, &outcome);
+                    self.keep_owned(session, &prepared.scope, write, &outcome);
                 }
                 settle(&mut prepared, outcome, done);
             }
-            self.keep_part(pass, &mut session, prepared, again, done)?;
+            self.keep_part(pass, session, prepared, again, done)?;
         }
-        session.put(Space::Meta, names::WRITTEN, highest.to_be_bytes().to_vec());
-        session.commit()
+        session.put(Space::Meta, names::WRITTEN, highest.to_be_bytes());
+        Ok(())
     }
 
     fn keep_part(
@@ -309,7 +332,7 @@ impl Projector {
             let unit = unit_of(scope);
             let mut sums = sums_from(session.get(Space::Totals, unit)?.as_deref().unwrap_or_default(), totals)?;
             sums.iter_mut().zip(change).for_each(|(sum, change)| *sum += change);
-            session.put(Space::Totals, unit, sums.iter().flat_map(|sum| sum.to_be_bytes()).collect());
+            session.put(Space::Totals, unit, sums.iter().flat_map(|sum| sum.to_be_bytes()).collect::<Vec<_>>());
         }
         let before = prepared.before.as_ref();
         let asked = before.map_or(&[][..], |result| &result.asked);

@@ -14,7 +14,8 @@ use crate::event::{Canonical, DecodeError, Key, Reader, Value, put_bytes, put_va
 use crate::mapping::{Look, ReadError, ReferenceId};
 
 use super::Error;
-use super::state::{Session, Space, State};
+use super::session::Session;
+use super::state::{Space, State};
 
 /// A key looked up through a reference, by its digest: 2^-64 odds of a chance collision in 2^32 keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

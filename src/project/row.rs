@@ -1,5 +1,6 @@
 //! What one event changes of the rows of its table: which version stands, where the row belongs, what it says to others.
 
+use crate::event::encoding::FORMAT;
 use crate::event::encoding::ordered::{key_bytes, key_from_bytes};
 use crate::event::{Canonical, Class, Event, Key, Row, Version};
 use crate::log::Offset;
@@ -10,8 +11,9 @@ use super::fold::{Decision, Known, Life, Told, fold_gone, fold_row};
 use super::records::{Head, PartState};
 use super::references::{self, Ask, Dependent, Looker, depend};
 use super::scope::{self, LOOKUP, WAITING, quarantined, scope_key};
+use super::session::Session;
 use super::source::arrange;
-use super::state::{Session, Space};
+use super::state::Space;
 
 /// Longest key of a source row in bytes. The state's keys have 64 KiB, and hold a part's key and the key of a row of it.
 const KEY_BYTES_MAX: usize = 32 * 1024;
@@ -60,15 +62,15 @@ pub enum Marking {
 
 impl RowChange<'_, '_> {
     /// Applies an event that leaves a row behind; `columns` are places in its rows.
-    pub fn leaves_row(&mut self, event: &Event, columns: &[usize]) -> Result<Applied, Error> {
-        let Some(after) = &event.after else { return Err(Error::Damaged("events")) };
+    pub fn leaves_row(&mut self, mut event: Event, columns: &[usize]) -> Result<Applied, Error> {
+        let Some(after) = event.after.take() else { return Err(Error::Damaged("events")) };
         let after = arrange(after, columns);
-        let before = event.before.as_ref().map(|row| arrange(row, columns));
+        let before = event.before.take().map(|row| arrange(row, columns));
         let key = head_key(self.table, &event.key);
         let moved_from = event.old_key.as_ref().map(|old| head_key(self.table, old)).filter(|old| *old != key);
         let head = self.head(&key)?;
         if let Some(head) = head.as_ref().filter(|head| head.version >= event.version) {
-            return self.beaten(&key, head, event, &after);
+            return self.beaten(&key, head, &event, after);
         }
         if event.version.class == Class::Floor
             && self.truncated.is_some_and(|version| version.epoch == event.version.epoch)
@@ -76,10 +78,10 @@ impl RowChange<'_, '_> {
             return Ok(Applied::Superseded);
         }
         let source_key = moved_from.as_ref().unwrap_or(&key);
-        let source_head = if moved_from.is_some() { self.head(source_key)? } else { head.clone() };
-        let known = self.known(source_key, source_head.as_ref(), after.complete())?;
-        let told =
-            Told { version: event.version, moved_from: moved_from.as_ref(), before: before.as_ref(), after: &after };
+        let moved_head = if moved_from.is_some() { self.head(source_key)? } else { None };
+        let source_head = if moved_from.is_some() { moved_head.as_ref() } else { head.as_ref() };
+        let known = self.known(source_key, source_head, after.complete())?;
+        let told = Told { version: event.version, moved_from: moved_from.as_ref(), before: before.as_ref(), after };
         // Under its own key the row is known to be older, so only the row it comes from matters here.
         let Decision::Apply(Known { life: Life::Live { row, origin }, .. }) =
             fold_row(&key, None, known.as_ref(), told)
@@ -88,7 +90,7 @@ impl RowChange<'_, '_> {
         };
         self.stop_waiting(&key, head.as_ref(), origin.as_ref());
         if let Some(old) = &moved_from {
-            self.gone(old, event)?;
+            self.gone(old, event.version)?;
         }
         if let Some(origin) = &origin {
             self.session.put(Space::Awaits, origin, key.clone());
@@ -98,7 +100,7 @@ impl RowChange<'_, '_> {
     }
 
     /// An event older than what is known: a floor row may still fill a row that waits for it, here or where it moved to.
-    fn beaten(&mut self, key: &[u8], head: &Head, event: &Event, after: &Row) -> Result<Applied, Error> {
+    fn beaten(&mut self, key: &[u8], head: &Head, event: &Event, after: Row) -> Result<Applied, Error> {
         if event.version.class != Class::Floor {
             return Ok(Applied::Superseded);
         }
@@ -119,14 +121,14 @@ impl RowChange<'_, '_> {
 
     /// Applies an event that leaves no row behind.
     pub fn leaves_nothing(&mut self, event: &Event) -> Result<Applied, Error> {
-        self.gone(&head_key(self.table, &event.key), event)
+        self.gone(&head_key(self.table, &event.key), event.version)
     }
 
     /// Removes a row and leaves its tombstone.
-    pub fn gone(&mut self, key: &[u8], event: &Event) -> Result<Applied, Error> {
+    pub fn gone(&mut self, key: &[u8], version: Version) -> Result<Applied, Error> {
         let head = self.head(key)?;
         let known = head.as_ref().map(|head| Known::<Vec<u8>> { version: head.version, life: Life::Gone });
-        if !matches!(fold_gone(known.as_ref(), event.version), Decision::Apply(_)) {
+        if !matches!(fold_gone(known.as_ref(), version), Decision::Apply(_)) {
             return Ok(Applied::Superseded);
         }
         self.stop_waiting(key, head.as_ref(), None);
@@ -135,7 +137,7 @@ impl RowChange<'_, '_> {
             self.take_from(key, &head)?;
             depend(self.session, &Dependent::Row(key.to_vec()), &head.asked, &[]);
         }
-        self.session.put(Space::Heads, key, Head::gone(event.version).to_bytes());
+        self.session.put(Space::Heads, key, Head::gone(version).to_bytes());
         Ok(Applied::Yes)
     }
 
@@ -160,7 +162,7 @@ impl RowChange<'_, '_> {
     ) -> Result<(), Error> {
         self.say(key, head, Some(row))?;
         let (scope, asked) = self.scope_of(key, row)?;
-        let bytes = row.encode();
+        let bytes = stored(row);
         let after = Head { version, scope: Some(scope), size: bytes.len() as u64, origin, asked };
         self.settle(key, head, after, bytes)
     }
@@ -294,6 +296,14 @@ pub fn touch(
         session.put(Space::Dirty, scope, Vec::new());
     }
     Ok(())
+}
+
+/// A row as the state keeps it, in room that most rows fit.
+fn stored(row: &Row) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    bytes.push(FORMAT);
+    row.put(&mut bytes);
+    bytes
 }
 
 /// Key of a source row in the state.

@@ -26,8 +26,11 @@ use super::source::SourceShape;
 use super::state::{Frozen, Space, State};
 use super::{Error, names, sweep};
 
-/// Bytes of the log applied in one commit.
+/// Bytes of the log read at once.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of changes that are committed at once while there is more to apply: large enough to be loaded as one table, small
+/// enough that memory does not tell.
+const COMMIT_BYTES: usize = 32 * 1024 * 1024;
 /// Chunks applied before units are projected, once the snapshot is complete: a backlog is folded first, which spares
 /// evaluating its units again and again, but not without bound.
 const LIVE_CHUNKS_MAX: usize = 64;
@@ -146,11 +149,14 @@ impl Projection {
         stop: &CancellationToken,
     ) -> Result<(Offset, bool), Error> {
         let mut from = Applier::checkpoint(&self.state)?;
-        let mut moved = false;
+        let began = from;
+        let end = self.log.end(PARTITION);
+        let mut session = self.state.session();
         let mut chunks = 0;
         let mut ahead: Option<JoinHandle<_>> = None;
         while !stop.is_cancelled() {
-            if until.is_some_and(|until| from >= until) && chunks >= LIVE_CHUNKS_MAX {
+            // What comes meanwhile waits for the next round: no unit would be written else while the log grows.
+            if until.is_some_and(|until| from >= until && (from >= end || chunks >= LIVE_CHUNKS_MAX)) {
                 break;
             }
             chunks += 1;
@@ -159,16 +165,27 @@ impl Projection {
                 None => read(Arc::clone(&self.log), from).await?,
             };
             if chunk.records.is_empty() {
+                // While the snapshot is under way more will come; a commit now would be one of many small ones.
+                if until.is_none() && self.more_of_snapshot(from, stop).await? {
+                    continue;
+                }
                 break;
             }
-            moved = true;
             // While this chunk is applied the next is read and decoded.
             if self.log.end(PARTITION) > chunk.next {
                 ahead = Some(tokio::spawn(read(Arc::clone(&self.log), chunk.next)));
             }
-            tokio::task::block_in_place(|| applier.apply(&*self.log, &self.state, &chunk.records, chunk.next))?;
-            applier.release_accepted(&*self.log, &self.state).await?;
+            let state = &*self.state;
+            let records = chunk.records;
+            session = tokio::task::block_in_place(|| applier.fold(&*self.log, state, session, records))?;
             from = chunk.next;
+            if applier.asked() {
+                tokio::task::block_in_place(|| applier.finish(state, session, from))?;
+                applier.release_accepted(&*self.log, state).await?;
+                session = state.session();
+            } else if session.bytes() >= COMMIT_BYTES {
+                session = tokio::task::block_in_place(|| applier.finish_behind(session, from))?;
+            }
             said.applied = from.0;
             said.end = self.log.end(PARTITION).0;
             said.current = false;
@@ -178,7 +195,21 @@ impl Projection {
             // What it read is read again; nothing is left running behind.
             let _ = reading.await;
         }
-        Ok((from, moved))
+        if from > began {
+            tokio::task::block_in_place(|| applier.finish(&self.state, session, from))?;
+        }
+        Ok((from, from > began))
+    }
+
+    /// Waits a little for more records; answers false when none came, or the snapshot has become complete.
+    async fn more_of_snapshot(&self, from: Offset, stop: &CancellationToken) -> Result<bool, Error> {
+        tokio::select! {
+            // Cancel-safe, all three: nothing is taken from the log by waiting.
+            () = self.log.wait_beyond(PARTITION, from) => {}
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(MARK_POLL) => {}
+        }
+        Ok(self.log.end(PARTITION) > from && !(self.snapshot_complete)(&*self.log)?)
     }
 
     /// Projects every unit that is marked; returns how many were called back, to be projected again.

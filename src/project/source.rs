@@ -80,8 +80,13 @@ pub fn bind(sources: &[SourceShape], relation: &Relation, accepted: bool) -> Bin
 }
 
 /// The row in the order of the source table's columns.
-pub fn arrange(row: &Row, columns: &[usize]) -> Row {
-    Row(columns.iter().map(|&place| row.0.get(place).cloned().unwrap_or(Cell::Missing)).collect())
+pub fn arrange(mut row: Row, columns: &[usize]) -> Row {
+    if row.0.len() == columns.len() && columns.iter().enumerate().all(|(at, &place)| at == place) {
+        return row;
+    }
+    let mut take =
+        |&place: &usize| row.0.get_mut(place).map_or(Cell::Missing, |cell| std::mem::replace(cell, Cell::Missing));
+    Row(columns.iter().map(&mut take).collect())
 }
 
 /// The bindings of all relation shapes met so far.

@@ -1,9 +1,12 @@
 //! The state store: what the log says of every source row, by part of a unit, and what was made of each part.
 //!
-//! One fjall database, apart from the log's: it can be deleted at any time and is rebuilt from the log (I1). Every chunk of
-//! the log is applied in one atomic batch together with the offset to go on from, so a crash leaves a state that some
-//! prefix of the log yields. It needs no sync of its own for that; only `owned` is what no log tells, and is synced before a
-//! target is written that keeps no record.
+//! One fjall database, apart from the log's: it can be deleted at any time and is rebuilt from the log (I1). What some chunks
+//! of the log change is committed at once, by a [session](super::session), with the offset to go on from, so a crash leaves
+//! a state that some prefix of the log yields. It needs no sync of its own for that; only `owned` is what no log tells, and
+//! is synced before a target is written that keeps no record.
+//!
+//! All spaces are in one sorted store, each behind a byte of its own: what is loaded into one store in bulk becomes visible
+//! at once, what is loaded into several does not.
 //!
 //! Keys of the spaces (all big-endian, so that their byte order is the order of numbers); a *scope* is the key of a part
 //! of a unit, see [`scope`](super::scope), an *ask* a reference and the digest of a key looked up through it, see
@@ -27,16 +30,17 @@
 //! | held | table, offset | events of a table whose changed schema nobody accepted yet |
 //! | meta | name | checkpoint, counters, mapping generation |
 
-use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::Path;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
 
 use super::Error;
+use super::session::Session;
 
-/// A keyspace of the state store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A space of the state store; its number begins the stored keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum Space {
     /// Versions by row.
     Heads,
@@ -70,31 +74,34 @@ pub enum Space {
     Meta,
 }
 
-const SPACES: [(Space, &str); 15] = [
-    (Space::Heads, "heads"),
-    (Space::Rows, "rows"),
-    (Space::Awaits, "awaits"),
-    (Space::Parts, "parts"),
-    (Space::Dirty, "dirty"),
-    (Space::Notes, "notes"),
-    (Space::Claimed, "claimed"),
-    (Space::Owned, "owned"),
-    (Space::Claims, "claims"),
-    (Space::Entries, "entries"),
-    (Space::Dependents, "dependents"),
-    (Space::Wake, "wake"),
-    (Space::Totals, "totals"),
-    (Space::Held, "held"),
-    (Space::Meta, "meta"),
+/// All spaces, each in the place of its number.
+pub(super) const SPACES: [Space; 15] = [
+    Space::Heads,
+    Space::Rows,
+    Space::Awaits,
+    Space::Parts,
+    Space::Dirty,
+    Space::Notes,
+    Space::Claimed,
+    Space::Owned,
+    Space::Claims,
+    Space::Entries,
+    Space::Dependents,
+    Space::Wake,
+    Space::Totals,
+    Space::Held,
+    Space::Meta,
 ];
 
 /// Memory for blocks read from disk; small, because the store is mostly written and scanned.
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
+/// Name of the sorted store that holds all spaces.
+const STORE: &str = "state";
 
 /// An open state store.
 pub struct State {
     database: Database,
-    spaces: Vec<Keyspace>,
+    store: Keyspace,
 }
 
 impl std::fmt::Debug for State {
@@ -111,21 +118,21 @@ impl State {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let database =
             Database::builder(folder).cache_size(CACHE_BYTES).open().map_err(|source| Error::state("open", source))?;
-        let mut spaces = Vec::with_capacity(SPACES.len());
-        for (_, name) in SPACES {
-            let space = database.keyspace(name, KeyspaceCreateOptions::default);
-            spaces.push(space.map_err(|source| Error::state("open", source))?);
-        }
-        Ok(Self { database, spaces })
+        let store = database.keyspace(STORE, KeyspaceCreateOptions::default);
+        Ok(Self { store: store.map_err(|source| Error::state("open", source))?, database })
     }
 
-    fn space(&self, space: Space) -> &Keyspace {
-        &self.spaces[space as usize]
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(super) fn store(&self) -> &Keyspace {
+        &self.store
     }
 
     /// A value as last committed.
     pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let value = self.space(space).get(key).map_err(|source| Error::state("read", source))?;
+        let value = self.store.get(space.key(key)).map_err(|source| Error::state("read", source))?;
         Ok(value.map(|value| value.to_vec()))
     }
 
@@ -134,15 +141,9 @@ impl State {
         &self,
         space: Space,
         prefix: &[u8],
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
+        visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
     ) -> Result<(), Error> {
-        for guard in self.space(space).prefix(prefix) {
-            let (key, value) = guard.into_inner().map_err(|source| Error::state("read", source))?;
-            if !visit(&key, &value)? {
-                break;
-            }
-        }
-        Ok(())
+        each(self.store.prefix(space.key(prefix)), visit)
     }
 
     /// Visits committed keys and values behind `after`, in order, until `visit` answers false.
@@ -150,16 +151,14 @@ impl State {
         &self,
         space: Space,
         after: Option<&[u8]>,
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
+        visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
     ) -> Result<(), Error> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        for guard in self.space(space).range::<&[u8], _>((start, Bound::Unbounded)) {
-            let (key, value) = guard.into_inner().map_err(|source| Error::state("read", source))?;
-            if !visit(&key, &value)? {
-                break;
-            }
-        }
-        Ok(())
+        let start = match after {
+            Some(after) => Bound::Excluded(space.key(after)),
+            None => Bound::Included(space.key(&[])),
+        };
+        let end = Bound::Excluded(vec![space as u8 + 1]);
+        each(self.store.range((start, end)), visit)
     }
 
     /// Makes everything committed outlast the machine; needed only for what the log does not tell.
@@ -174,8 +173,29 @@ impl State {
 
     /// Begins a set of changes that become visible together.
     pub fn session(&self) -> Session<'_> {
-        Session { state: self, changes: vec![Changes::default(); SPACES.len()] }
+        Session::new(self)
     }
+}
+
+impl Space {
+    /// A key as it is stored.
+    pub(super) fn key(self, key: &[u8]) -> Vec<u8> {
+        let mut stored = Vec::with_capacity(key.len() + 1);
+        stored.push(self as u8);
+        stored.extend_from_slice(key);
+        stored
+    }
+}
+
+/// Visits stored keys, without their space, and values, until `visit` answers false.
+fn each(found: fjall::Iter, mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>) -> Result<(), Error> {
+    for guard in found {
+        let (key, value) = guard.into_inner().map_err(|source| Error::state("read", source))?;
+        if !visit(&key[1..], &value)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The state as of one moment, however it changes meanwhile.
@@ -187,69 +207,13 @@ pub struct Frozen<'a> {
 impl Frozen<'_> {
     /// A value as of then.
     pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let value = self.snapshot.get(self.state.space(space), key).map_err(|source| Error::state("read", source))?;
-        Ok(value.map(|value| value.to_vec()))
+        let value = self.snapshot.get(&self.state.store, space.key(key));
+        Ok(value.map_err(|source| Error::state("read", source))?.map(|value| value.to_vec()))
     }
 
     /// Visits all keys and values of a space as of then, in order.
     pub fn each(&self, space: Space, mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<(), Error> {
-        for guard in self.snapshot.iter(self.state.space(space)) {
-            let (key, value) = guard.into_inner().map_err(|source| Error::state("read", source))?;
-            visit(&key, &value)?;
-        }
-        Ok(())
-    }
-}
-
-/// Changes to the state that are read back by their author and committed at once.
-pub struct Session<'a> {
-    state: &'a State,
-    /// By space.
-    changes: Vec<Changes>,
-}
-
-/// New values by key; `None` where the key is removed.
-type Changes = HashMap<Box<[u8]>, Option<Vec<u8>>, foldhash::fast::RandomState>;
-
-impl Session<'_> {
-    /// A value, as this session left it.
-    pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        match self.changes[space as usize].get(key) {
-            Some(changed) => Ok(changed.clone()),
-            None => self.state.get(space, key),
-        }
-    }
-
-    /// Sets a value.
-    pub fn put(&mut self, space: Space, key: &[u8], value: Vec<u8>) {
-        self.changes[space as usize].insert(key.into(), Some(value));
-    }
-
-    /// Removes a value.
-    pub fn remove(&mut self, space: Space, key: &[u8]) {
-        self.changes[space as usize].insert(key.into(), None);
-    }
-
-    /// Number of values changed so far.
-    pub fn changed(&self) -> usize {
-        self.changes.iter().map(HashMap::len).sum()
-    }
-
-    /// Makes all changes visible, atomically.
-    pub fn commit(self) -> Result<(), Error> {
-        let mut batch = self.state.database.batch();
-        for (space, changes) in self.state.spaces.iter().zip(self.changes) {
-            // In order of key: the store's tables are sorted, and neighbours are found faster than strangers.
-            let mut changes: Vec<_> = changes.into_iter().collect();
-            changes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-            for (key, value) in changes {
-                match value {
-                    Some(value) => batch.insert(space, &*key, value),
-                    None => batch.remove(space, &*key),
-                }
-            }
-        }
-        batch.commit().map_err(|source| Error::state("write", source))
+        each(self.snapshot.prefix(&self.state.store, space.key(&[])), |key, value| visit(key, value).map(|()| true))
     }
 }
 
@@ -259,23 +223,32 @@ mod tests {
 
     #[test]
     fn spaces_are_found_by_their_place() {
-        for (place, (space, _)) in SPACES.iter().enumerate() {
+        for (place, space) in SPACES.iter().enumerate() {
             assert_eq!(*space as usize, place);
         }
     }
 
     #[test]
-    fn a_session_reads_what_it_wrote_and_nobody_else_does_before_it_commits() {
+    fn a_scan_ends_with_its_space() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = State::open(folder.path()).expect("a store");
         let mut session = state.session();
-        session.put(Space::Meta, b"a", vec![1]);
-        assert_eq!(session.get(Space::Meta, b"a").expect("readable"), Some(vec![1]));
-        assert_eq!(state.get(Space::Meta, b"a").expect("readable"), None);
+        for space in [Space::Heads, Space::Rows, Space::Meta] {
+            session.put(space, b"", vec![space as u8]);
+            session.put(space, &[0xff; 3], vec![space as u8]);
+        }
         session.commit().expect("writable");
-        assert_eq!(state.get(Space::Meta, b"a").expect("readable"), Some(vec![1]));
-        let mut session = state.session();
-        session.remove(Space::Meta, b"a");
-        assert_eq!(session.get(Space::Meta, b"a").expect("readable"), None);
+        for (space, found) in [(Space::Heads, 2), (Space::Rows, 2), (Space::Awaits, 0), (Space::Meta, 2)] {
+            let (mut scanned, mut behind, mut frozen) = (0, 0, 0);
+            let count = |value: &[u8], counted: &mut u64| {
+                assert_eq!(value, [space as u8]);
+                *counted += 1;
+                Ok(true)
+            };
+            state.scan(space, b"", |_, value| count(value, &mut scanned)).expect("readable");
+            state.scan_after(space, Some(b""), |_, value| count(value, &mut behind)).expect("readable");
+            state.freeze().each(space, |_, value| count(value, &mut frozen).map(drop)).expect("readable");
+            assert_eq!((scanned, behind, frozen), (found, found / 2, found));
+        }
     }
 }

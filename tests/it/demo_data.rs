@@ -1,4 +1,5 @@
-//! The demo's data really hold what the demo claims to survive, and the server takes all of it.
+//! The demo's data really hold what the demo claims to survive, and the server takes all of it; here with the hazards of
+//! recorded conversations, those of the other migrations beside it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,23 +17,67 @@ const STEPS: u64 = 400;
 /// Queries after which a test no longer believes that a writer writes; each takes a fraction of a millisecond at least.
 const QUERIES_MAX: usize = 100_000;
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/luthien/demo")
+/// The demo's folder of a migration.
+pub fn folder(migration: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(migration).join("demo")
 }
 
-fn generator(seed: u64) -> Generator {
-    Generator::load(&folder(), seed).expect("the scenario file is right")
+/// A generator of a migration's rows.
+pub fn generator(migration: &str, seed: u64) -> Generator {
+    Generator::load(&folder(migration), seed).expect("the scenario file is right")
 }
 
-async fn store(cluster: &Cluster) -> PgConnection {
+/// A migration's legacy tables, empty but for what their definition puts in.
+pub async fn store(cluster: &Cluster, migration: &str) -> PgConnection {
     let mut connection = PgConnection::connect(&cluster.url("postgres")).await.expect("the server is up");
-    let schema = std::fs::read_to_string(folder().join("legacy.sql")).expect("the file is there");
+    let schema = std::fs::read_to_string(folder(migration).join("legacy.sql")).expect("the file is there");
     writer::run_script(&mut connection, &schema).await.expect("the definitions hold");
     connection
 }
 
-async fn count(connection: &mut PgConnection, query: &'static str) -> i64 {
-    sqlx::query_scalar(query).fetch_one(connection).await.expect("the query is right")
+/// What a query counts.
+pub async fn count(connection: &mut PgConnection, query: &'static str) -> i64 {
+    sqlx::query_scalar(query).fetch_one(connection).await.unwrap_or_else(|error| panic!("{query}: {error}"))
+}
+
+/// Asserts that each query counts something among the first [`UNITS`] units.
+pub async fn assert_hazards(migration: &str, hazards: &[(&str, &'static str)]) {
+    let cluster = Cluster::start(&Options::temporary()).expect("a private server starts");
+    let mut connection = store(&cluster, migration).await;
+    let written = writer::load(&mut connection, &generator(migration, 1), UNITS).await.expect("the server takes them");
+    assert!(written.rows > 2 * UNITS, "units have several rows: {}", written.rows);
+    let mut absent = Vec::new();
+    for (hazard, query) in hazards {
+        if count(&mut connection, query).await == 0 {
+            absent.push(*hazard);
+        }
+    }
+    assert!(absent.is_empty(), "hazards that do not occur: {absent:?}");
+}
+
+/// Executes live transactions over loaded units; the connection is left to look at, with how often each kind was executed.
+pub async fn live(cluster: &Cluster, migration: &str, steps: u64) -> (PgConnection, BTreeMap<String, u64>) {
+    let mut connection = store(cluster, migration).await;
+    let generator = generator(migration, 2);
+    writer::load(&mut connection, &generator, UNITS).await.expect("the server takes every row");
+    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
+    for step in 0..steps {
+        let transaction = generator.live(step, UNITS).expect("it evaluates").expect("the file has live ones");
+        writer::execute_transaction(&mut connection, &transaction).await.unwrap_or_else(|error| {
+            panic!("step {step}, `{}`: {error}", transaction.name);
+        });
+        *kinds.entry(transaction.name).or_default() += 1;
+    }
+    (connection, kinds)
+}
+
+/// The digest of a migration's first units, and that they are the same when they are made again.
+pub fn digest(migration: &str) -> String {
+    let rows = || generator(migration, 42).initial(60).collect::<Result<Vec<_>, _>>().expect("templates evaluate");
+    assert_eq!(rows(), rows());
+    let text: String = rows().iter().flatten().map(rehome::demo::TableRows::copy_text).collect();
+    assert!(text.len() > 10_000);
+    blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
 /// Hazards, each with a query that counts its rows or calls.
@@ -174,33 +219,13 @@ const HAZARDS: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn every_hazard_occurs_among_five_hundred_calls() {
-    let cluster = Cluster::start(&Options::temporary()).expect("a private server starts");
-    let mut connection = store(&cluster).await;
-    let written = writer::load(&mut connection, &generator(1), UNITS).await.expect("the server takes every row");
-    assert!(written.rows > 5 * UNITS, "calls have several rows: {}", written.rows);
-    let mut absent = Vec::new();
-    for (hazard, query) in HAZARDS {
-        if count(&mut connection, query).await == 0 {
-            absent.push(*hazard);
-        }
-    }
-    assert!(absent.is_empty(), "hazards that do not occur: {absent:?}");
+    assert_hazards("luthien", HAZARDS).await;
 }
 
 #[tokio::test]
 async fn the_server_takes_every_kind_of_live_transaction_and_most_change_something() {
     let cluster = Cluster::start(&Options::temporary()).expect("a private server starts");
-    let mut connection = store(&cluster).await;
-    let generator = generator(2);
-    writer::load(&mut connection, &generator, UNITS).await.expect("the server takes every row");
-    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
-    for step in 0..STEPS {
-        let transaction = generator.live(step, UNITS).expect("it evaluates").expect("the file has live ones");
-        writer::execute_transaction(&mut connection, &transaction).await.unwrap_or_else(|error| {
-            panic!("step {step}, `{}`: {error}", transaction.name);
-        });
-        *kinds.entry(transaction.name).or_default() += 1;
-    }
+    let (mut connection, kinds) = live(&cluster, "luthien", STEPS).await;
     assert!(kinds.len() >= 16, "{kinds:?}");
     assert!(count(&mut connection, "SELECT count(*) FROM conversation_calls WHERE call_id LIKE 'moved-%'").await > 0);
     assert!(count(&mut connection, "SELECT count(*) FROM conversation_events WHERE chunk_index = 700").await > 0);
@@ -211,8 +236,8 @@ async fn the_server_takes_every_kind_of_live_transaction_and_most_change_somethi
 #[tokio::test]
 async fn a_live_writer_stops_when_told_and_says_what_it_did() {
     let cluster = Cluster::start(&Options::temporary()).expect("a private server starts");
-    let mut connection = store(&cluster).await;
-    let generator = generator(3);
+    let mut connection = store(&cluster, "luthien").await;
+    let generator = generator("luthien", 3);
     writer::load(&mut connection, &generator, 20).await.expect("the server takes every row");
     let stop = tokio_util::sync::CancellationToken::new();
     let pace = writer::Pace { units: 20, first_step: 0, steps_max: u64::MAX, per_second: 200 };
@@ -232,19 +257,22 @@ async fn a_live_writer_stops_when_told_and_says_what_it_did() {
 
 #[test]
 fn a_seed_names_the_same_rows_on_every_machine() {
-    let rows = || generator(42).initial(60).collect::<Result<Vec<_>, _>>().expect("templates evaluate");
-    assert_eq!(rows(), rows());
-    let text: String = rows().iter().flatten().map(rehome::demo::TableRows::copy_text).collect();
-    assert!(text.len() > 10_000);
-    // Changes when the scenario file, the template language or the random generator's crate does, and only then.
-    let digest = "96c187de9feed34d3fe1144ff789e35e2752d22c5a575f60fe842801aeaa5ca1";
-    assert_eq!(blake3::hash(text.as_bytes()).to_hex().as_str(), digest);
+    // They change when a scenario file, the template language or the random generator's crate does, and only then.
+    for (migration, wanted) in [
+        ("luthien", "96c187de9feed34d3fe1144ff789e35e2752d22c5a575f60fe842801aeaa5ca1"),
+        ("semantik", "3a189fba10b45c46fe507a88e6297c5d8c7ee4025539f5e5a24fcefe0160b91b"),
+        ("jobs", "eb63b7c7bf0d20b8260edaddbd1e8fb8114830c51cdc8a32c3ca90c00caccf72"),
+    ] {
+        assert_eq!(digest(migration), wanted, "{migration}");
+    }
 }
 
 #[test]
 fn every_scenario_has_units_among_five_hundred() {
-    let generator = generator(1);
-    let counts = generator.scenario_counts(UNITS);
-    assert!(counts.len() > 35, "{}", counts.len());
-    assert!(counts.values().all(|count| *count >= 2), "{counts:?}");
+    for (migration, scenarios) in [("luthien", 36), ("semantik", 24), ("jobs", 18)] {
+        let generator = generator(migration, 1);
+        let counts = generator.scenario_counts(UNITS);
+        assert!(counts.len() >= scenarios, "{migration}: {}", counts.len());
+        assert!(counts.values().all(|count| *count >= 2), "{counts:?}");
+    }
 }

@@ -122,6 +122,26 @@ impl Kind {
         })
     }
 
+    /// Appends the binary form of a value; answers false, with nothing appended, where only the server knows it: it will read
+    /// the text.
+    pub(super) fn put_binary(self, value: &Value, out: &mut Vec<u8>) -> bool {
+        match (self, value) {
+            (Kind::Int2, Value::Int(number)) => fixed(i16::try_from(*number).ok().map(i16::to_be_bytes), out),
+            (Kind::Int4, Value::Int(number)) => fixed(i32::try_from(*number).ok().map(i32::to_be_bytes), out),
+            (Kind::Int8, Value::Int(number)) => fixed(Some(number.to_be_bytes()), out),
+            (Kind::Numeric, Value::Decimal(number)) => numeric::put_binary(number.as_str(), out),
+            (Kind::Numeric, Value::Int(number)) => numeric::put_binary(&number.to_string(), out),
+            (Kind::Float8, Value::Float(number)) => fixed(Some(number.0.to_be_bytes()), out),
+            (Kind::Bool, Value::Bool(truth)) => fixed(Some([u8::from(*truth)]), out),
+            (Kind::Uuid, Value::Uuid(uuid)) => fixed(Some(*uuid.as_bytes()), out),
+            (Kind::Timestamp | Kind::TimestampTz, Value::Timestamp(time)) => fixed(Some(time.0.to_be_bytes()), out),
+            (Kind::Bytea, Value::Bytes(bytes)) => put(&[bytes], out),
+            (Kind::Text | Kind::Json, Value::Text(text) | Value::Json(text)) => put(&[text.as_bytes()], out),
+            (Kind::Jsonb, Value::Text(text) | Value::Json(text)) => put(&[&[1], text.as_bytes()], out),
+            _ => false,
+        }
+    }
+
     /// Reads the text form, under the settings that every connection of ours pins.
     ///
     /// # Errors
@@ -150,6 +170,15 @@ impl Kind {
             Kind::Text | Kind::Other => text(bytes),
         })
     }
+}
+
+fn fixed<const LENGTH: usize>(bytes: Option<[u8; LENGTH]>, out: &mut Vec<u8>) -> bool {
+    bytes.is_some_and(|bytes| put(&[&bytes], out))
+}
+
+fn put(parts: &[&[u8]], out: &mut Vec<u8>) -> bool {
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    true
 }
 
 /// Reads the text form of a type by the type's name.
@@ -205,6 +234,44 @@ mod tests {
         ];
         for (kind, binary, written) in cases {
             assert_eq!(kind.from_binary(binary), kind.from_text(written.as_bytes()), "{kind:?} {written}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_in_binary_reads_back_and_the_rest_is_left_to_the_server() {
+        let time = Value::Timestamp(Timestamp(-5));
+        let written = [
+            (Kind::Int2, Value::Int(-2)),
+            (Kind::Int4, Value::Int(i64::from(i32::MAX))),
+            (Kind::Int8, Value::Int(i64::MIN)),
+            (Kind::Numeric, Value::Decimal(Decimal::parse("-12.50").expect("a decimal"))),
+            (Kind::Float8, Value::Float(Float(-0.0))),
+            (Kind::Bool, Value::Bool(true)),
+            (Kind::Uuid, Value::Uuid(uuid::Uuid::from_u128(7))),
+            (Kind::Timestamp, time.clone()),
+            (Kind::TimestampTz, time),
+            (Kind::Bytea, Value::Bytes([0, 255].into())),
+            (Kind::Text, Value::text("a\tb")),
+            (Kind::Json, Value::Json("{\"a\": 1.10}".into())),
+            (Kind::Jsonb, Value::Json("{\"a\": 1.10}".into())),
+        ];
+        for (kind, value) in written {
+            let mut out = Vec::new();
+            assert!(kind.put_binary(&value, &mut out), "{kind:?}");
+            assert_eq!(kind.from_binary(&out), Ok(value));
+        }
+        let left = [
+            (Kind::Int2, Value::Int(i64::from(i16::MAX) + 1)),
+            (Kind::Int4, Value::Decimal(Decimal::parse("1").expect("a decimal"))),
+            (Kind::Float4, Value::Float(Float(1.1))),
+            (Kind::Numeric, Value::Decimal(Decimal::parse("NaN").expect("a decimal"))),
+            (Kind::Uuid, Value::text("00000000-0000-0000-0000-000000000007")),
+            (Kind::Text, Value::Int(5)),
+            (Kind::Other, Value::text("{a,b}")),
+        ];
+        for (kind, value) in left {
+            let mut out = Vec::new();
+            assert!(!kind.put_binary(&value, &mut out) && out.is_empty(), "{kind:?}");
         }
     }
 

@@ -1,4 +1,7 @@
 //! The binary form of `numeric`: groups of four decimal digits, printed as the server prints them.
+//!
+//! Its layout is `numeric_send`'s in the server's source: count of groups, weight of the first group in powers of 10,000,
+//! sign, number of decimal places shown, then the groups.
 
 use crate::event::Decimal;
 
@@ -60,6 +63,44 @@ pub(super) fn from_binary(bytes: &[u8]) -> Option<Decimal> {
     Decimal::parse(&text).ok()
 }
 
+/// Most digits on either side of the point that are written in groups; the server takes more, and reads them as text.
+const SIDE_MAX: usize = 1_000;
+
+/// Appends a number in binary form; answers false, with nothing appended, for one that is not plain digits: it has an exponent,
+/// is none, or is very long.
+pub(super) fn put_binary(number: &str, out: &mut Vec<u8>) -> bool {
+    let (sign, unsigned) = number.strip_prefix('-').map_or((POSITIVE, number), |rest| (NEGATIVE, rest));
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let plain = |digits: &str| digits.len() <= SIDE_MAX && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !plain(whole) || !plain(fraction) || whole.len() + fraction.len() == 0 {
+        return false;
+    }
+    // Groups are counted from the point: the first is filled up in front, the last behind.
+    let (before, behind) = (whole.len().div_ceil(4), fraction.len().div_ceil(4));
+    let (whole, fraction) = (whole.as_bytes(), fraction.as_bytes());
+    let group = |at: usize| -> u16 {
+        let digit = |digits: &[u8], place: Option<usize>| {
+            place.and_then(|place| digits.get(place)).map_or(0, |digit| digit - b'0')
+        };
+        let digits = (0..4).map(|within| match at.checked_sub(before) {
+            None => digit(whole, (at * 4 + within + whole.len()).checked_sub(before * 4)),
+            Some(at) => digit(fraction, Some(at * 4 + within)),
+        });
+        digits.fold(0, |group, digit| group * 10 + u16::from(digit))
+    };
+    let groups = before + behind;
+    let zeros = (0..groups).take_while(|at| group(*at) == 0).count();
+    let end = groups - (zeros..groups).rev().take_while(|at| group(*at) == 0).count();
+    // Zero has no groups, no weight and no sign.
+    let (count, weight, sign) =
+        if zeros == end { (0, 0, POSITIVE) } else { (end - zeros, before as i16 - zeros as i16 - 1, sign) };
+    for word in [count as u16, weight.cast_unsigned(), sign, fraction.len() as u16] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    (zeros..end).for_each(|at| out.extend_from_slice(&group(at).to_be_bytes()));
+    true
+}
+
 /// Appends a group as four digits.
 fn push_group(text: &mut String, group: u16) {
     for unit in [1000, 100, 10, 1] {
@@ -90,6 +131,41 @@ mod tests {
         ];
         for (words, expected) in cases {
             assert_eq!(from_binary(&wire(words)).expect("a numeric").as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn plain_digits_are_written_as_the_server_sends_them_and_read_back() {
+        let cases: [(&[u16], &str); 9] = [
+            (&[0, 0, POSITIVE, 0], "0"),
+            (&[0, 0, POSITIVE, 3], "-0.000"),
+            (&[1, 0, POSITIVE, 2, 1], "1.00"),
+            (&[2, 0, NEGATIVE, 2, 12, 5000], "-12.50"),
+            (&[1, 1, POSITIVE, 0, 1], "10000"),
+            (&[3, 1, POSITIVE, 4, 1, 2, 3], "10002.0003"),
+            (&[1, 0xffff, POSITIVE, 4, 1], "0.0001"),
+            (&[1, 0xfffe, POSITIVE, 8, 1], ".00000001"),
+            (&[1, 0, POSITIVE, 0, 7], "007"),
+        ];
+        for (words, number) in cases {
+            let mut out = Vec::new();
+            assert!(put_binary(number, &mut out));
+            assert_eq!(out, wire(words), "{number}");
+        }
+        for number in ["NaN", "Infinity", "1E5", "", "-", &"1".repeat(SIDE_MAX + 1)] {
+            let mut out = Vec::new();
+            assert!(!put_binary(number, &mut out) && out.is_empty(), "{number}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_plain_number_reads_back(number in "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,20})?") {
+            let mut out = Vec::new();
+            proptest::prop_assert!(put_binary(&number, &mut out));
+            let read = from_binary(&out).expect("a numeric");
+            let zero = number.bytes().all(|byte| matches!(byte, b'-' | b'0' | b'.'));
+            proptest::prop_assert_eq!(read.as_str(), if zero { number.trim_start_matches('-') } else { &*number });
         }
     }
 

@@ -8,12 +8,17 @@ use std::collections::BTreeMap;
 
 use sqlx::{Connection as _, PgConnection};
 
-use crate::target::{Error, TableShape, UnitOutcome, UnitWrite};
+use crate::event::{Key, Value};
+use crate::target::{Error, UnitOutcome, UnitWrite};
 
-use super::ownership::Owned;
-use super::plan::{Plan, plan};
+use super::binary::Rows;
+use super::ownership::{Owned, put_one};
+use super::plan::{plan, short_digest};
 use super::write::{Refusal, refuse};
 use super::{PostgresTarget, classify, read, sql, text};
+
+/// Takes records of parts.
+const COPY_RECORDS: &str = "COPY rehome.units (migration, unit, part, version, owned) FROM STDIN (FORMAT binary)";
 
 /// Tries it under a savepoint; `None` when anything was refused, with nothing written then.
 pub async fn try_load(
@@ -21,11 +26,10 @@ pub async fn try_load(
     connection: &mut PgConnection,
     batch: &[UnitWrite],
 ) -> Result<Option<Vec<UnitOutcome>>, Error> {
-    let nothing = Owned::default();
-    let plans = batch.iter().map(|write| plan(write, &nothing, &target.tables, &target.digesters));
-    let Ok(plans) = plans.collect::<Result<Vec<_>, _>>() else { return Ok(None) };
+    // Made before anything is asked of the server: two shares of a batch are made and taken in turns.
+    let Some(records) = records(target, batch) else { return Ok(None) };
     let mut savepoint = connection.begin().await.map_err(|source| classify("set a savepoint", source))?;
-    match load(target, &mut savepoint, batch, &plans).await {
+    match load(target, &mut savepoint, batch, records).await {
         Ok(()) => {}
         Err(Refusal::Target(error)) => return Err(error),
         Err(Refusal::Unit { .. }) => {
@@ -34,69 +38,94 @@ pub async fn try_load(
         }
     }
     savepoint.commit().await.map_err(|source| classify("release a savepoint", source))?;
-    let written = |plan: Plan<'_>| UnitOutcome::Written {
-        upserted: plan.inserts.len() as u64,
+    let written = |write: &UnitWrite| UnitOutcome::Written {
+        upserted: write.rows.len() as u64,
         unchanged: 0,
         deleted: 0,
         foreign: 0,
         matched_foreign: 0,
     };
-    Ok(Some(plans.into_iter().map(written).collect()))
+    Ok(Some(batch.iter().map(written).collect()))
 }
 
 async fn load(
     target: &PostgresTarget,
     connection: &mut PgConnection,
     batch: &[UnitWrite],
-    plans: &[Plan<'_>],
+    records: Vec<u8>,
 ) -> Result<(), Refusal> {
     // Records first: a part that was written before is refused before its rows are sent.
-    let mut records = Vec::new();
-    for (write, plan) in batch.iter().zip(plans) {
-        let owned = Owned::after_write(plan.owned.clone(), &Owned::default());
-        put_record(target, write, &owned, &mut records);
-    }
-    copy(connection, "COPY rehome.units (migration, unit, part, version, owned) FROM STDIN", &records).await?;
-    let mut tables: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-    for row in plans.iter().flat_map(|plan| &plan.inserts) {
-        let index = usize::from(row.table.0);
-        put_row(&target.tables[index], &row.values, tables.entry(index).or_default())?;
+    copy(connection, COPY_RECORDS, records).await?;
+    let mut tables: BTreeMap<usize, Vec<&[Value]>> = BTreeMap::new();
+    for row in batch.iter().flat_map(|write| &write.rows) {
+        tables.entry(usize::from(row.table.0)).or_default().push(&row.values);
     }
     // In order of table, which has parents before children.
     for (index, rows) in tables {
-        copy(connection, &sql::copy(&target.tables[index]), &rows).await?;
-    }
-    Ok(())
-}
-
-fn put_record(target: &PostgresTarget, write: &UnitWrite, owned: &Owned, out: &mut Vec<u8>) {
-    text::put_copy_text(&target.migration, out);
-    out.push(b'\t');
-    text::put_copy_text(&write.unit, out);
-    for bytes in [&write.part, &write.version.to_bytes()[..], &owned.pack(&target.tables)] {
-        out.push(b'\t');
-        text::put_copy_bytes(bytes, out);
-    }
-    out.push(b'\n');
-}
-
-fn put_row(shape: &TableShape, values: &[crate::event::Value], out: &mut Vec<u8>) -> Result<(), Refusal> {
-    for (place, value) in values.iter().enumerate() {
-        if place > 0 {
-            out.push(b'\t');
+        let shape = &target.tables[index];
+        let statement = sql::copy(shape);
+        match binary(target, index, &rows) {
+            Some(stream) => copy(connection, &format!("{statement}{}", sql::BINARY), stream).await?,
+            None => copy(connection, &statement, as_text(target, index, &rows)?).await?,
         }
-        text::put_copy_field(value, out).map_err(|kind| read::unsuitable(shape, kind))?;
     }
-    out.push(b'\n');
     Ok(())
 }
 
-async fn copy(connection: &mut PgConnection, statement: &str, rows: &[u8]) -> Result<(), Refusal> {
-    const ACTION: &str = "write target rows";
-    if rows.is_empty() {
-        return Ok(());
+/// The records of parts that own nothing yet; `None` when a part has two rows of one key.
+fn records(target: &PostgresTarget, batch: &[UnitWrite]) -> Option<Vec<u8>> {
+    let mut rows = Rows::new();
+    let nothing = Owned::default();
+    let bytes = |rows: &mut Rows, bytes: &[u8]| {
+        rows.field(|out| {
+            out.extend_from_slice(bytes);
+            true
+        })
+    };
+    for write in batch {
+        rows.begin(5);
+        for field in [target.migration.as_bytes(), write.unit.as_bytes(), &write.part, &write.version.to_bytes()] {
+            bytes(&mut rows, field);
+        }
+        if let [row] = write.rows.as_slice() {
+            let shape = &target.tables[usize::from(row.table.0)];
+            let digest = short_digest(&target.digesters[usize::from(row.table.0)], row);
+            rows.field(|out| {
+                put_one(shape, &Key(shape.key_of(row).values), digest, out);
+                true
+            });
+        } else {
+            let plan = plan(write, &nothing, &target.tables, &target.digesters).ok()?;
+            bytes(&mut rows, &Owned::after_write(plan.owned, &nothing).pack(&target.tables));
+        }
     }
+    Some(rows.finish())
+}
+
+/// Rows of a table in binary form; `None` when one has a value that only goes as text.
+fn binary(target: &PostgresTarget, table: usize, rows: &[&[Value]]) -> Option<Vec<u8>> {
+    let kinds = target.kinds[table].as_deref()?;
+    let mut stream = Rows::new();
+    rows.iter().all(|values| stream.row(kinds, values)).then(|| stream.finish())
+}
+
+fn as_text(target: &PostgresTarget, table: usize, rows: &[&[Value]]) -> Result<Vec<u8>, Refusal> {
+    let mut stream = Vec::new();
+    for values in rows {
+        for (place, value) in values.iter().enumerate() {
+            if place > 0 {
+                stream.push(b'\t');
+            }
+            text::put_copy_field(value, &mut stream).map_err(|kind| read::unsuitable(&target.tables[table], kind))?;
+        }
+        stream.push(b'\n');
+    }
+    Ok(stream)
+}
+
+async fn copy(connection: &mut PgConnection, statement: &str, stream: Vec<u8>) -> Result<(), Refusal> {
+    const ACTION: &str = "write target rows";
     let mut copy = connection.copy_in_raw(statement).await.map_err(|source| refuse(ACTION, source))?;
-    copy.send(rows).await.map_err(|source| refuse(ACTION, source))?;
+    copy.send(stream).await.map_err(|source| refuse(ACTION, source))?;
     copy.finish().await.map(drop).map_err(|source| refuse(ACTION, source))
 }

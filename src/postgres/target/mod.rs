@@ -6,6 +6,7 @@
 //! The record of what a unit owns lives in the target (`rehome.units`), and the difference to be written is taken from
 //! there, not from local state: local state can be lost, or be older than the target after a crash, without harm (I1).
 
+mod binary;
 mod load;
 mod ownership;
 mod plan;
@@ -23,6 +24,7 @@ use async_trait::async_trait;
 use sqlx::postgres::PgPool;
 
 use crate::event::{DigestKey, Digester};
+use crate::postgres::codec::Kind;
 use crate::target::{
     Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, TargetTable, UnitOutcome, UnitWrite,
 };
@@ -47,6 +49,8 @@ pub struct PostgresTarget {
     migration: String,
     tables: Arc<[TableShape]>,
     digesters: Vec<Digester>,
+    /// How the columns of each table are sent in binary form; `None` where they are sent as text.
+    kinds: Vec<Option<Vec<Kind>>>,
     foreign_scope: ForeignScope,
 }
 
@@ -62,7 +66,8 @@ impl PostgresTarget {
         foreign_scope: ForeignScope,
     ) -> Self {
         let digesters = plan::digesters(&tables, digest_key);
-        Self { pool, migration: migration.to_owned(), tables, digesters, foreign_scope }
+        let kinds = tables.iter().map(binary::kinds).collect();
+        Self { pool, migration: migration.to_owned(), tables, digesters, kinds, foreign_scope }
     }
 }
 

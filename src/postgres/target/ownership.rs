@@ -77,6 +77,14 @@ impl Owned {
     }
 }
 
+/// Appends what [`Owned::pack`] makes of a single row.
+pub fn put_one(shape: &TableShape, key: &Key, digest: RowDigest, bytes: &mut Vec<u8>) {
+    bytes.push(FORMAT);
+    put(bytes, shape.name.as_bytes());
+    put(bytes, &key.encode());
+    bytes.extend_from_slice(&digest);
+}
+
 fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     let length = u32::try_from(part.len()).expect("a table's name or key is shorter than 4 GiB");
     bytes.extend_from_slice(&length.to_be_bytes());
@@ -110,6 +118,10 @@ mod tests {
         let owned = Owned { rows: rows.into_iter().collect(), unknown: Vec::new() };
         let packed = owned.pack(&tables);
         assert_eq!(Owned::unpack(&packed, &tables).as_ref(), Some(&owned));
+        let one = Owned { rows: [(key(1, "x"), [4; 16])].into(), unknown: Vec::new() };
+        let mut put = Vec::new();
+        put_one(&tables[1], &Key(key(1, "x").values), [4; 16], &mut put);
+        assert_eq!(put, one.pack(&tables));
 
         let swapped = [shape("b"), shape("a")];
         let moved = Owned::unpack(&packed, &swapped).expect("a list");

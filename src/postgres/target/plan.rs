@@ -73,7 +73,8 @@ pub fn digesters(tables: &[TableShape], key: &DigestKey) -> Vec<Digester> {
     tables.iter().map(digester).collect()
 }
 
-fn short_digest(digester: &Digester, row: &TargetRow) -> RowDigest {
+/// Digest of a row as it is kept beside its key.
+pub fn short_digest(digester: &Digester, row: &TargetRow) -> RowDigest {
     let mut short = RowDigest::default();
     short.copy_from_slice(&digester.digest(&row.values).0[..16]);
     short

@@ -27,9 +27,13 @@ pub struct Removed {
 }
 
 /// rehome's own schema at the target: per part of a unit, its version and what it owns.
+///
+/// The key begins with the unit, and is compared byte by byte: a migration's name, which all records share, would be compared
+/// first at every step of every search else, and texts by the rules of a language.
 const OWN_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS rehome; \
-    CREATE TABLE IF NOT EXISTS rehome.units (migration text NOT NULL, unit text NOT NULL, part bytea NOT NULL, \
-      version bytea NOT NULL, owned bytea NOT NULL, PRIMARY KEY (migration, unit, part));";
+    CREATE TABLE IF NOT EXISTS rehome.units (migration text COLLATE \"C\" NOT NULL, \
+      unit text COLLATE \"C\" NOT NULL, part bytea NOT NULL, \
+      version bytea NOT NULL, owned bytea NOT NULL, PRIMARY KEY (unit, part, migration));";
 
 /// Creates rehome's schema, and the target tables from their definition when none of them is there.
 ///

@@ -82,11 +82,14 @@ pub fn insert(shape: &TableShape) -> String {
     format!("INSERT INTO {} ({columns}) SELECT {values} FROM {source}", table_name(shape))
 }
 
-/// Takes rows that must not exist yet as a stream of text.
+/// Takes rows that must not exist yet as a stream of text; with [`BINARY`] behind it, in binary form.
 pub fn copy(shape: &TableShape) -> String {
     let columns = list(shape.columns.iter().map(|column| quote(&column.name)));
     format!("COPY {} ({columns}) FROM STDIN", table_name(shape))
 }
+
+/// Behind [`copy`]: the stream is in binary form.
+pub const BINARY: &str = " (FORMAT binary)";
 
 /// Writes rows that are ours whether they are still there or not; arguments as for [`insert`].
 pub fn upsert(shape: &TableShape) -> String {

@@ -43,21 +43,6 @@ pub fn put_copy_field(value: &Value, out: &mut Vec<u8>) -> Result<(), &'static s
     Ok(())
 }
 
-/// Appends text as a field of a COPY in text form.
-pub fn put_copy_text(text: &str, out: &mut Vec<u8>) {
-    put_escaped(text.as_bytes(), out);
-}
-
-/// Appends `bytea` as a field of a COPY in text form.
-pub fn put_copy_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend_from_slice(b"\\\\x");
-    for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
-    }
-}
-
 /// Escapes what ends a field or a row, and the escape itself.
 fn put_escaped(text: &[u8], out: &mut Vec<u8>) {
     for &byte in text {

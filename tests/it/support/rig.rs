@@ -250,7 +250,12 @@ pub fn bare() -> Command {
 }
 
 /// Runs a command to its end, but not for ever.
-pub fn finish(mut command: Command) -> Outcome {
+pub fn finish(command: Command) -> Outcome {
+    finish_within(command, PATIENCE)
+}
+
+/// As [`finish`], for a command that may take longer.
+pub fn finish_within(mut command: Command, patience: Duration) -> Outcome {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let (mut out, mut err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
@@ -264,7 +269,7 @@ pub fn finish(mut command: Command) -> Outcome {
         out.read_to_string(&mut text).expect("text");
         text
     });
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let status = loop {
         if let Some(status) = child.try_wait().expect("a child") {
             break status;

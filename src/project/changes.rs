@@ -1,0 +1,146 @@
+//! Changed values of the state by space and key, until they are committed.
+//!
+//! Keys and values stand one behind the other in one buffer, as a backlog of the log brings a million of them and most
+//! are a few dozen bytes: a buffer of its own for each would cost more than what is done with it.
+
+use std::hash::BuildHasher as _;
+use std::ops::Range;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::state::{SPACES, Space};
+
+/// Changed values, each with its key as it is stored.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// Keys and values.
+    buffer: Vec<u8>,
+    /// In the order in which keys first came.
+    entries: Vec<Entry>,
+    /// Indexes into `entries`, by key.
+    index: HashTable<usize>,
+    hasher: RandomState,
+    /// Number of keys by space.
+    counts: [usize; SPACES.len()],
+}
+
+/// Where in the buffer one changed value stands.
+struct Entry {
+    key: Range<usize>,
+    /// Absent where the key is removed.
+    value: Option<Range<usize>>,
+    /// Of the key; kept so that a growing index need not read every key again.
+    hash: u64,
+}
+
+impl Changes {
+    /// What was put under a key: `None` when nothing was, the inner `None` when it was removed.
+    pub(super) fn get(&self, space: Space, key: &[u8]) -> Option<Option<&[u8]>> {
+        let found = self.index.find(self.hash(space, key), |&at| self.is(at, space, key))?;
+        Some(self.entries[*found].value.clone().map(|value| &self.buffer[value]))
+    }
+
+    /// Sets a value, or removes it.
+    pub(super) fn set(&mut self, space: Space, key: &[u8], value: Option<&[u8]>) {
+        let hashed = self.hash(space, key);
+        if let Some(&at) = self.index.find(hashed, |&at| self.is(at, space, key)) {
+            let room = self.entries[at].value.take();
+            self.entries[at].value = value.map(|value| match room {
+                Some(room) if room.len() >= value.len() => {
+                    let room = room.start..room.start + value.len();
+                    self.buffer[room.clone()].copy_from_slice(value);
+                    room
+                }
+                _ => append(&mut self.buffer, &[value]),
+            });
+            return;
+        }
+        let key = append(&mut self.buffer, &[&[space as u8], key]);
+        let value = value.map(|value| append(&mut self.buffer, &[value]));
+        self.entries.push(Entry { key, value, hash: hashed });
+        self.counts[space as usize] += 1;
+        let entries = &self.entries;
+        self.index.insert_unique(hashed, entries.len() - 1, |&at| entries[at].hash);
+    }
+
+    /// Number of keys of a space.
+    pub(super) fn count(&self, space: Space) -> usize {
+        self.counts[space as usize]
+    }
+
+    /// Number of keys.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of keys and values; what a longer value took the place of counts too.
+    pub(super) fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Stored keys in their order, each with its value.
+    pub(super) fn sorted(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let mut spaces: [Vec<&Entry>; SPACES.len()] = self.counts.map(Vec::with_capacity);
+        for entry in &self.entries {
+            spaces[usize::from(self.buffer[entry.key.start])].push(entry);
+        }
+        for entries in &mut spaces {
+            // A stable sort takes runs that are in order already as they are, and rows mostly come in order of their keys.
+            entries.sort_by(|a, b| self.buffer[a.key.clone()].cmp(&self.buffer[b.key.clone()]));
+        }
+        let stored =
+            |entry: &Entry| (&self.buffer[entry.key.clone()], entry.value.clone().map(|value| &self.buffer[value]));
+        spaces.into_iter().flatten().map(stored)
+    }
+
+    fn hash(&self, space: Space, key: &[u8]) -> u64 {
+        self.hasher.hash_one((space as u8, key))
+    }
+
+    fn is(&self, at: usize, space: Space, key: &[u8]) -> bool {
+        let stored = &self.buffer[self.entries[at].key.clone()];
+        stored[0] == space as u8 && stored[1..] == *key
+    }
+}
+
+fn append(buffer: &mut Vec<u8>, parts: &[&[u8]]) -> Range<usize> {
+    let start = buffer.len();
+    parts.iter().for_each(|part| buffer.extend_from_slice(part));
+    start..buffer.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Few keys, so that they are changed again and again, with values that grow and shrink.
+        #[test]
+        fn what_was_last_put_is_read_back_and_comes_in_order(
+            puts in proptest::collection::vec((0..3_usize, 0..6_u8, proptest::option::of(0..9_usize)), 0..80),
+        ) {
+            let (mut changes, mut expected) = (Changes::default(), BTreeMap::new());
+            for (number, (space, key, size)) in (0_u8..).zip(puts) {
+                // Keys of one space begin those of others, and are empty.
+                let key = vec![0; usize::from(key)];
+                let value = size.map(|size| vec![number; size]);
+                changes.set(SPACES[space], &key, value.as_deref());
+                expected.insert((space, key), value);
+            }
+            for ((space, key), value) in &expected {
+                prop_assert_eq!(changes.get(SPACES[*space], key), Some(value.as_deref()));
+            }
+            prop_assert_eq!(changes.get(Space::Meta, &[]), None);
+            prop_assert_eq!(changes.len(), expected.len());
+            prop_assert_eq!(changes.count(SPACES[1]), expected.keys().filter(|(space, _)| *space == 1).count());
+            let sorted: Vec<_> = changes.sorted().map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect();
+            let stored = expected.into_iter().map(|((space, key), value)| (SPACES[space].key(&key), value));
+            prop_assert_eq!(sorted, stored.collect::<Vec<_>>());
+        }
+    }
+}
