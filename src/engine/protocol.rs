@@ -32,6 +32,11 @@ pub enum Request {
         /// The parts, as the state names them, in hex.
         parts: Vec<String>,
     },
+    /// Parts as of the log, evaluated now.
+    Parts {
+        /// The parts, as the state names them, in hex.
+        parts: Vec<String>,
+    },
     /// Evaluate units again.
     Retry {
         /// Units; all parked ones when empty.
@@ -91,6 +96,11 @@ pub enum Answer {
         /// In the order of the parts asked for.
         parts: Vec<PartStand>,
     },
+    /// To [`Request::Parts`].
+    Parts {
+        /// In the order of the parts asked for; `None` for one that the log does not tell of.
+        parts: Vec<Option<PartView>>,
+    },
     /// To [`Request::Retry`], [`Request::Skip`]: units that will be evaluated again.
     Noted {
         /// How many.
@@ -134,6 +144,19 @@ pub struct Stand {
     pub captured: Option<String>,
     /// Parts that wait to be projected, as the state names them, in hex; absent when there are too many to list.
     pub waiting: Option<Vec<String>>,
+}
+
+/// A part as of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartView {
+    /// Offset of the last record that concerned it.
+    pub last: u64,
+    /// Whether it waits to be projected, or changed while it was looked at.
+    pub moving: bool,
+    /// Why it is parked, if it is.
+    pub parked: Option<String>,
+    /// Target rows that the mapping makes of it: table, and canonical encoding of the values in hex.
+    pub rows: Vec<(u16, String)>,
 }
 
 /// What became of a part since an offset of the log.

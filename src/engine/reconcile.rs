@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::dynamo::pace::Pace;
 use crate::dynamo::target::mark_of;
-use crate::event::{Canonical as _, DigestKey, Key, Lsn, RelationName, Value, key_text, to_hex};
+use crate::event::{Canonical as _, DigestKey, Key, Lsn, RelationName, Value, from_hex, key_text, to_hex};
 use crate::mapping::schema::Store;
 use crate::postgres::target::recorded_keys;
 use crate::project::scope::{Scope, scope_key, unit_key, unit_of};
@@ -32,7 +32,7 @@ use crate::rules::{Comparison, Pair, Ruleset, Uses};
 use crate::target::{TargetKey, TargetRow, TargetTable};
 
 use super::diff::{RowDifference, Verdict};
-use super::protocol::{Answer, Motion, PartStand, Request, Stand};
+use super::protocol::{Answer, Motion, PartStand, PartView, Request, Stand};
 use super::sides::{self, Opened, Wanted};
 use super::{Comparer, Engine, Error, UnitDiff};
 
@@ -44,6 +44,10 @@ const RECORD_COLUMNS: [&str; 4] = ["migration", "unit", "part", "owned"];
 const QUESTION_BYTES: usize = 256 * 1024;
 /// Between two looks at where the log stands.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How often a part that moves is looked at again.
+const FOLLOWS: usize = 20;
+/// A unit is looked at for as long as this, even when the time for all of them is over.
+const LOOK_MIN: Duration = Duration::from_secs(2);
 /// Rows that a partition of a spill has, about: some ten megabytes on both sides.
 const PARTITION_ROWS: u64 = 50_000;
 /// Partitions, at the most: as many files are open at once for each kind of record.
@@ -334,11 +338,14 @@ impl Judging<'_> {
                 Ok(Scope::Part { unit, .. }) if !scope.is_empty() => Some(unit),
                 _ => None,
             };
-            let asked = settled.contains(&Settled::Ask);
+            let asked: Vec<Settled> =
+                if settled.contains(&Settled::Ask) { self.follow(scope, group, settled).await? } else { settled };
+            let why = if asked.contains(&Settled::Ask) { Why::Asked } else { Why::Details };
             let diff = match unit {
-                Some(unit) => self.look(unit, if asked { Why::Asked } else { Why::Details }).await,
+                Some(unit) => self.look(unit, why).await,
                 None => None,
             };
+            let settled = asked;
             for (found, settled) in group.iter().zip(settled) {
                 let finding = match settled {
                     Settled::As(finding) => finding,
@@ -390,6 +397,74 @@ impl Judging<'_> {
         Ok(stood)
     }
 
+    /// Looks at a part that moves again and again, until it stands still for as long as its rows are read, or time is over.
+    ///
+    /// What the target holds is then compared with what the log says the part is. If they differ, that is real, whatever the
+    /// source says. If they are equal, and the log told of a change since both sides were read, the change was the difference.
+    async fn follow(
+        &self,
+        scope: &[u8],
+        group: &[Found<'_>],
+        mut settled: Vec<Settled>,
+    ) -> Result<Vec<Settled>, Error> {
+        let (Some(before), Some(comparer)) = (&self.cut.before, &self.comparer) else { return Ok(settled) };
+        let keys: Vec<TargetKey> = group.iter().flat_map(keys_of).collect();
+        for _ in 0..FOLLOWS {
+            let first = self.part(scope).await?;
+            let held: Vec<TargetRow> = comparer.rows(&keys).await?;
+            let second = self.part(scope).await?;
+            if let (Some(first), Some(second)) = (first, second)
+                && first == second
+                && !first.moving
+            {
+                let logged = comparer.as_read(first.rows.iter().filter_map(row_from).collect());
+                let told = first.last >= before.applied && before.captured.is_some();
+                for (found, settled) in group.iter().zip(&mut settled).filter(|(_, settled)| **settled == Settled::Ask)
+                {
+                    let of = keys_of(found);
+                    let at = |rows: &[TargetRow]| -> Vec<TargetRow> {
+                        let shape = &self.engine.tables[usize::from(found.table)];
+                        rows.iter().filter(|row| of.contains(&shape.key_of(row))).cloned().collect()
+                    };
+                    let (wanted, there) = (at(&logged), at(&held));
+                    let same = self.same(&wanted, &there);
+                    *settled = match (same, told, &first.parked) {
+                        (true, true, _) => Settled::As(gone(found.difference)),
+                        // Not expected by this part, and there: another part may have it now.
+                        (false, _, _) if wanted.is_empty() => Settled::Ask,
+                        (false, _, None) => settle(found.difference, false, Stood::Still, Parked::No),
+                        (false, _, Some(reason)) if reason.starts_with("foreign") => {
+                            settle(found.difference, false, Stood::Still, Parked::Foreign)
+                        }
+                        (false, _, Some(_)) => settle(found.difference, false, Stood::Still, Parked::Otherwise),
+                        (true, false, _) => Settled::Ask,
+                    };
+                }
+            }
+            if !settled.contains(&Settled::Ask) || Instant::now() > self.deadline {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(settled)
+    }
+
+    /// Whether rows of one key are the same, as the rules see them.
+    fn same(&self, wanted: &[TargetRow], there: &[TargetRow]) -> bool {
+        let equal = |(a, b): (&TargetRow, &TargetRow)| {
+            let compared = self.rules.table(a.table).compare(a, b, Pair::Key, &mut Uses::default());
+            !matches!(compared, Comparison::Different(_))
+        };
+        wanted.len() == there.len() && wanted.iter().zip(there).all(equal)
+    }
+
+    async fn part(&self, scope: &[u8]) -> Result<Option<PartView>, Error> {
+        match self.engine.ask(Request::Parts { parts: vec![to_hex(scope)] }).await? {
+            Answer::Parts { mut parts } => Ok(parts.pop().flatten()),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Looks at a unit by itself, while there is time for it; once for all of its parts.
     async fn look(&mut self, unit: &str, why: Why) -> Option<Arc<UnitDiff>> {
         if let Some((last, diff)) = &self.looked
@@ -405,9 +480,12 @@ impl Judging<'_> {
             return None;
         }
         self.details_left = self.details_left.saturating_sub(1);
-        let diff = match self.comparer.as_ref()?.unit(unit).await {
-            Ok(diff) => Some(Arc::new(diff)),
-            Err(error) => {
+        let patience = self.deadline.saturating_duration_since(Instant::now()).max(LOOK_MIN);
+        let diff = match tokio::time::timeout(patience, self.comparer.as_ref()?.unit(unit)).await {
+            Ok(Ok(diff)) => Some(Arc::new(diff)),
+            // It did not stand still for long enough: nothing is proven of it.
+            Err(_) => None,
+            Ok(Err(error)) => {
                 tracing::warn!(error = %error, "a unit could not be looked at by itself");
                 None
             }
@@ -531,13 +609,21 @@ fn shown(value: &Value) -> Shown {
 
 /// The row of a unit's comparison that a difference is about.
 fn row_of<'d>(diff: &'d UnitDiff, found: &Found<'_>) -> Option<&'d RowDifference> {
-    let keys: Vec<TargetKey> = [found.expected, found.actual]
-        .iter()
-        .filter(|locator| !locator.is_empty())
-        .filter_map(|locator| Key::decode(locator).ok())
-        .map(|key| TargetKey { table: TargetTable(found.table), values: key.0 })
-        .collect();
+    let keys = keys_of(found);
     diff.differences.iter().find(|row| keys.contains(&row.key))
+}
+
+/// The keys of the rows that a difference is about.
+fn keys_of(found: &Found<'_>) -> Vec<TargetKey> {
+    let key = |locator: &&[u8]| Key::decode(locator).ok().filter(|_| !locator.is_empty());
+    let keys = [found.expected, found.actual].iter().filter_map(key).collect::<BTreeSet<Key>>();
+    keys.into_iter().map(|key| TargetKey { table: TargetTable(found.table), values: key.0 }).collect()
+}
+
+/// A row as a running process sent it.
+fn row_from((table, text): &(u16, String)) -> Option<TargetRow> {
+    let values = Key::decode(&from_hex(text)?).ok()?.0;
+    Some(TargetRow { table: TargetTable(*table), values })
 }
 
 /// An answer to another question, or a failure told by the running process.

@@ -27,7 +27,7 @@ use crate::project::state::{Space, State};
 
 use crate::target::TableShape;
 
-use super::protocol::{Answer, Motion, ParkedUnit, PartStand, Request, Stand, Status, UnitView};
+use super::protocol::{Answer, Motion, ParkedUnit, PartStand, PartView, Request, Stand, Status, UnitView};
 use super::{CaptureStatus, Error};
 use crate::capture::{Phase, marks};
 
@@ -87,6 +87,7 @@ impl Session {
             Request::Units => Answer::Units { units: self.units()? },
             Request::Stand => Answer::Stand(self.stand()?),
             Request::Since { offset, parts } => Answer::Since { parts: self.since(offset, &parts)? },
+            Request::Parts { parts } => Answer::Parts { parts: self.part_views(&parts)? },
             Request::Retry { units } => self.retry(units).await?,
             Request::Skip { unit, reason } => self.skip(&unit, &reason).await?,
             Request::AcceptSchema { table, read_again: false } => self.accept_schema(&table).await?,
@@ -303,6 +304,27 @@ impl Session {
             Ok(PartStand { motion: if stirred { Motion::Stirred } else { Motion::Still }, parked })
         };
         parts.iter().map(stand).collect()
+    }
+
+    /// Parts as of the log, evaluated now.
+    fn part_views(&self, parts: &[String]) -> Result<Vec<Option<PartView>>, Error> {
+        let state_of = |scope: &[u8]| -> Result<Option<PartState>, Error> {
+            Ok(self.state.get(Space::Parts, scope)?.map(|bytes| PartState::from_bytes(&bytes)).transpose()?)
+        };
+        let view = |text: &String| -> Result<Option<PartView>, Error> {
+            let Some(scope) = from_hex(text) else { return Ok(None) };
+            let Some(part) = state_of(&scope)? else { return Ok(None) };
+            let rows = if part.incomplete == 0 { self.expected(&scope)? } else { Vec::new() };
+            let moving = part.incomplete > 0
+                || due(&part, self.mapping_generation)?
+                || state_of(&scope)?.as_ref() != Some(&part);
+            let parked = match part.result()?.map(|result| result.status) {
+                Some(PartStatus::Parked { reason, .. }) => Some(reason),
+                _ => None,
+            };
+            Ok(Some(PartView { last: part.last, moving, parked, rows }))
+        };
+        parts.iter().map(view).collect()
     }
 
     /// The parts of a unit, the whole last.

@@ -131,6 +131,16 @@ impl Engine {
 }
 
 impl Comparer<'_> {
+    /// The target's rows of some keys, those that are there.
+    pub(super) async fn rows(&self, keys: &[TargetKey]) -> Result<Vec<TargetRow>, Error> {
+        Ok(self.target.seam().read(keys).await?.into_iter().flatten().collect())
+    }
+
+    /// Rows that the mapping makes, in the form that the target gives them back in.
+    pub(super) fn as_read(&self, rows: Vec<TargetRow>) -> Vec<TargetRow> {
+        self.target.as_read(rows)
+    }
+
     /// All rows of the target tables, whoever wrote them.
     pub async fn target_rows(&self) -> Result<u64, Error> {
         match &self.target {
