@@ -29,6 +29,10 @@ pub struct Global {
     /// Folder of migrations [default: ./schemas where it has the migration, else the ones built in].
     #[arg(long, global = true, value_name = "DIR", env = "REHOME_SCHEMAS")]
     pub schemas: Option<PathBuf>,
+    /// Folder of rules for comparing, one MIGRATION.toml each [default: reconcile-rules beside the folder of migrations, or the
+    /// ones built in for a migration that is built in].
+    #[arg(long, global = true, value_name = "DIR", env = "REHOME_RULES")]
+    pub rules: Option<PathBuf>,
     /// State folder of the migration [default: .rehome/MIGRATION].
     #[arg(long, global = true, value_name = "DIR", env = "REHOME_STATE")]
     pub state: Option<PathBuf>,

@@ -1,13 +1,15 @@
-//! `rehome check`: the files, their cases, and the live database where one is named.
+//! `rehome check`: the files, their cases, the rules and what they expect of the cases, and the live database where one is
+//! named.
 
 use serde::Serialize;
 
-use crate::mapping::run_cases;
+use crate::mapping::{Case, Migration, run_cases};
 use crate::postgres::preflight::Severity;
+use crate::rules::{RuleKind, Ruleset};
 
 use super::args::Global;
 use super::exit::Exit;
-use super::{Failure, engine, output};
+use super::{Failure, engine, locate, output};
 
 #[derive(Serialize)]
 struct Report {
@@ -16,6 +18,8 @@ struct Report {
     target_tables: usize,
     cases: usize,
     failed: Vec<Failed>,
+    rules: usize,
+    invariants: usize,
     source: Option<Vec<Found>>,
 }
 
@@ -37,7 +41,11 @@ struct Found {
 pub async fn run(global: &Global, name: &str) -> Result<Exit, Failure> {
     let engine = engine(global, name)?;
     let migration = engine.migration();
-    let results = run_cases(migration);
+    let rules = locate::rules(global, migration)?;
+    let mut results = run_cases(migration);
+    for (result, case) in results.iter_mut().zip(migration.cases()) {
+        result.failures.extend(broken(&rules, migration, case));
+    }
     let failed: Vec<Failed> = results
         .iter()
         .filter(|result| !result.failures.is_empty())
@@ -60,6 +68,8 @@ pub async fn run(global: &Global, name: &str) -> Result<Exit, Failure> {
         target_tables: migration.target_tables().len(),
         cases: results.len(),
         failed,
+        rules: rules.describe().iter().filter(|rule| rule.kind != RuleKind::Expect).count(),
+        invariants: rules.expects().len(),
         source,
     };
     let errors = report.source.iter().flatten().any(|found| found.severity == "error");
@@ -69,6 +79,24 @@ pub async fn run(global: &Global, name: &str) -> Result<Exit, Failure> {
         show(&report);
     }
     Ok(if report.failed.is_empty() && !errors { Exit::Success } else { Exit::Mismatch })
+}
+
+/// Invariants that an example breaks. What it shows is right, so either its mapping or the invariant is wrong.
+fn broken(rules: &Ruleset, migration: &Migration, case: &Case) -> Vec<String> {
+    match rules.broken_by(migration, case) {
+        Err(error) => vec![error.to_string()],
+        Ok(broken) => broken
+            .iter()
+            .map(|broken| {
+                let rule = &rules.describe()[usize::from(broken.expect.0)];
+                let (says, line) = (&rule.says, rule.line);
+                format!(
+                    "it breaks the invariant \"{says}\" (line {line} of the rules): {} and {}",
+                    broken.left, broken.right
+                )
+            })
+            .collect(),
+    }
 }
 
 fn show(report: &Report) {
@@ -82,12 +110,14 @@ fn show(report: &Report) {
         output::line(format!("{}: {}: {}\n  fix: {}", found.severity, found.place, found.what, found.fix));
     }
     output::line(format!(
-        "{}: {} source tables, {} target tables, {} of {} cases pass{}",
+        "{}: {} source tables, {} target tables, {} of {} cases pass, {} rules, {} invariants{}",
         report.migration,
         report.source_tables,
         report.target_tables,
         report.cases - report.failed.len(),
         report.cases,
+        report.rules,
+        report.invariants,
         match &report.source {
             None => "; no --source, so no database was looked at".to_owned(),
             Some(found) => format!("; {} finding(s) in the source", found.len()),

@@ -5,13 +5,19 @@ use std::path::{Path, PathBuf};
 use include_dir::{Dir, include_dir};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
-use crate::mapping::{LoadError, Migration};
+use crate::mapping::{LoadError, Migration, SourceFile};
+use crate::rules::Ruleset;
 
 use super::Failure;
 use super::args::Global;
 
 /// The migrations that ship with rehome.
 static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/schemas");
+
+/// The rules that ship with rehome.
+static BUILT_IN_RULES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/reconcile-rules");
+/// The folder of rules, beside the one of migrations.
+const RULES: &str = "reconcile-rules";
 
 /// A migration's folder: a real one, or a copy of the built-in one that lives as long as this value.
 pub enum Place {
@@ -80,6 +86,39 @@ pub fn load(global: &Global, name: &str) -> Result<Migration, Failure> {
         message: rendered(&error),
         hint: Some(format!("mend them and run `rehome check {name}`")),
     })
+}
+
+/// Finds and reads the rules by which a migration's rows are compared, for a run today; none where there is no file.
+pub fn rules(global: &Global, migration: &Migration) -> Result<Ruleset, Failure> {
+    let Some(file) = rules_file(global, migration.name())? else { return Ok(Ruleset::none(migration)) };
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    Ruleset::read(&file, migration, today).map_err(|error| Failure {
+        message: rendered(&error),
+        hint: Some(format!("mend them and run `rehome check {}`", migration.name())),
+    })
+}
+
+fn rules_file(global: &Global, migration: &str) -> Result<Option<SourceFile>, Failure> {
+    let name = format!("{migration}.toml");
+    let shown = format!("{RULES}/{name}");
+    let beside = match (&global.rules, &global.schemas) {
+        (Some(rules), _) => Some(rules.clone()),
+        (None, Some(schemas)) => Some(schemas.parent().unwrap_or(Path::new("")).join(RULES)),
+        (None, None) => Path::new("schemas").join(migration).is_dir().then(|| PathBuf::from(RULES)),
+    };
+    let Some(folder) = beside else {
+        let text = BUILT_IN_RULES.get_file(&name).and_then(|file| file.contents_utf8());
+        return Ok(text.map(|text| SourceFile::new(shown, text)));
+    };
+    let path = folder.join(&name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(SourceFile::new(shown, text))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && global.rules.is_none() => Ok(None),
+        Err(error) => Err(Failure {
+            message: format!("cannot read {}: {error}", path.display()),
+            hint: Some("write it, or name another folder with --rules".to_owned()),
+        }),
+    }
 }
 
 /// Diagnostics as a compiler shows them: file, line, column, the text, what is wrong with it, and the fix.

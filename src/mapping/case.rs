@@ -60,6 +60,11 @@ impl Case {
         &self.name
     }
 
+    /// The legacy rows that it begins with.
+    pub fn given(&self) -> &[(SourceTable, SourceRow)] {
+        &self.given
+    }
+
     fn run(&self, migration: &Migration) -> Vec<String> {
         let mut failures = Vec::new();
         let judged = Corpus::place(migration, self.given.clone()).and_then(|corpus| {

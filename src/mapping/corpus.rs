@@ -71,6 +71,11 @@ impl Corpus {
         self.units.keys().map(|unit| &**unit)
     }
 
+    /// The rows of a part of a unit.
+    pub fn rows(&self, unit: &str, part: &Part) -> Option<&MemoryRows> {
+        self.units.get(unit)?.get(part)
+    }
+
     /// Rows that placing quarantined, by table and reason.
     pub fn quarantined(&self) -> &BTreeMap<SourceTable, BTreeMap<Box<str>, u64>> {
         &self.quarantined

@@ -8,7 +8,7 @@ use toml::value::Datetime;
 
 use super::compile_term::Columns;
 use super::raw::{self, Name};
-use super::ruleset::{Pair, RuleId, RuleKind, RuleText, Ruleset, meaning};
+use super::ruleset::{RuleId, RuleKind, RuleText, Ruleset, When, meaning};
 use super::table::{Matching, Waiver};
 use crate::mapping::{LoadError, Migration, Problems, SourceFile, parse_toml};
 use crate::target::TargetTable;
@@ -141,18 +141,23 @@ impl Compiler<'_> {
         table
     }
 
-    /// Whether a rule is about the pairs of a `match` alone.
-    pub(super) fn when(&mut self, when: Option<&Name>, table: TargetTable, matched: &[TargetTable]) -> Option<Pair> {
-        let when = when?;
+    /// The pairs that a rule is about.
+    pub(super) fn when(&mut self, when: Option<&Name>, table: TargetTable, matched: &[TargetTable]) -> When {
+        let Some(when) = when else { return When::Always };
         match when.get_ref().as_str() {
-            "matched" if matched.contains(&table) => {}
+            "foreign" => When::Foreign,
             "matched" => {
-                let message = "no `match` pairs rows of this table, so the rule would do nothing";
-                self.problems.push(when.span(), message, "add a [[match]] for the table, or take `when` out");
+                if !matched.contains(&table) {
+                    let message = "no `match` pairs rows of this table, so the rule would do nothing";
+                    self.problems.push(when.span(), message, "add a [[match]] for the table, or take `when` out");
+                }
+                When::Matched
             }
-            other => self.problems.unknown(when.span(), "pairs", other, ["matched"]),
+            other => {
+                self.problems.unknown(when.span(), "pairs", other, ["foreign", "matched"]);
+                When::Always
+            }
         }
-        Some(Pair::Match)
     }
 
     fn matching(&mut self, raw: &raw::Match) {

@@ -160,7 +160,8 @@ impl Compiler<'_> {
             author: raw.author.as_deref(),
             until: raw.until.as_ref(),
         });
-        let rules = places.into_iter().map(|(place, _)| FieldRule { rule, place, when, what: changes.clone() });
+        let rules =
+            places.into_iter().map(|(place, _)| FieldRule { rule, place, when, filter: None, what: changes.clone() });
         self.rules.tables[usize::from(table.0)].normalise.extend(rules);
     }
 
@@ -169,6 +170,7 @@ impl Compiler<'_> {
         let when = self.when(raw.when.as_ref(), table, matched);
         let places = self.fields(table, &raw.fields, &raw.table);
         self.refuse_key(table, &places, &raw.fields, "ignored");
+        let filter = raw.filter.as_ref().map(|filter| self.condition(table, filter));
         let rule = self.head(Head {
             kind: RuleKind::Ignore,
             table: Some(raw.table.get_ref()),
@@ -178,7 +180,13 @@ impl Compiler<'_> {
             author: raw.author.as_deref(),
             until: raw.until.as_ref(),
         });
-        let rules = places.into_iter().map(|(place, _)| FieldRule { rule, place, when, what: () });
+        let filter = match filter {
+            None => None,
+            Some(None) => return,
+            Some(filter) => filter,
+        };
+        let rules =
+            places.into_iter().map(|(place, _)| FieldRule { rule, place, when, filter: filter.clone(), what: () });
         self.rules.tables[usize::from(table.0)].ignore.extend(rules);
     }
 
@@ -204,7 +212,7 @@ impl Compiler<'_> {
         };
         let places = self.fields(table, &raw.fields, &raw.table);
         self.refuse_key(table, &places, &raw.fields, "tolerated");
-        for ((place, kind), name) in places.iter().zip(&raw.fields) {
+        for ((place, kind), name) in places.iter().zip(&raw.fields).filter(|_| what.is_some()) {
             let fits = match (raw.window.is_some(), kind) {
                 (true, kind) => *kind == Kind::Timestamp,
                 (false, Kind::Int | Kind::Decimal | Kind::Float) => true,
@@ -231,12 +239,12 @@ impl Compiler<'_> {
             let ignored = rules
                 .ignore
                 .iter()
-                .any(|ignore| ignore.when.is_none_or(|pairs| Some(pairs) == when) && ignore.place == place);
+                .any(|ignore| ignore.filter.is_none() && ignore.when.covers(when) && ignore.place == place);
             if ignored {
                 let message = "the field is ignored, so the tolerance would do nothing";
                 self.problems.push(raw.table.span(), message, "keep one of the two rules");
             }
-            rules.tolerate.push(FieldRule { rule, place, when, what: what.clone() });
+            rules.tolerate.push(FieldRule { rule, place, when, filter: None, what: what.clone() });
         }
     }
 

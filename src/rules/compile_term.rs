@@ -193,13 +193,14 @@ impl Columns<'_> {
             form.matches.is_some(),
             form.same.is_some(),
             form.absent.is_some(),
+            form.empty.is_some(),
             form.not.is_some(),
             form.every.is_some(),
             form.some.is_some(),
         ];
         let of = form.starts_with.is_some() || form.matches.is_some();
         if !one(&forms) || of != form.of.is_some() || form.is.is_some() != form.one_of.is_some() {
-            let known = "is with one_of, starts_with with of, matches with of, same, absent, not, every, some";
+            let known = "is with one_of, starts_with with of, matches with of, same, absent, empty, not, every, some";
             problems.push(raw.span(), "this is no condition", format!("give exactly one of: {known}"));
             return None;
         }
@@ -224,6 +225,9 @@ impl Columns<'_> {
         }
         if let Some(absent) = &form.absent {
             return Some(Condition::Absent(self.term(absent, problems)?.0));
+        }
+        if let Some(empty) = &form.empty {
+            return Some(Condition::Empty(self.term(empty, problems)?.0));
         }
         if let Some(not) = &form.not {
             return Some(Condition::Not(Box::new(self.condition(not, problems)?)));

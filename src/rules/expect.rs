@@ -161,8 +161,9 @@ impl Expect {
 impl Ruleset {
     /// What a legacy row adds to the sums of every invariant.
     ///
-    /// To be asked for every row read that is settled: not quarantined, not waiting, its unit not parked and not left to
-    /// someone else.
+    /// To be asked for every row read that is settled: not quarantined, not waiting. Rows whose target rows someone else wrote
+    /// are settled: theirs must hold as much as ours. Where a part of a unit is parked, the groups of all its legacy rows and
+    /// of the target rows that its other parts expect are [set aside](Tally::set_aside).
     pub fn told_by_source(&self, table: SourceTable, values: &[Value], say: &mut dyn FnMut(Contribution)) {
         self.tell(Table::Legacy(table), values, say);
     }
@@ -208,7 +209,10 @@ impl Sums {
 
 /// The sums of every group in memory: for one unit, examples, and one partition of a full run.
 #[derive(Debug, Clone, Default)]
-pub struct Tally(BTreeMap<(RuleId, Vec<Value>), Sums>);
+pub struct Tally {
+    sums: BTreeMap<(RuleId, Vec<Value>), Sums>,
+    aside: BTreeSet<(RuleId, Vec<Value>)>,
+}
 
 impl Tally {
     /// Nothing yet.
@@ -219,7 +223,7 @@ impl Tally {
     /// Adds a contribution.
     pub fn add(&mut self, contribution: Contribution) {
         let Contribution { expect, side, group, once, amount } = contribution;
-        let sums = self.0.entry((expect, group)).or_default();
+        let sums = self.sums.entry((expect, group)).or_default();
         match once {
             None => sums.plain[side as usize] = sums.plain[side as usize].saturating_add(amount),
             Some(once) => {
@@ -229,9 +233,16 @@ impl Tally {
         }
     }
 
+    /// Sets a group aside, so that it is not judged: what is told belongs to a unit of which some part is parked, and the
+    /// target may hold its other parts or not.
+    pub fn set_aside(&mut self, told: Contribution) {
+        self.aside.insert((told.expect, told.group));
+    }
+
     /// Adds what another worker saw.
     pub fn merge(&mut self, other: Tally) {
-        for ((expect, group), sums) in other.0 {
+        self.aside.extend(other.aside);
+        for ((expect, group), sums) in other.sums {
             for (side, at) in [(Side::Left, 0), (Side::Right, 1)] {
                 let plain = sums.plain[at];
                 self.add(Contribution { expect, side, group: group.clone(), once: None, amount: plain });
@@ -244,11 +255,18 @@ impl Tally {
         }
     }
 
-    /// Groups that each invariant was judged by.
+    /// Groups that each invariant is judged by.
     pub fn groups(&self) -> BTreeMap<RuleId, u64> {
         let mut groups = BTreeMap::new();
-        self.0.keys().for_each(|(expect, _)| *groups.entry(*expect).or_default() += 1);
+        for (expect, _) in self.sums.keys().filter(|group| !self.aside.contains(group)) {
+            *groups.entry(*expect).or_default() += 1;
+        }
         groups
+    }
+
+    /// Groups that were set aside.
+    pub fn not_judged(&self) -> usize {
+        self.aside.len()
     }
 
     /// Groups for which an invariant does not hold, in order.
@@ -257,10 +275,10 @@ impl Tally {
         for expect in rules.expects() {
             // Groups of one invariant stand together in the map.
             let first = (expect.rule, Vec::new());
-            for ((_, group), sums) in self.0.range(first..).take_while(|((rule, _), _)| *rule == expect.rule) {
+            for (at, sums) in self.sums.range(first..).take_while(|((rule, _), _)| *rule == expect.rule) {
                 let (left, right) = (sums.of(Side::Left), sums.of(Side::Right));
-                if !expect.holds(left, right) {
-                    broken.push(Broken { expect: expect.rule, group: group.clone(), left, right });
+                if !expect.holds(left, right) && !self.aside.contains(at) {
+                    broken.push(Broken { expect: expect.rule, group: at.1.clone(), left, right });
                 }
             }
         }

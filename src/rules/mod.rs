@@ -22,6 +22,7 @@ mod normalise;
 mod tolerate;
 mod uses;
 
+mod example;
 mod expect;
 mod term;
 

@@ -96,7 +96,7 @@ pub(super) struct Normalise {
     pub floor: Option<Name>,
     /// Forms of nothing that are one, at least two of `absent`, `null`, `empty`.
     pub unify: Option<Spanned<Vec<Name>>>,
-    /// `matched` for a rule about rows paired by a `match` alone.
+    /// `foreign` for a rule about rows that someone else wrote, `matched` about those paired by a `match`; all when absent.
     pub when: Option<Name>,
     /// Why.
     pub reason: Name,
@@ -114,8 +114,11 @@ pub(super) struct Ignore {
     pub table: Name,
     /// Columns or attributes, and members below them.
     pub fields: Vec<Name>,
-    /// `matched` for a rule about rows paired by a `match` alone.
+    /// `foreign` for a rule about rows that someone else wrote, `matched` about those paired by a `match`; all when absent.
     pub when: Option<Name>,
+    /// Rows that it is about; all when absent.
+    #[serde(rename = "where")]
+    pub filter: Option<Spanned<Condition>>,
     /// Why.
     pub reason: Name,
     /// Who says so.
@@ -156,7 +159,7 @@ pub(super) struct Tolerate {
     pub relative: Option<Name>,
     /// Times: at most this far apart: `5 s`.
     pub window: Option<Name>,
-    /// `matched` for a rule about rows paired by a `match` alone.
+    /// `foreign` for a rule about rows that someone else wrote, `matched` about those paired by a `match`; all when absent.
     pub when: Option<Name>,
     /// Why.
     pub reason: Name,
@@ -280,6 +283,8 @@ pub(super) struct Condition {
     pub same: Option<Vec<Placed>>,
     /// A term that is null or not there.
     pub absent: Option<Placed>,
+    /// A term that is null, not there, or has nothing in it.
+    pub empty: Option<Placed>,
     /// A condition that does not hold.
     pub not: Option<Box<Spanned<Condition>>>,
     /// Conditions that all hold.

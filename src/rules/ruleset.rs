@@ -9,13 +9,42 @@ use crate::target::TargetTable;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId(pub u16);
 
-/// Which pairs of rows a rule is about.
+/// How two rows came to be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pair {
-    /// Both rows have the same key.
+    /// They have the same key, and the target's row is ours.
     Key,
-    /// They were paired by what a `match` names, because their keys differ.
+    /// They have the same key, and someone else wrote the target's row.
+    Foreign,
+    /// They were paired by what a `match` names, because their keys differ: someone else wrote the target's row.
     Match,
+}
+
+/// Which pairs a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum When {
+    /// All of them.
+    Always,
+    /// Those whose target row someone else wrote.
+    Foreign,
+    /// Those paired by a `match`.
+    Matched,
+}
+
+impl When {
+    /// Whether a pair is among them.
+    pub(super) fn meant(self, pair: Pair) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Foreign => pair != Pair::Key,
+            Self::Matched => pair == Pair::Match,
+        }
+    }
+
+    /// Whether every pair of the other's is among them.
+    pub(super) fn covers(self, other: When) -> bool {
+        self == Self::Always || self == other || other == Self::Matched
+    }
 }
 
 /// What a rule does.

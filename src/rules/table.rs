@@ -3,7 +3,7 @@
 use super::form::Cell;
 use super::normalise::Change;
 use super::path::{Pattern, Step, edit};
-use super::ruleset::{Pair, RuleId};
+use super::ruleset::{Pair, RuleId, When};
 use super::term::{Condition, Looked, Term};
 use super::tolerate::Tolerance;
 use super::uses::Uses;
@@ -42,8 +42,10 @@ pub(super) struct FieldRule<T> {
     pub rule: RuleId,
     /// The field.
     pub place: Pattern,
-    /// The only pairs that it is about; all when absent.
-    pub when: Option<Pair>,
+    /// The pairs that it is about.
+    pub when: When,
+    /// The rows that it is about; all when absent.
+    pub filter: Option<Condition>,
     /// What it does.
     pub what: T,
 }
@@ -207,8 +209,11 @@ impl TableRules {
     /// The cells of a row as they are compared, in the order of columns; of an item that one alone.
     pub(super) fn cells(&self, row: &TargetRow, pair: Pair, mut uses: Option<&mut Uses>) -> Vec<Cell> {
         let mut cells = self.normalised(row, pair, uses.as_deref_mut());
+        let looked = Looked::new(&row.values);
         for rule in about(&self.ignore, pair) {
-            if remove(&mut cells, &rule.place)
+            let meant = rule.filter.as_ref().is_none_or(|filter| filter.holds(&looked));
+            if meant
+                && remove(&mut cells, &rule.place)
                 && let Some(uses) = &mut uses
             {
                 uses.add(rule.rule);
@@ -250,7 +255,7 @@ impl TableRules {
 
 /// The rules that are about pairs of a kind.
 pub(super) fn about<T>(rules: &[FieldRule<T>], pair: Pair) -> impl Iterator<Item = &FieldRule<T>> {
-    rules.iter().filter(move |rule| rule.when.is_none_or(|when| when == pair))
+    rules.iter().filter(move |rule| rule.when.meant(pair))
 }
 
 /// Of a row of DynamoDB the item alone: the columns of the key repeat what stands in it.

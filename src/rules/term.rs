@@ -12,7 +12,7 @@ use crate::event::{Decimal, Json, Value};
 /// A value of a row.
 #[derive(Debug, Clone)]
 pub(super) enum Term {
-    /// A column, and members below it.
+    /// A column, and members below it; of a list by number, from 0.
     Place(usize, Vec<Box<str>>),
     /// A literal.
     Literal(Value),
@@ -45,6 +45,8 @@ pub(super) enum Condition {
     Same(Term, Term),
     /// Null, or not there.
     Absent(Term),
+    /// Null, not there, or with nothing in it.
+    Empty(Term),
     /// The other.
     Not(Box<Condition>),
     /// All of them.
@@ -76,6 +78,7 @@ impl<'a> Looked<'a> {
         };
         members.iter().try_fold(root, |value, name| match value {
             Value::Map(members) => members.get(name),
+            Value::List(items) => items.get(name.parse::<usize>().ok()?),
             _ => None,
         })
     }
@@ -142,6 +145,13 @@ impl Condition {
                 one != NULL && one == other.alike(row)
             }
             Self::Absent(term) => *term.eval(row) == NULL,
+            Self::Empty(term) => match &*term.eval(row) {
+                Value::Null => true,
+                Value::Text(text) => text.is_empty(),
+                Value::List(items) => items.is_empty(),
+                Value::Map(members) => members.is_empty(),
+                _ => false,
+            },
             Self::Not(condition) => !condition.holds(row),
             Self::Every(conditions) => conditions.iter().all(|condition| condition.holds(row)),
             Self::Some(conditions) => conditions.iter().any(|condition| condition.holds(row)),

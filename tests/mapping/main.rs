@@ -1,4 +1,5 @@
-//! The mapping of the migrations that ship, and of copies of them with every name changed.
+//! The mapping of the migrations that ship, and of copies of them with every name changed; and the rules by which their rows
+//! are compared.
 
 mod copy;
 mod jobs;
@@ -7,5 +8,6 @@ mod language;
 mod luthien;
 mod oracle;
 mod rename;
+mod rules;
 mod semantik;
 mod support;

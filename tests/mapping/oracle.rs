@@ -30,14 +30,19 @@ pub fn assert_as_oracle(migration: &Migration, folder: &Path) -> usize {
 /// Asserts the same of made rows with the hazards of a migration, for some seeds.
 pub fn assert_as_oracle_on_made_rows(migration: &Migration, seeds: u64) {
     for seed in 0..seeds {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut command = Command::new("python3");
-        command.arg("-B").arg(root("tests/oracle/rows.py")).arg(migration.name()).arg(seed.to_string());
-        let output = command.arg(folder.path()).output().expect("python3 runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let rows = assert_as_oracle(migration, folder.path());
+        let rows = assert_as_oracle(migration, made_rows(migration, seed).path());
         assert!(rows > 100, "seed {seed} made only {rows} rows");
     }
+}
+
+/// A folder of made rows with the hazards of a migration.
+pub fn made_rows(migration: &Migration, seed: u64) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new("python3");
+    command.arg("-B").arg(root("tests/oracle/rows.py")).arg(migration.name()).arg(seed.to_string());
+    let output = command.arg(folder.path()).output().expect("python3 runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    folder
 }
 
 /// A folder of the shared data; `None` when it is not there, which is said, and fails where it must be there.

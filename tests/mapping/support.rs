@@ -52,3 +52,8 @@ pub fn assert_examples_hold(migration: &Migration, cases_min: usize) {
         .collect();
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), results.len(), failures.join("\n"));
 }
+
+/// A migration of the tests' own, compiled.
+pub fn load(folder: &str) -> Migration {
+    Migration::load(&root(folder)).unwrap_or_else(|error| panic!("{error}"))
+}
