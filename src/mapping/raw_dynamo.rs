@@ -3,7 +3,7 @@
 use super::raw::{Name, Named};
 
 /// `target.toml`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
     /// Tables by name.
@@ -11,7 +11,7 @@ pub(super) struct Target {
 }
 
 /// One table.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Table {
     /// Attribute of the partition key.
@@ -28,7 +28,7 @@ pub(super) struct Table {
 }
 
 /// A global secondary index.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Index {
     /// Attribute of its partition key.
@@ -40,7 +40,8 @@ pub(super) struct Index {
 }
 
 /// What an index holds.
-#[derive(Debug)]
+#[derive(Debug, schemars::JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum Projection {
     /// One of the words.
     Word(String),

@@ -2,6 +2,7 @@
 //! are compared.
 
 mod copy;
+mod editor;
 mod jobs;
 mod jsonl;
 mod language;
