@@ -115,7 +115,7 @@ impl Compiler<'_> {
                 self.problems.push(span, "a brace of this template opens no term", fix);
                 return None;
             };
-            let inner = toml::Spanned::new(span.clone(), raw::Term::Text(name.to_owned()));
+            let inner = raw::Spanned::new(span.clone(), raw::Term::Text(name.to_owned()));
             let (term, sort) = self.term(&inner, place)?;
             if sort.kind == Kind::Json {
                 self.problems.push(span, format!("`{name}` is a document"), "name it under [let] as { text = … }");

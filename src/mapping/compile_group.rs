@@ -125,7 +125,7 @@ fn terms(shaper: &mut Shaper<'_, '_>, raw: &[raw::Placed], row: Setting<'_>) -> 
 /// Checks that an order leaves no two rows undecided.
 fn decided(shaper: &mut Shaper<'_, '_>, raw: &raw::Group, table: &SourceTableDef, order: &[Term]) {
     if order.len() == raw.order.len() && !table.key.iter().all(|key| order.contains(&Term::Column(*key))) {
-        let span = raw.order.last().map_or(raw.from.span(), toml::Spanned::span);
+        let span = raw.order.last().map_or(raw.from.span(), raw::Spanned::span);
         shaper.compiler.problems.push(span, "this order leaves rows undecided", "end it with the columns of the key");
     }
 }

@@ -166,7 +166,7 @@ fn unresolved(shaper: &mut Shaper<'_, '_>, policy: &raw::Name, row: Setting<'_>)
     match policy.get_ref().split_once(':') {
         None if policy.get_ref() == "wait" => Some(Unresolved::Wait),
         Some(("quarantine", reason)) => {
-            let reason = toml::Spanned::new(policy.span(), reason.to_owned());
+            let reason = raw::Spanned::new(policy.span(), reason.to_owned());
             Some(Unresolved::Quarantine(shaper.compiler.refusal(&reason, row)))
         }
         _ => {

@@ -8,7 +8,7 @@
 //! `query` what readers of the target ask. `evaluate` runs a plan over the
 //! rows of a part: `group` folds rows of one key, `assemble` a stream: `turn` folds the rows of one turn, `stream` its chunks, `completion` its completions,
 //! `variant` weighs what comes of both, `tools` the rows that repeat tool calls. `wire` knows published formats and nothing
-//! else does; no file here knows a migration (I11). Only `load` reads files. The language is described in
+//! else does; no file here knows a migration (I11). Only `load` reads files; `editor` tells editors what may stand in one. The language is described in
 //! `docs/mapping.md`.
 
 pub mod schema;
@@ -18,6 +18,7 @@ mod raw_dynamo;
 mod raw_place;
 mod raw_query;
 mod raw_term;
+mod spanned;
 
 mod plan;
 mod plan_place;
@@ -68,6 +69,8 @@ mod unit_read;
 mod case;
 mod corpus;
 
+mod editor;
+
 pub use accounts::{Accounts, QuarantinedRow, TableAccount};
 pub use case::{Case, CaseResult, run_cases};
 pub use compile::Sources;
@@ -75,6 +78,8 @@ pub(crate) use compile::parse_toml;
 pub use corpus::Corpus;
 pub(crate) use diagnostic::Problems;
 pub use diagnostic::{LoadError, Problem, SourceFile};
+pub(crate) use editor::shown;
+pub use editor::{EditorSchema, editor_schemas};
 pub use error::ReadError;
 pub use evaluate::{Evaluation, Parked, evaluate};
 pub use place::{Look, NO_UNIT, NoLook, Part, Place, ReferenceId, Routed, UNIT_BYTES_MAX};
@@ -82,4 +87,5 @@ pub use plan::{Migration, Scope};
 pub use query::{FoundRow, Query, Unfit};
 pub use rows::{MemoryRows, RowRef, SourceRow, UnitRows};
 pub use schema::SourceTable;
+pub(crate) use spanned::Spanned;
 pub use unit_read::{Condition, UnitRead};

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use toml::Spanned;
-
 pub(super) use super::raw_place::{Group, Reference, Route};
 pub(super) use super::raw_query::Query;
 pub(super) use super::raw_term::{Form, Term};
+pub(super) use super::spanned::Spanned;
 
 /// A name with its place.
 pub(super) type Name = Spanned<String>;
@@ -19,7 +18,7 @@ pub(super) type Named<T> = BTreeMap<Name, T>;
 pub(super) type Placed = Spanned<Term>;
 
 /// `legacy.toml`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Legacy {
     /// What kind of store it is: `postgres` or `dynamodb`.
@@ -29,7 +28,7 @@ pub(super) struct Legacy {
 }
 
 /// One table of the legacy store.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LegacyTable {
     /// Live schema; `public` when absent.
@@ -53,7 +52,7 @@ pub(super) struct LegacyTable {
 }
 
 /// `mapping.toml`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mapping {
     /// Name of the migration.
@@ -115,22 +114,24 @@ pub(super) struct Mapping {
     pub case: Vec<Case>,
     /// Columns that examples leave out, by table.
     #[serde(default)]
+    #[schemars(with = "Named<Named<serde_json::Value>>")]
     pub defaults: Named<Named<toml::Value>>,
 }
 
 /// A file of examples.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CaseFile {
     /// Examples.
     pub case: Vec<Case>,
     /// Columns that the file's examples leave out, by table.
     #[serde(default)]
+    #[schemars(with = "Named<Named<serde_json::Value>>")]
     pub defaults: Named<Named<toml::Value>>,
 }
 
 /// One row becomes one row.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RowMap {
     /// Source table.
@@ -154,7 +155,7 @@ pub(super) struct RowMap {
 }
 
 /// A made-up source row.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Synthesise {
     /// Count that goes up.
@@ -164,7 +165,7 @@ pub(super) struct Synthesise {
 }
 
 /// `[assembly]`: a stream of rows becomes requests and responses, by turn.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Assembly {
     /// Table of the stream.
@@ -194,7 +195,7 @@ pub(super) struct Assembly {
 }
 
 /// Which rows are what.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Class {
     /// Term that names the kind.
@@ -212,7 +213,7 @@ pub(super) struct Class {
 }
 
 /// Where the two variants of one thing stand in a row.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Places {
     /// The document as it went over the wire.
@@ -222,7 +223,7 @@ pub(super) struct Places {
 }
 
 /// `[assembly.request]`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Request {
     /// `@type` of these events.
@@ -247,7 +248,7 @@ pub(super) struct Request {
 }
 
 /// `[assembly.response]`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Response {
     /// `@type` of these events.
@@ -262,7 +263,7 @@ pub(super) struct Response {
 }
 
 /// `[assembly.chunk]`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Chunk {
     /// The writer's number of the chunk.
@@ -290,7 +291,7 @@ pub(super) struct Chunk {
 }
 
 /// Members of a tool fragment that the old writer extracted.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fragment {
     /// Id.
@@ -310,7 +311,7 @@ pub(super) struct Fragment {
 }
 
 /// Rendering of a tool fragment.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rendered {
     /// With a name, which stands for `{name}`.
@@ -322,7 +323,7 @@ pub(super) struct Rendered {
 }
 
 /// `[assembly.completion]`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Completion {
     /// Status of the completion.
@@ -341,7 +342,7 @@ pub(super) struct Completion {
 }
 
 /// When and where a raw document holds the response within.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Unwrap {
     /// What decides.
@@ -353,7 +354,7 @@ pub(super) struct Unwrap {
 }
 
 /// `[assembly.tools]`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tools {
     /// Table.
@@ -379,7 +380,7 @@ pub(super) struct Tools {
 }
 
 /// Target rows by terms.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Emit {
     /// Target table.
@@ -390,7 +391,7 @@ pub(super) struct Emit {
 }
 
 /// An example.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Case {
     /// What it shows.
@@ -399,17 +400,19 @@ pub(super) struct Case {
     pub unit: String,
     /// Legacy rows by table.
     #[serde(default)]
+    #[schemars(with = "Named<Vec<Named<serde_json::Value>>>")]
     pub given: Named<Vec<Named<toml::Value>>>,
     /// What must come of them.
     pub expect: Expect,
 }
 
 /// What must come of an example.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Expect {
     /// Target rows by table: all of them, each by the columns that matter.
     #[serde(default)]
+    #[schemars(with = "Named<Vec<Named<serde_json::Value>>>")]
     pub rows: Named<Vec<Named<toml::Value>>>,
     /// Mapped rows by source table, where it matters.
     #[serde(default)]

@@ -3,7 +3,7 @@
 use super::raw::{Name, Named};
 
 /// `target.toml`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
     /// What the live name of every table ends with, after its name here; nothing when absent.
@@ -14,7 +14,7 @@ pub(super) struct Target {
 }
 
 /// One table.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Table {
     /// Attribute of the partition key.
@@ -31,7 +31,7 @@ pub(super) struct Table {
 }
 
 /// A global secondary index.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Index {
     /// Attribute of its partition key.
@@ -43,7 +43,8 @@ pub(super) struct Index {
 }
 
 /// What an index holds.
-#[derive(Debug)]
+#[derive(Debug, schemars::JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum Projection {
     /// One of the words.
     Word(String),

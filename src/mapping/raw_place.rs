@@ -8,7 +8,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use super::raw::{Name, Named, Placed};
 
 /// What names the unit of a table's rows.
-#[derive(Debug)]
+#[derive(Debug, schemars::JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum Route {
     /// A column.
     Column(String),
@@ -17,7 +18,7 @@ pub(super) enum Route {
 }
 
 /// A route by a term.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RouteForm {
     /// The unit's id.
@@ -30,7 +31,7 @@ pub(super) struct RouteForm {
 }
 
 /// `[reference.NAME]`: how rows of a table are found by those of others.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reference {
     /// The table whose rows are found.
@@ -45,7 +46,7 @@ pub(super) struct Reference {
 }
 
 /// `[[group]]`: rows of one key become one row.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Group {
     /// Source table.

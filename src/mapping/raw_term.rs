@@ -8,7 +8,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use super::raw::{Name, Named, Placed};
 
 /// A term: where a value comes from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, schemars::JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum Term {
     /// `.column.member`, `@output` or plain text.
     Text(String),
@@ -21,7 +22,7 @@ pub(super) enum Term {
 }
 
 /// The longer forms of a term; exactly one of the leading members is there.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Form {
     /// A literal, also one that looks like a path.

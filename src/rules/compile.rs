@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 
 use jiff::civil::Date;
-use toml::Spanned;
 use toml::value::Datetime;
 
 use super::compile_term::Columns;
 use super::raw::{self, Name};
 use super::ruleset::{RuleId, RuleKind, RuleText, Ruleset, When, meaning};
 use super::table::{Matching, Waiver};
-use crate::mapping::{LoadError, Migration, Problems, SourceFile, parse_toml};
+use crate::mapping::{LoadError, Migration, Problems, SourceFile, Spanned, parse_toml};
 use crate::target::TargetTable;
 
 /// The page that describes the language.

@@ -3,7 +3,6 @@
 use bigdecimal::num_bigint::Sign;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Span};
-use toml::Spanned;
 use toml::value::Datetime;
 
 use super::compile::{Compiler, Head};
@@ -16,6 +15,7 @@ use super::table::FieldRule;
 use super::term::Condition;
 use super::tolerate::{Tolerance, to_number};
 use crate::event::{Decimal, Timestamp};
+use crate::mapping::Spanned;
 use crate::mapping::schema::Kind;
 use crate::target::TargetTable;
 

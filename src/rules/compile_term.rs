@@ -8,8 +8,8 @@ use super::path::{Pattern, Step};
 use super::raw::{self, Name, Placed};
 use super::term::{Condition, Term};
 use crate::event::Value;
-use crate::mapping::Problems;
 use crate::mapping::schema::{ColumnDef, Kind};
+use crate::mapping::{Problems, Spanned};
 
 /// Columns of the table that terms are over.
 #[derive(Debug, Clone, Copy)]
@@ -185,7 +185,7 @@ impl Columns<'_> {
     }
 
     /// A condition.
-    pub(super) fn condition(&self, raw: &toml::Spanned<raw::Condition>, problems: &mut Problems) -> Option<Condition> {
+    pub(super) fn condition(&self, raw: &Spanned<raw::Condition>, problems: &mut Problems) -> Option<Condition> {
         let form = raw.get_ref();
         let forms = [
             form.is.is_some(),
@@ -232,7 +232,7 @@ impl Columns<'_> {
         if let Some(not) = &form.not {
             return Some(Condition::Not(Box::new(self.condition(not, problems)?)));
         }
-        let mut all = |conditions: &[toml::Spanned<raw::Condition>]| -> Option<Vec<Condition>> {
+        let mut all = |conditions: &[Spanned<raw::Condition>]| -> Option<Vec<Condition>> {
             if conditions.is_empty() {
                 problems.push(raw.span(), "there is no condition in this", "give at least one");
                 return None;

@@ -31,7 +31,10 @@ mod compile_expect;
 mod compile_field;
 mod compile_term;
 
+mod editor;
+
 pub use compare::{Comparison, FieldDifference};
+pub use editor::editor_schema;
 pub use expect::{Broken, Contribution, Expect, Relation, Side, Table, Tally};
 pub use path::{Field, FieldStep};
 pub use ruleset::{Pair, RuleId, RuleKind, RuleText, Ruleset};

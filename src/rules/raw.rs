@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use crate::mapping::Spanned;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use toml::Spanned;
 use toml::value::Datetime;
 
 /// A name with its place.
@@ -13,7 +13,7 @@ pub(super) type Name = Spanned<String>;
 pub(super) type Placed = Spanned<Term>;
 
 /// The file.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rules {
     /// The migration that the rules are for.
@@ -45,7 +45,7 @@ pub(super) struct Rules {
 }
 
 /// Says that only the rows for which `where` holds are ours to judge; of several for one table one is enough.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Scope {
     /// Target table.
@@ -58,11 +58,12 @@ pub(super) struct Scope {
     /// Who says so.
     pub author: Option<String>,
     /// Last day on which the rule holds.
+    #[schemars(with = "Option<String>")]
     pub until: Option<Spanned<Datetime>>,
 }
 
 /// Says that rows whose `time` is past may be gone from the target; exactly one of `before` and `older_than`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Retention {
     /// Target table.
@@ -70,6 +71,7 @@ pub(super) struct Retention {
     /// A time in the target row.
     pub time: Placed,
     /// A point in time with its offset.
+    #[schemars(with = "Option<String>")]
     pub before: Option<Spanned<Datetime>>,
     /// How long before today, in days or weeks: `90 days`.
     pub older_than: Option<Name>,
@@ -78,11 +80,12 @@ pub(super) struct Retention {
     /// Who says so.
     pub author: Option<String>,
     /// Last day on which the rule holds.
+    #[schemars(with = "Option<String>")]
     pub until: Option<Spanned<Datetime>>,
 }
 
 /// Makes values alike before they are compared; exactly one of `as`, `floor` and `unify`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Normalise {
     /// Target table.
@@ -103,11 +106,12 @@ pub(super) struct Normalise {
     /// Who says so.
     pub author: Option<String>,
     /// Last day on which the rule holds.
+    #[schemars(with = "Option<String>")]
     pub until: Option<Spanned<Datetime>>,
 }
 
 /// Leaves fields out.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ignore {
     /// Target table.
@@ -124,11 +128,12 @@ pub(super) struct Ignore {
     /// Who says so.
     pub author: Option<String>,
     /// Last day on which the rule holds.
+    #[schemars(with = "Option<String>")]
     pub until: Option<Spanned<Datetime>>,
 }
 
 /// Pairs rows by other fields than their key, where a key has no counterpart.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Match {
     /// Target table.
@@ -142,11 +147,12 @@ pub(super) struct Match {
     /// Who says so.
     pub author: Option<String>,
     /// Last day on which the rule holds.
+    #[schemars(with = "Option<String>")]
     pub until: Option<Spanned<Datetime>>,
 }
 
 /// Lets values stand for one another that are near; exactly one of `absolute`, `relative` and `window`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tolerate {
     /// Target table.
@@ -166,11 +172,12 @@ pub(super) struct Tolerate {
     /// Who says so.
     pub author: Option<String>,
     /// Last day on which the rule holds.
+    #[schemars(with = "Option<String>")]
     pub until: Option<Spanned<Datetime>>,
 }
 
 /// Excuses a difference for a time; it stays in the report.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Waive {
     /// Target table.
@@ -188,11 +195,12 @@ pub(super) struct Waive {
     /// Who answers for it.
     pub author: Name,
     /// Last day on which it holds.
+    #[schemars(with = "String")]
     pub until: Spanned<Datetime>,
 }
 
 /// An invariant: for every group the sum on the left is in a relation to the sum on the right.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Expect {
     /// A sentence that says what must hold.
@@ -208,11 +216,12 @@ pub(super) struct Expect {
     /// Who says so.
     pub author: Option<String>,
     /// Last day on which the rule holds.
+    #[schemars(with = "Option<String>")]
     pub until: Option<Spanned<Datetime>>,
 }
 
 /// What the rows of one table add; exactly one of `legacy` and `target`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Aggregate {
     /// A legacy table, by the mapping's name for it.
@@ -233,7 +242,8 @@ pub(super) struct Aggregate {
 }
 
 /// A term: where a value comes from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, schemars::JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum Term {
     /// `.column.member`, or plain text.
     Text(String),
@@ -244,7 +254,7 @@ pub(super) enum Term {
 }
 
 /// The longer forms of a term; exactly one of them is there.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Form {
     /// The first that is not null.
@@ -266,7 +276,7 @@ pub(super) struct Form {
 }
 
 /// A condition; exactly one of the forms is there.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Condition {
     /// A text that is one of `one_of`.

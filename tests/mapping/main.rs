@@ -5,6 +5,7 @@ mod copy;
 mod delphi;
 mod docs;
 mod fifth;
+mod editor;
 mod jobs;
 mod jsonl;
 mod language;
