@@ -95,7 +95,7 @@ impl Shaper<'_, '_> {
                 let message = format!("`{}` stands under attributes or drop too", name.get_ref());
                 self.compiler.problems.push(name.span(), message, "take it out of one of the two");
             }
-            let reason = toml::Spanned::new(name.span(), reason::ATTRIBUTE.to_owned());
+            let reason = super::Spanned::new(name.span(), reason::ATTRIBUTE.to_owned());
             self.compiler.refusal(&reason, place);
             let (term, sort) = self.compiler.term(raw, place)?;
             let kind = match sort.kind {

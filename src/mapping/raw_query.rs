@@ -1,5 +1,6 @@
 //! `[[query]]` as it is written: what a reader asks of the target.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
@@ -8,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use super::raw::{Name, Named};
 
 /// `[[query]]`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Query {
     /// Name.
@@ -40,7 +41,7 @@ pub(super) struct Query {
 }
 
 /// `[[query.read]]`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Read {
     /// Target tables that are read alike.
@@ -73,18 +74,29 @@ pub(super) enum Test {
 }
 
 /// `{ starts_with = … }`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct StartsWith {
     starts_with: String,
 }
 
 /// Another form of a member.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Form {
     /// A number of seconds since 1970 as ISO 8601.
     pub iso: Name,
+}
+
+impl schemars::JsonSchema for Test {
+    fn schema_name() -> Cow<'static, str> {
+        "Test".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let starts_with = generator.subschema_for::<StartsWith>();
+        schemars::json_schema!({ "anyOf": [{ "type": "string" }, starts_with] })
+    }
 }
 
 impl<'de> Deserialize<'de> for Test {

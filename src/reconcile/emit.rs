@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Error;
 use super::canary::{Around, Canaries};
-use super::record::{Added, Joined, KeyDigest, Pairing};
+use super::record::{Added, Joined, KeyDigest, Pairing, Standing};
 use super::spill::{Spill, Writer};
 use super::sum::Sum;
 use crate::event::{Canonical as _, DigestKey, Digester, Key, Value};
@@ -172,10 +172,10 @@ impl Emitter {
             }
         };
         if self.side == SideOf::Actual {
-            self.told(|rules, say| rules.told_by_target(row.table, &row.values, say))?;
+            self.told(Standing::Judged, |rules, say| rules.told_by_target(row.table, &row.values, say))?;
         }
         let key = context.shapes[usize::from(table)].key_of(row).values;
-        let own = context.own_key(table, &key, &mut self.buffer);
+        let own = context.own_key(table, &rules.key(row).values, &mut self.buffer);
         let place = Place { key: own, scope, locator: &Key(key).encode(), transient };
         let strict = self.record(&context, rules, row, place)?;
         self.tallies[usize::from(table)].judged.add(&strict);
@@ -203,8 +203,8 @@ impl Emitter {
     ///
     /// # Errors
     /// [`Error::Spill`] when the disk does not take it.
-    pub fn source_row(&mut self, table: SourceTable, values: &[Value]) -> Result<(), Error> {
-        self.told(|rules, say| rules.told_by_source(table, values, say))
+    pub fn source_row(&mut self, table: SourceTable, values: &[Value], standing: Standing) -> Result<(), Error> {
+        self.told(standing, |rules, say| rules.told_by_source(table, values, say))
     }
 
     /// Hands everything over.
@@ -251,13 +251,17 @@ impl Emitter {
         Ok(strict)
     }
 
-    fn told(&mut self, tell: impl FnOnce(&Ruleset, &mut dyn FnMut(Contribution))) -> Result<(), Error> {
+    fn told(
+        &mut self,
+        standing: Standing,
+        tell: impl FnOnce(&Ruleset, &mut dyn FnMut(Contribution)),
+    ) -> Result<(), Error> {
         let context = Arc::clone(&self.context);
         let (added, mut failed) = (&mut self.added, None);
         tell(&context.rules, &mut |contribution| {
             let group = Key(contribution.group.clone()).encode();
             let digest = *blake3::hash(&group).as_bytes();
-            let put = |out: &mut Vec<u8>| Added::put(&contribution, &group, out);
+            let put = |out: &mut Vec<u8>| Added::put(&contribution, standing, &group, out);
             if let Err(error) = added.add(hash_of(&short(&digest)), &digest, put) {
                 failed = Some(error);
             }

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Error;
 use super::emit::{Context, Emitter, SideOf, Spills, hash_of};
-use super::record;
+use super::record::{self, Standing};
 use super::references::References;
 use super::side::Sink;
 use super::spill::{Spill, Writer};
@@ -267,18 +267,16 @@ impl SourceSink {
         self.emit(scope, evaluation)
     }
 
-    /// What the rows of a part add to invariants: those that the mapping takes.
+    /// What the rows of a part add to invariants: those that the mapping takes. The groups of a parked part are set aside.
     fn tell(&mut self, rows: &MemoryRows, evaluation: &Evaluation) -> Result<(), Error> {
-        if evaluation.parked.is_some() {
-            return Ok(());
-        }
+        let standing = if evaluation.parked.is_some() { Standing::Aside } else { Standing::Judged };
         let refused = &evaluation.accounts.quarantined_rows;
         for table in evaluation.accounts.tables.keys() {
             let (emitter, mut failed) = (&mut self.emitter, None);
             rows.scan(*table, &mut |_, row| {
                 if failed.is_none() && !refused.iter().any(|refused| refused.table == *table && refused.key == row.key)
                 {
-                    failed = emitter.source_row(*table, &row.values).err();
+                    failed = emitter.source_row(*table, &row.values, standing).err();
                 }
             })?;
             failed.map_or(Ok(()), Err)?;

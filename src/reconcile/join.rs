@@ -298,7 +298,7 @@ fn pair<'a>(
     let judgement = match same {
         true => Judgement::Equal,
         false if expected.row.is_empty() => Judgement::Different,
-        false => findings.judge(expected, actual, by),
+        false => findings.judge(expected, actual, if foreign && by == Pair::Key { Pair::Foreign } else { by }),
     };
     match judgement {
         Judgement::Equal => findings.count(expected.table, |counts| {

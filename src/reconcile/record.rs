@@ -147,14 +147,25 @@ impl<'a> Row<'a> {
 
 /// What one row adds to one sum of an invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Added(pub Contribution);
+pub struct Added(pub Contribution, pub Standing);
+
+/// Whether the group of a row is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is.
+    Judged,
+    /// It is not: the row belongs to a part that is parked.
+    Aside,
+}
 
 impl Added {
     /// Appends the record.
-    pub fn put(contribution: &Contribution, group: &[u8], out: &mut Vec<u8>) {
+    pub fn put(contribution: &Contribution, standing: Standing, group: &[u8], out: &mut Vec<u8>) {
         let Contribution { expect, side, once, amount, .. } = contribution;
         out.extend_from_slice(&expect.0.to_le_bytes());
-        out.push(u8::from(*side == Side::Right) | u8::from(once.is_some()) << 1);
+        out.push(
+            u8::from(*side == Side::Right) | u8::from(once.is_some()) << 1 | u8::from(standing == Standing::Aside) << 2,
+        );
         put_bytes(group, out);
         if let Some(once) = once {
             put_bytes(&Key(once.clone()).encode(), out);
@@ -171,7 +182,8 @@ impl Added {
         let side = if flags & 1 == 0 { Side::Left } else { Side::Right };
         let group = Key::decode(reader.bytes()?)?.0;
         let once = if flags & 2 == 0 { None } else { Some(Key::decode(reader.bytes()?)?.0) };
-        Ok(Self(Contribution { expect, side, group, once, amount: i128::from_le_bytes(fixed(reader)?) }))
+        let standing = if flags & 4 == 0 { Standing::Judged } else { Standing::Aside };
+        Ok(Self(Contribution { expect, side, group, once, amount: i128::from_le_bytes(fixed(reader)?) }, standing))
     }
 }
 
@@ -229,8 +241,8 @@ mod tests {
         let once = Some(vec![Value::Int(1)]);
         let added = Contribution { expect: RuleId(1), side: Side::Right, group: group.clone(), once, amount: -5 };
         let mut bytes = Vec::new();
-        Added::put(&added, &Key(group).encode(), &mut bytes);
-        assert_eq!(all(&bytes, Added::take).expect("records"), [Added(added)]);
+        Added::put(&added, Standing::Aside, &Key(group).encode(), &mut bytes);
+        assert_eq!(all(&bytes, Added::take).expect("records"), [Added(added, Standing::Aside)]);
         let recorded = Recorded { table: 9, key: [7; 16], scope: b"part" };
         let mut bytes = Vec::new();
         recorded.put(&mut bytes);

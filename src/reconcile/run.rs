@@ -13,7 +13,7 @@ use super::canary::{CLASSES, Class};
 use super::emit::{Context, SideOf, Spills, Tally, hash_of};
 use super::expected::{ReferenceSink, Shared, SourceAccount, SourceSink};
 use super::join::{Counts, Difference, Findings, Found, Judgement, Ownership, attribute, by_key, by_pairing};
-use super::record::{self, Added, Joined, KeyDigest, Recorded};
+use super::record::{self, Added, Joined, KeyDigest, Recorded, Standing};
 use super::references::References;
 use super::side::{Done, Side, Sink as _, read};
 use super::spill::{Spill, Writer};
@@ -300,7 +300,12 @@ impl Joiner {
         let added = record::all(&bytes, Added::take)?;
         let mut sums = crate::rules::Tally::new();
         let count = added.len() as u64;
-        added.into_iter().for_each(|added| sums.add(added.0));
+        for Added(contribution, standing) in added {
+            match standing {
+                Standing::Judged => sums.add(contribution),
+                Standing::Aside => sums.set_aside(contribution),
+            }
+        }
         if count != joining.spills.added.written(partition).count {
             return Err(Error::SpillBroken { path: "added".into() });
         }

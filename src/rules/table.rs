@@ -188,7 +188,9 @@ impl TableRules {
 
     /// Whether a pair of rows, or one alone, has to be looked at to judge it, because digests do not tell enough.
     pub fn sees_rows(&self) -> bool {
-        !self.tolerate.is_empty() || !self.waive.is_empty()
+        let partial =
+            self.normalise.iter().any(|rule| rule.when != When::Always) || self.ignore.iter().any(|rule| rule.when != When::Always);
+        partial || !self.tolerate.is_empty() || !self.waive.is_empty()
     }
 
     /// Whether a column, or an attribute of an item, is compared as it is: no rule leaves it out, changes or tolerates it.

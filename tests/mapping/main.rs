@@ -4,8 +4,8 @@
 mod copy;
 mod delphi;
 mod docs;
-mod fifth;
 mod editor;
+mod fifth;
 mod jobs;
 mod jsonl;
 mod language;
