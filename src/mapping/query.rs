@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn members_and_their_forms_are_told() {
-        let fields = [("t", Value::Decimal(1_728_446_626.into())), ("m", Value::Json("{\"x\":1.10}".into()))];
+        let fields = [("t", Value::Decimal(1_728_446_626_i64.into())), ("m", Value::Json("{\"x\":1.10}".into()))];
         let shown = query().shown(&row(0, &fields));
         let told =
             [("m.x".into(), Value::Json("1.10".into())), ("at".into(), Value::text("2024-10-09T04:03:46+00:00"))];

@@ -72,7 +72,6 @@ fn with_every_name_of_the_old_writer_changed_all_examples_hold() {
         mapping: renamed(&sources.mapping),
         target: renamed(&sources.target),
         cases: sources.cases.iter().map(renamed).collect(),
-        ..sources.clone()
     };
     assert!(copy.mapping.text.contains("zqa") && !copy.mapping.text.contains("zid_tick"));
     let changed = Migration::compile(&copy).unwrap_or_else(|error| panic!("{error}"));
