@@ -3,6 +3,8 @@
 //! Here a *unit* is a part of one, by its key in the state. It claims every key that its mapping yields, whether its rows were written or not; so when the second claimant is
 //! seen the first is evaluated again, finds the other's claim, and takes its row back. When one of them lets go, the others
 //! are evaluated again and find themselves alone.
+//!
+//! A claim that its part is about to give up stands in nobody's way: who finds only such claims waits, and is called back.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +13,8 @@ use crate::event::Key;
 use crate::target::TargetKey;
 
 use super::Error;
+use super::records::PartState;
+use super::result::Status;
 use super::scope;
 use super::session::Session;
 use super::state::Space;
@@ -45,46 +49,72 @@ pub fn keep(session: &mut Session<'_>, unit: &[u8], claims: &BTreeSet<ClaimId>) 
     }
 }
 
-/// What came of a unit's change of claims.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Contest {
-    /// Whether someone else claims a key of this unit.
-    pub contested: bool,
-    /// Other parts to be evaluated again, by their keys: new rivals, and those that are rid of one.
-    pub others: BTreeSet<Vec<u8>>,
-}
-
-/// Replaces a unit's claims.
-pub fn replace(
-    session: &mut Session<'_>,
-    unit: &[u8],
-    before: &BTreeSet<ClaimId>,
-    after: &BTreeSet<ClaimId>,
-) -> Result<Contest, Error> {
-    let mut contest = Contest::default();
-    for id in before.difference(after) {
+/// Gives up claims of a unit; answers which other units are rid of their last rival by that.
+pub fn release(session: &mut Session<'_>, unit: &[u8], claims: &BTreeSet<ClaimId>) -> Result<BTreeSet<Vec<u8>>, Error> {
+    let mut freed = BTreeSet::new();
+    for id in claims {
         let mut units = claimants(session, id)?;
         units.remove(unit);
         // A single rival left is rid of its contest; more than one remain parked because of each other.
         if units.len() == 1 {
-            contest.others.extend(units.iter().cloned());
+            freed.extend(units.iter().cloned());
         }
         store(session, id, &units);
     }
-    for id in after {
+    Ok(freed)
+}
+
+/// Who else wants what a unit claims.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Contest {
+    /// Claims of this unit that others have too.
+    pub contested: BTreeSet<ClaimId>,
+    /// The others, by their keys.
+    pub rivals: BTreeSet<Vec<u8>>,
+    /// Those of them that learn of this unit only now, and are to be evaluated again.
+    pub new: BTreeSet<Vec<u8>>,
+}
+
+/// Claims keys for a unit, some of which it may have claimed before.
+pub fn take(session: &mut Session<'_>, unit: &[u8], claims: &BTreeSet<ClaimId>) -> Result<Contest, Error> {
+    let mut contest = Contest::default();
+    for id in claims {
         let mut units = claimants(session, id)?;
         let added = units.insert(unit.to_vec());
+        let rivals = units.iter().filter(|rival| rival.as_slice() != unit);
         if units.len() > 1 {
-            contest.contested = true;
-            if added {
-                contest.others.extend(units.iter().filter(|rival| rival.as_slice() != unit).cloned());
-            }
+            contest.contested.insert(*id);
+            contest.rivals.extend(rivals.clone().cloned());
         }
         if added {
+            contest.new.extend(rivals.cloned());
             store(session, id, &units);
         }
     }
     Ok(contest)
+}
+
+/// Whether all of some parts are marked and stand behind `last`: they are evaluated later in the same pass.
+pub fn to_come(session: &Session<'_>, parts: &BTreeSet<Vec<u8>>, last: &[u8]) -> Result<bool, Error> {
+    for part in parts {
+        if part.as_slice() <= last || session.get(Space::Dirty, part)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Those of some parts that wait, as far as what became of them is kept.
+pub fn waiting(session: &Session<'_>, parts: BTreeSet<Vec<u8>>) -> Result<BTreeSet<Vec<u8>>, Error> {
+    let mut waiting = BTreeSet::new();
+    for part in parts {
+        let kept = session.get(Space::Parts, &part)?.map(|bytes| PartState::from_bytes(&bytes)).transpose()?;
+        let result = kept.map(|part| part.result()).transpose()?.flatten();
+        if result.is_some_and(|result| result.status == Status::Waiting) {
+            waiting.insert(part);
+        }
+    }
+    Ok(waiting)
 }
 
 fn claimants(session: &Session<'_>, id: &ClaimId) -> Result<BTreeSet<Vec<u8>>, Error> {
@@ -129,16 +159,20 @@ mod tests {
             let state = State::open(folder.path()).expect("a store");
             let mut session = state.session();
             let (none, key) = (BTreeSet::new(), BTreeSet::from([[7; 16]]));
-            let alone = replace(&mut session, &unit_key(first), &none, &key).expect("state");
+            let alone = take(&mut session, &unit_key(first), &key).expect("state");
             assert_eq!(alone, Contest::default());
-            let rival = replace(&mut session, &unit_key(second), &none, &key).expect("state");
-            assert!(rival.contested);
-            assert_eq!(names(&rival.others), [first]);
-            let called_back = replace(&mut session, &unit_key(first), &key, &key).expect("state");
-            assert!(called_back.contested && called_back.others.is_empty(), "no endless calling back and forth");
-            let gone = replace(&mut session, &unit_key(second), &key, &none).expect("state");
-            assert_eq!((gone.contested, names(&gone.others)), (false, vec![first]));
-            let free = replace(&mut session, &unit_key(first), &key, &key).expect("state");
+            let rival = take(&mut session, &unit_key(second), &key).expect("state");
+            assert_eq!((rival.contested, names(&rival.rivals)), (key.clone(), vec![first]));
+            assert_eq!(names(&rival.new), [first]);
+            let called_back = take(&mut session, &unit_key(first), &key).expect("state");
+            assert_eq!(
+                (called_back.contested, called_back.new),
+                (key.clone(), none),
+                "no endless calling back and forth"
+            );
+            let freed = release(&mut session, &unit_key(second), &key).expect("state");
+            assert_eq!(names(&freed), [first]);
+            let free = take(&mut session, &unit_key(first), &key).expect("state");
             assert_eq!(free, Contest::default());
         }
     }

@@ -188,29 +188,44 @@ impl Projector {
     }
 
     /// Records what each part claims; parts that share a claim are parked, and called back.
+    ///
+    /// What the batch lets go of is free for all of it, in whatever order its parts stand: rows that take over each other's
+    /// keys are no rivals. Nor is a part that is yet to be evaluated in this pass: what it wants is not known.
     fn settle_claims(&self, session: &mut Session<'_>, prepared: &mut [Prepared]) -> Result<Vec<Notice>, Error> {
-        let mut called = BTreeSet::new();
-        let mut let_go = BTreeSet::new();
+        let (mut called, mut let_go) = (BTreeSet::new(), BTreeSet::new());
         if !self.evaluator.contended.contains(&true) {
             return Ok(Vec::new());
         }
+        // A part that waits keeps its claims: its rows stay where they are.
+        for prepared in prepared.iter().filter(|prepared| prepared.write.is_some()) {
+            let before = claims::of(session, &prepared.scope)?;
+            let gone: BTreeSet<ClaimId> = before.difference(&prepared.claims).copied().collect();
+            called.extend(claims::release(session, &prepared.scope, &gone)?);
+            let_go.extend(gone);
+        }
+        let last = prepared.iter().map(|prepared| prepared.scope.clone()).max().unwrap_or_default();
         for prepared in prepared.iter_mut().filter(|prepared| prepared.write.is_some()) {
-            // A part that waits keeps its claims: its rows stay where they are.
             let before = claims::of(session, &prepared.scope)?;
             // A row that another part of this batch lets go of still stands at the target when this one is planned.
-            let too_early: BTreeSet<ClaimId> =
+            let mut too_early: BTreeSet<ClaimId> =
                 prepared.claims.difference(&before).filter(|id| let_go.contains(*id)).copied().collect();
-            let contest = claims::replace(session, &prepared.scope, &before, &prepared.claims)?;
+            let contest = claims::take(session, &prepared.scope, &prepared.claims)?;
             if before != prepared.claims {
                 claims::keep(session, &prepared.scope, &prepared.claims);
             }
-            let_go.extend(before.difference(&prepared.claims).copied());
-            called.extend(contest.others);
-            if contest.contested {
+            if !claims::to_come(session, &contest.rivals, &last)? {
+                called.extend(contest.new);
+                called.extend(claims::waiting(session, contest.rivals)?);
                 prepared.park("key_collision", "another unit or part maps a row to the same target key");
-            } else if !too_early.is_empty() {
-                self.defer(prepared, &too_early);
+                continue;
+            }
+            if !too_early.is_empty() {
                 called.insert(prepared.scope.clone());
+            }
+            // Whoever is to come calls this part back, when it lets go and when it does not.
+            too_early.extend(contest.contested);
+            if !too_early.is_empty() {
+                self.defer(prepared, &too_early);
             }
         }
         // A part of this very batch is called back too: it may have been settled before its rival was.

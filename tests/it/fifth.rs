@@ -53,7 +53,7 @@ fn said(item: &Item) -> &str {
 }
 
 async fn becomes(client: &Client, run: &mut Run, wanted: &[&str], edits: usize) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     loop {
         let (lines, found) = seen(client).await;
         if lines == wanted && found == edits {

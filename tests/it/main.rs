@@ -21,6 +21,7 @@ mod identity;
 mod layering;
 mod load_dump;
 mod lost_folder;
+mod moved_run;
 mod parked_units;
 mod postgres_preflight;
 mod postgres_stream;
