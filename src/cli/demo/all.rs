@@ -40,7 +40,10 @@ pub async fn show(global: &Global, args: &DemoArgs, stop: &CancellationToken) ->
     }
     reports.sort_by(|one, other| one.migration.cmp(&other.migration));
     if global.json {
-        output::json(&reports);
+        // Of several documents a reader would take the first for all of it.
+        if failures.is_empty() {
+            output::json(&reports);
+        }
     } else {
         report::show(&reports);
         output::line(format!("{} migrations in {:.0} s", reports.len(), began.elapsed().as_secs_f64()));
