@@ -182,7 +182,7 @@ mod tests {
     fn one_row_among_millions_is_seen_and_the_bar_stays_within_its_length() {
         let pair = |x: &str, width: &str| (x.to_owned(), width.to_owned());
         assert_eq!(widths(&[1, 0, 1], 2), [pair("0.0", "50.0"), pair("50.0", "50.0")]);
-        assert_eq!(widths(&[9_999_999, 1], 10_000_000), [pair("0.0", "98.7"), pair("98.7", "1.2")]);
+        assert_eq!(widths(&[9_999_999, 1], 10_000_000), [pair("0.0", "98.8"), pair("98.8", "1.2")]);
         assert_eq!(widths(&[u64::MAX / 2, u64::MAX / 2], u64::MAX), [pair("0.0", "49.9"), pair("49.9", "49.9")]);
         assert_eq!(widths(&[0, 0], 0), []);
     }
