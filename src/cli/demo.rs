@@ -165,11 +165,7 @@ async fn caught_up(engine: &Engine) -> Result<Status, Failure> {
             return Err(Failure::from("the run does not tell where it is".to_owned()));
         };
         let durable = status.capture.as_ref().and_then(|capture| capture["durable"].as_str()?.parse().ok());
-        if durable >= Some(position)
-            && status.applied == status.log_end
-            && status.dirty == 0
-            && status.phase == "caught_up"
-        {
+        if durable >= position && status.applied == status.log_end && status.dirty == 0 && status.phase == "caught_up" {
             return Ok(*status);
         }
         if began.elapsed() > PATIENCE {

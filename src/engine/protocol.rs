@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capture::load::file::Standing;
 use crate::project::conservation::Conservation;
 use crate::project::result::{PartResult, QuarantinedRow};
 use crate::project::run::Progress;
@@ -23,6 +24,8 @@ pub enum Request {
     },
     /// Every unit that the log tells of.
     Units,
+    /// Files that stand for tables.
+    Files,
     /// Evaluate units again.
     Retry {
         /// Units; all parked ones when empty.
@@ -74,6 +77,11 @@ pub enum Answer {
     Units {
         /// In order of their keys in the state.
         units: Vec<String>,
+    },
+    /// To [`Request::Files`].
+    Files {
+        /// The files.
+        files: Vec<Standing>,
     },
     /// To [`Request::Retry`], [`Request::Skip`]: units that will be evaluated again.
     Noted {
@@ -135,6 +143,12 @@ pub struct Status {
     pub dirty: u64,
     /// Tables whose changed shape waits to be accepted, and what changed.
     pub paused: BTreeMap<String, String>,
+    /// Optional tables that the source lacked when it was last looked over.
+    #[serde(default)]
+    pub skipped: Vec<String>,
+    /// Files that stand for tables.
+    #[serde(default)]
+    pub files: Vec<Standing>,
     /// The conservation equations.
     pub conservation: Conservation,
     /// Whether all of them hold.

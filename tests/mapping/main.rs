@@ -7,5 +7,6 @@ mod language;
 mod luthien;
 mod oracle;
 mod rename;
+mod rename_rows;
 mod semantik;
 mod support;

@@ -12,6 +12,7 @@ mod plan;
 mod provision;
 mod read;
 mod record;
+mod require;
 mod sql;
 mod text;
 mod write;
@@ -30,6 +31,7 @@ pub(super) use text::input_text;
 
 pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
 pub use record::{parts_after, strangers};
+pub use require::has_row;
 
 /// A record of a part: unit, part, version, packed ownership.
 type UnitRecord = (String, Vec<u8>, Vec<u8>, Vec<u8>);

@@ -2,10 +2,13 @@
 
 pub mod capture;
 pub mod cluster;
+pub mod dynamo;
 pub mod fold;
 pub mod gate;
+pub mod jobs;
 pub mod legacy;
 pub mod memory_source;
 pub mod memory_target;
 pub mod rig;
+pub mod schemas;
 pub mod writer;
