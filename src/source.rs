@@ -126,6 +126,15 @@ pub enum Severity {
     Error,
 }
 
+/// What it means that a table does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// The capture does not start.
+    Error,
+    /// It is told, and the capture goes on without the table.
+    Skipped,
+}
+
 /// Something that a source lacks, or that a person should know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use super::run::Context;
 use super::start::{Decision, Remembered, SlotNow, decide};
-use super::{Error, marks};
+use super::{Error, marks, skipped};
 use crate::event::{Epoch, Lsn, RelationName, SchemaHash};
 use crate::log::{Batch, EventLog};
 use crate::postgres::feed::PgFeed;
-use crate::postgres::preflight::{Severity, preflight};
+use crate::postgres::preflight::{Looked, Severity, preflight};
 use crate::postgres::provision::{self, NewSlot};
 use crate::postgres::{assemble, catalog};
 use crate::source::Error as SourceError;
@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub(super) from: Lsn,
     /// The tables to copy.
     pub(super) tables: Vec<RelationName>,
+    /// Optional tables that the source lacks.
+    pub(super) skipped: Vec<RelationName>,
 }
 
 /// An opened session, with the slot and its exported snapshot where it was just made.
@@ -37,16 +39,20 @@ impl Session {
     /// Connects and decides how to go on.
     pub(super) async fn open(context: &Context) -> Result<Opened, Error> {
         let config = &context.config;
-        let tables: Vec<RelationName> = config.tables.iter().map(|table| table.name.clone()).collect();
         let remembered = remember(&*context.log)?;
         let mut connection = context.server.connect().await?;
-        let findings = preflight(&mut connection, &config.tables, remembered.slot.as_deref()).await?;
+        let Looked { findings, skipped } =
+            preflight(&mut connection, &config.tables, remembered.slot.as_deref()).await?;
+        let tables = config.tables.iter().map(|table| table.name.clone());
+        let tables: Vec<RelationName> = tables.filter(|table| !skipped.contains(table)).collect();
         let (errors, warnings): (Vec<_>, Vec<_>) =
             findings.into_iter().partition(|finding| finding.severity == Severity::Error);
         if !errors.is_empty() {
             return Err(Error::NotReady(errors));
         }
         context.tell(|status| status.findings = warnings);
+        let before = |table: &RelationName| remembered.tables.contains(&table.to_string());
+        skipped::note(&*context.log, &context.status, skipped.clone(), before).await?;
         let identity = provision::identify(&context.server).await?;
         let server = format!("{}\n{}", identity.system, identity.timeline);
         let slot = match &remembered.slot {
@@ -70,7 +76,7 @@ impl Session {
                     // Tables taken out: should one come back, it needs a new epoch.
                     context.set([(marks::TABLES.into(), Some(names.join("\n").into_bytes()))]).await?;
                 }
-                let session = Session { epoch, slot, publication, from, tables };
+                let session = Session { epoch, slot, publication, from, tables, skipped };
                 Opened { session, new_slot: None }
             }
             Decision::Open { epoch, reason } => {
@@ -82,7 +88,7 @@ impl Session {
                 context.set([(marks::OPENING.into(), Some(slot.clone().into_bytes()))]).await?;
                 let new_slot = provision::create_slot(&context.server, &slot).await?;
                 let from = new_slot.consistent;
-                let session = Session { epoch, slot, publication, from, tables };
+                let session = Session { epoch, slot, publication, from, tables, skipped };
                 record(&*context.log, &session, &server, &names).await?;
                 tracing::info!(epoch = epoch.0, slot = %session.slot, at = %from, "opened an epoch");
                 context.tell(|status| {

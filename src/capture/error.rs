@@ -5,6 +5,9 @@ use crate::source::Finding;
 /// Errors of a capture.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A file that stands for a table.
+    #[error(transparent)]
+    File(#[from] super::load::Error),
     /// The source.
     #[error(transparent)]
     Source(#[from] crate::source::Error),

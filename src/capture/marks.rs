@@ -33,8 +33,17 @@ pub const RANGE: &str = "pg/range/";
 pub const SHAPE: &str = "pg/shape/";
 /// Prefix of the number of rows that a completed snapshot read of each relation.
 pub const COPIED: &str = "pg/copied/";
+/// Optional tables that the source lacked when it was last looked over, a line each; the name is the same for every kind of
+/// source.
+pub const SKIPPED: &str = "capture/skipped";
 /// Prefix of the request to delete what an epoch's snapshot did not find; followed by the epoch.
 pub const SWEEP: &str = "capture/sweep/";
+
+/// Prefix of the request to delete the rows of one table that are older than the last reading of the file that stands for it;
+/// followed by the relation, the value is that reading's version.
+pub const SWEEP_TABLE: &str = "capture/sweep/table/";
+/// Prefix of what is remembered of each file that stands for a table, followed by the relation.
+pub const FILE: &str = "capture/file/";
 
 /// Version of the stored form of [`Range`].
 const RANGE_FORMAT: u32 = 1;

@@ -17,6 +17,7 @@ pub mod load;
 pub mod marks;
 pub mod plan;
 mod run;
+mod skipped;
 pub mod start;
 mod status;
 mod stream;

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::drive::{Drive, Ended, Sessions};
 use super::epoch::{Opened, Session};
-use super::{CaptureStatus, Error, Phase, copy, marks, stream};
+use super::load::Dump;
+use super::{CaptureStatus, Error, Phase, copy, load, marks, stream};
 use crate::log::{Batch, EventLog};
 use crate::postgres::Server;
 use crate::postgres::preflight::TableExpectation;
@@ -24,6 +25,8 @@ pub struct Config {
     pub url: String,
     /// The tables.
     pub tables: Vec<TableExpectation>,
+    /// Files that stand for further tables.
+    pub files: Vec<Dump>,
     /// What names of slot and publication begin with: a lower-case letter, then letters, digits and `_`.
     pub prefix: String,
     /// Ranges copied at the same time, each on a connection of its own.
@@ -42,6 +45,7 @@ impl Config {
         Self {
             url: url.into(),
             tables,
+            files: Vec::new(),
             prefix: "rehome".into(),
             workers: 4,
             range_bytes: 64 << 20,
@@ -135,6 +139,9 @@ async fn session(context: &Arc<Context>, connected: &mut bool) -> Result<Ended, 
     };
     *connected = true;
     let Opened { session, new_slot } = opened;
+    for file in &context.config.files {
+        load::file::bring(&*context.log, session.epoch, file).await?;
+    }
     context.tell(|status| status.error = None);
     let durable = watch::Sender::new(session.from);
     // Each part ends only by an error or a loss, and then the others are dropped: an append that was cut off so either

@@ -78,6 +78,8 @@ pub struct CaptureStatus {
     pub safe_wal_bytes: Option<i64>,
     /// Bytes of WAL that the slot keeps.
     pub retained_bytes: Option<i64>,
+    /// Optional tables that the source lacks.
+    pub skipped: Vec<RelationName>,
     /// Warnings of the preflight and of the slot.
     pub findings: Vec<Finding>,
     /// The error after which it is waiting to try again.

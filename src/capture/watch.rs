@@ -3,10 +3,11 @@
 //! A logical message in the source's WAL keeps the position of an idle database moving. The slot is looked at as often:
 //! production's disk comes before the migration, so a slot that keeps too much WAL is given up when asked to, loudly.
 
-use super::Error;
 use super::drive::Ended;
 use super::epoch::Session;
 use super::run::Context;
+use super::{Error, skipped};
+use crate::postgres::catalog;
 use crate::postgres::preflight::slot_finding;
 use crate::postgres::provision::{self, SlotFacts};
 
@@ -22,6 +23,9 @@ pub(super) async fn over(context: &Context, session: &Session) -> Result<Ended, 
     loop {
         ticks.tick().await;
         provision::emit(&mut connection, HEARTBEAT).await?;
+        if !session.skipped.is_empty() {
+            skipped::appeared(&context.status, &catalog::present(&mut connection, &session.skipped).await?);
+        }
         let Some(slot) = provision::slot(&mut connection, &session.slot).await? else {
             return Ok(Ended::Lost(format!("replication slot {} is gone", session.slot)));
         };

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::engine::LookupFrom;
+
 /// Moves data to a new key or a new shape without stopping, and proves that nothing was lost.
 ///
 /// A migration is a folder of three files: what the legacy tables are, what becomes of them, and the target's definition.
@@ -73,6 +75,25 @@ pub enum LogForm {
     Json,
 }
 
+/// Files that stand for lookups.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Lookups {
+    /// Take the rows of a lookup table from a file of comma-separated values: a first line of column names, then a line a row;
+    /// an empty field is NULL, "" is the empty text. `TABLE=live` reads the table from the source again.
+    #[arg(long = "lookup", value_name = "TABLE=FILE", value_parser = lookup)]
+    pub lookups: Vec<(String, LookupFrom)>,
+}
+
+fn lookup(text: &str) -> Result<(String, LookupFrom), String> {
+    match text.split_once('=') {
+        Some((table, "live")) if !table.is_empty() => Ok((table.to_owned(), LookupFrom::Live)),
+        Some((table, file)) if !table.is_empty() && !file.is_empty() => {
+            Ok((table.to_owned(), LookupFrom::File(file.into())))
+        }
+        _ => Err("write it as TABLE=FILE, or TABLE=live".to_owned()),
+    }
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -85,6 +106,8 @@ pub enum Command {
     Check {
         /// The migration.
         migration: String,
+        #[command(flatten)]
+        lookups: Lookups,
     },
     /// Look both databases over, create the target tables and rehome's own, prepare the state folder.
     Up {
@@ -94,6 +117,8 @@ pub enum Command {
         /// those that have left the source since are removed. Its replication slot is dropped.
         #[arg(long)]
         adopt: bool,
+        #[command(flatten)]
+        lookups: Lookups,
     },
     /// Copy what is there, follow what changes, and write it to the target, until stopped; goes on where it left off.
     Run(RunArgs),
@@ -109,9 +134,11 @@ pub enum Command {
     Load {
         /// The migration.
         migration: String,
-        /// The files, one for every source table.
+        /// The files, one for every source table that no --lookup gives.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        #[command(flatten)]
+        lookups: Lookups,
     },
     /// Compare one unit: what the mapping makes of its legacy rows, and what the target holds, field by field.
     Diff {
@@ -246,6 +273,8 @@ pub struct ReconcileArgs {
 pub struct RunArgs {
     /// The migration.
     pub migration: String,
+    #[command(flatten)]
+    pub lookups: Lookups,
     /// Stop by itself when the target holds everything that the source held when the copy was complete.
     #[arg(long, value_enum, default_value_t = UntilArg::Stopped)]
     pub until: UntilArg,
@@ -258,7 +287,7 @@ pub struct RunArgs {
     /// Park a unit whose rows are larger than this many bytes.
     #[arg(long, default_value_t = 4 << 30, value_name = "BYTES")]
     pub unit_bytes_max: u64,
-    /// Halt when more than this share of the units evaluated were parked; 100 never halts.
+    /// Halt when more than this share of the units evaluated were parked, or have rows in quarantine; 100 never halts.
     #[arg(long, default_value_t = 20, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(0..=100))]
     pub park_percent_max: u64,
     /// After a new snapshot, delete at most this many rows that it did not find; more halt the run, and so does a table of

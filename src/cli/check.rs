@@ -7,9 +7,9 @@ use crate::mapping::{Case, Migration, run_cases};
 use crate::postgres::preflight::Severity;
 use crate::rules::{RuleKind, Ruleset};
 
-use super::args::Global;
+use super::args::{Global, Lookups};
 use super::exit::Exit;
-use super::{Failure, engine, locate, output};
+use super::{Failure, engine_with, locate, output};
 
 #[derive(Serialize)]
 struct Report {
@@ -21,6 +21,10 @@ struct Report {
     rules: usize,
     invariants: usize,
     source: Option<Vec<Found>>,
+    /// Live tables beside the migration's own; absent when nobody asked, or the source does not let them be listed.
+    unmentioned: Option<Vec<String>>,
+    /// What the target lacks of what the mapping requires; absent without an address.
+    target: Option<Vec<Found>>,
 }
 
 #[derive(Serialize)]
@@ -38,8 +42,8 @@ struct Found {
 }
 
 /// Reads a migration, runs its cases, and looks the source over where its address is given.
-pub async fn run(global: &Global, name: &str) -> Result<Exit, Failure> {
-    let engine = engine(global, name)?;
+pub async fn run(global: &Global, name: &str, lookups: &Lookups) -> Result<Exit, Failure> {
+    let engine = engine_with(global, name, lookups, None)?;
     let migration = engine.migration();
     let rules = locate::rules(global, migration)?;
     let mut results = run_cases(migration);
@@ -51,14 +55,25 @@ pub async fn run(global: &Global, name: &str) -> Result<Exit, Failure> {
         .filter(|result| !result.failures.is_empty())
         .map(|result| Failed { case: result.name.to_string(), problems: result.failures.clone() })
         .collect();
+    let mut unmentioned = None;
+    let found = |finding: crate::postgres::preflight::Finding| Found {
+        severity: if finding.severity == Severity::Error { "error" } else { "warning" },
+        place: finding.place,
+        what: finding.what,
+        fix: finding.fix,
+    };
+    let target = match global.target {
+        Some(_) => Some(engine.unmet().await?.into_iter().map(found).collect()),
+        None => None,
+    };
     let source = if global.source.is_some() {
-        let found = |finding: crate::postgres::preflight::Finding| Found {
-            severity: if finding.severity == Severity::Error { "error" } else { "warning" },
-            place: finding.place,
-            what: finding.what,
-            fix: finding.fix,
-        };
-        Some(engine.preflight().await?.into_iter().map(found).collect())
+        let findings = engine.preflight().await?.into_iter().map(found).collect();
+        match engine.unmentioned().await {
+            Ok(tables) => unmentioned = Some(tables),
+            // Listing is a courtesy: a migration needs no permission for it.
+            Err(error) => output::say(format!("other tables are not listed: {error}")),
+        }
+        Some(findings)
     } else {
         None
     };
@@ -71,8 +86,10 @@ pub async fn run(global: &Global, name: &str) -> Result<Exit, Failure> {
         rules: rules.describe().iter().filter(|rule| rule.kind != RuleKind::Expect).count(),
         invariants: rules.expects().len(),
         source,
+        unmentioned,
+        target,
     };
-    let errors = report.source.iter().flatten().any(|found| found.severity == "error");
+    let errors = report.source.iter().chain(&report.target).flatten().any(|found| found.severity == "error");
     if global.json {
         output::json(&report);
     } else {
@@ -106,8 +123,11 @@ fn show(report: &Report) {
             output::line(format!("  {problem}"));
         }
     }
-    for found in report.source.iter().flatten() {
+    for found in report.source.iter().chain(&report.target).flatten() {
         output::line(format!("{}: {}: {}\n  fix: {}", found.severity, found.place, found.what, found.fix));
+    }
+    if let Some(tables) = report.unmentioned.as_ref().filter(|tables| !tables.is_empty()) {
+        output::line(format!("not mentioned by the migration, for information: {}", tables.join(", ")));
     }
     output::line(format!(
         "{}: {} source tables, {} target tables, {} of {} cases pass, {} rules, {} invariants{}",

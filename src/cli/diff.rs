@@ -18,7 +18,15 @@ const PATHS_MAX: usize = 20;
 /// Compares one unit.
 pub async fn run(global: &Global, migration: &str, unit: &str, reveal: bool) -> Result<Exit, Failure> {
     let engine = engine(global, migration)?;
-    let diff = engine.comparer().await?.unit(unit).await?;
+    let comparer = engine.comparer().await?;
+    for whole in comparer.whole_tables(unit) {
+        output::say(format!(
+            "no key and no index leads to the unit's rows in {}: each reading takes all of it, about {} items, {} bytes, {} read \
+             units, and there are two readings or more",
+            whole.table, whole.items, whole.bytes, whole.read_units
+        ));
+    }
+    let diff = comparer.unit(unit).await?;
     if diff.legacy_rows == 0 && diff.actual_rows == 0 && diff.expected_rows == 0 {
         let message = format!("unit {unit} has no rows in the source, the log or the target");
         return Err(Failure { message, hint: Some("check its spelling".to_owned()) });
@@ -65,7 +73,8 @@ pub fn show(tables: &[TableShape], diff: &UnitDiff, reveal: bool) {
         diff.actual_rows,
         diff.differences.len()
     ));
-    output::line(format!("  at source position {}; {}", diff.position, diff.reason));
+    let position = diff.position.map_or_else(String::new, |position| format!("at source position {position}; "));
+    output::line(format!("  {position}{}", diff.reason));
     if !reveal && !diff.differences.is_empty() {
         output::line("  contents are redacted; --reveal shows them");
     }
@@ -95,7 +104,7 @@ pub fn as_json(tables: &[TableShape], diff: &UnitDiff, reveal: bool) -> serde_js
         })
         .collect();
     json!({
-        "unit": diff.unit, "verdict": diff.verdict, "reason": diff.reason, "position": diff.position.to_string(),
+        "unit": diff.unit, "verdict": diff.verdict, "reason": diff.reason, "position": diff.position.map(|position| position.to_string()),
         "legacy_rows": diff.legacy_rows, "expected_rows": diff.expected_rows, "found_rows": diff.actual_rows,
         "parked": diff.parked, "differences": differences,
     })

@@ -7,14 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::protocol::{Answer, Request};
 
-use super::args::Global;
+use super::args::{Global, Lookups};
 use super::exit::Exit;
 use super::run::stop_on_signal;
-use super::{Failure, engine, output, status};
+use super::{Failure, engine_with, output, status};
 
 /// Loads a dump of every table and projects them.
-pub async fn load(global: &Global, migration: &str, files: &[PathBuf]) -> Result<Exit, Failure> {
-    let engine = engine(global, migration)?;
+pub async fn load(global: &Global, migration: &str, files: &[PathBuf], lookups: &Lookups) -> Result<Exit, Failure> {
+    let engine = engine_with(global, migration, lookups, None)?;
     let stop = CancellationToken::new();
     let signals = tokio::spawn(stop_on_signal(stop.clone()));
     let mut rows: BTreeMap<String, u64> = BTreeMap::new();

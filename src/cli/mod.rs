@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::engine::{self, Earlier, Engine, Settings, Sharing};
-use args::{Cli, Command, Global, LogForm, RunArgs, Verbosity};
+use args::{Cli, Command, Global, LogForm, Lookups, RunArgs, Verbosity};
 use engine::session::chain;
 use exit::Exit;
 
@@ -54,9 +54,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let global = &cli.global;
     match cli.command {
         Command::Demo(args) => demo::run(global, args).await,
-        Command::Check { migration } => check::run(global, &migration).await,
-        Command::Up { migration, adopt } => {
-            setup::up(global, &migration, if adopt { Earlier::Adopt } else { Earlier::Refuse }).await
+        Command::Check { migration, lookups } => check::run(global, &migration, &lookups).await,
+        Command::Up { migration, adopt, lookups } => {
+            setup::up(global, &migration, if adopt { Earlier::Adopt } else { Earlier::Refuse }, &lookups).await
         }
         Command::Run(args) => run::run(global, args).await,
         Command::Status { migration } => status::run(global, &migration).await,
@@ -71,7 +71,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::AcceptSchema { migration, table, read_again } => {
             records::accept_schema(global, &migration, &table, read_again).await
         }
-        Command::Load { migration, files } => load::load(global, &migration, &files).await,
+        Command::Load { migration, files, lookups } => load::load(global, &migration, &files, &lookups).await,
         Command::Log { action } => records::show(global, action).await,
         Command::Stop { migration } => setup::stop(global, &migration).await,
         Command::Down { migration, yes } => setup::down(global, &migration, yes).await,
@@ -107,13 +107,14 @@ impl From<String> for Failure {
 
 /// An engine for a migration, with the options that only `run` takes at their defaults.
 fn engine(global: &Global, migration: &str) -> Result<Engine, Failure> {
-    engine_with(global, migration, None)
+    engine_with(global, migration, &Lookups::default(), None)
 }
 
-fn engine_with(global: &Global, migration: &str, run: Option<&RunArgs>) -> Result<Engine, Failure> {
+fn engine_with(global: &Global, migration: &str, lookups: &Lookups, run: Option<&RunArgs>) -> Result<Engine, Failure> {
     let migration = locate::load(global, migration)?;
     let state = global.state.clone().unwrap_or_else(|| std::path::Path::new(".rehome").join(migration.name()));
     let mut settings = Settings::new(state, global.source.clone(), global.target.clone());
+    settings.lookups = lookups.lookups.iter().cloned().collect();
     if let Some(run) = run {
         settings.copy_workers = run.copy_workers.into();
         settings.read_capacity = run.read_capacity;

@@ -13,7 +13,7 @@ use super::{Failure, engine_with, output, status};
 
 /// Copies and follows until stopped, or caught up.
 pub async fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
-    let engine = engine_with(global, &args.migration, Some(&args))?;
+    let engine = engine_with(global, &args.migration, &args.lookups, Some(&args))?;
     let until = match args.until {
         UntilArg::Stopped => Until::Stopped,
         UntilArg::CaughtUp => Until::CaughtUp,

@@ -5,13 +5,13 @@ use std::io::{BufRead as _, IsTerminal as _};
 use crate::engine::Earlier;
 use crate::engine::protocol::{Answer, Request};
 
-use super::args::Global;
+use super::args::{Global, Lookups};
 use super::exit::Exit;
-use super::{Failure, engine, output};
+use super::{Failure, engine, engine_with, output};
 
 /// Prepares both databases and the state folder.
-pub async fn up(global: &Global, migration: &str, earlier: Earlier) -> Result<Exit, Failure> {
-    let engine = engine(global, migration)?;
+pub async fn up(global: &Global, migration: &str, earlier: Earlier, lookups: &Lookups) -> Result<Exit, Failure> {
+    let engine = engine_with(global, migration, lookups, None)?;
     let up = engine.up(earlier).await?;
     if global.json {
         let findings: Vec<_> = up

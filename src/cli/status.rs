@@ -34,6 +34,18 @@ pub fn show(status: &Status) {
             status.migration
         ));
     }
+    for table in &status.skipped {
+        output::line(format!(
+            "SKIPPED {table}: optional, and not in the source; should it appear, the next run takes it in"
+        ));
+    }
+    for file in &status.files {
+        output::line(format!("{}: {} rows from {}", file.relation, file.rows, file.path.display()));
+    }
+    for finding in status.capture.iter().filter_map(|capture| capture["findings"].as_array()).flatten() {
+        let part = |name: &str| finding[name].as_str().unwrap_or_default().to_owned();
+        output::line(format!("warning: {}: {}\n  fix: {}", part("place"), part("what"), part("fix")));
+    }
     let mut events = output::table(&["events of", "captured", "= applied", "+ superseded", "+ held", "+ dropped"]);
     for (table, counts) in &status.conservation.events {
         let dropped = reasons(&counts.dropped);

@@ -3,7 +3,7 @@
 //! Read in this order: [`connect`] makes clients, [`table`] says what a table is and how its items become rows,
 //! [`preflight`] what is missing, [`codec`] reads and writes attribute values, [`size`] counts an item as DynamoDB does.
 //! [`shards`] decides which shards of a stream to read and [`record`] reads its records; [`feed`] follows the streams of all
-//! tables. [`scan`] reads tables in segments, as fast as [`pace`] lets it. [`target`] writes items, at a pace of its own.
+//! tables. [`live`] reads the items of one unit, [`scan`] tables in segments, as fast as [`pace`] lets it. [`target`] writes items, at a pace of its own.
 
 mod address;
 pub mod connect;
@@ -13,6 +13,8 @@ pub mod codec;
 pub mod preflight;
 pub mod size;
 pub mod table;
+
+pub mod live;
 
 pub mod feed;
 mod poller;

@@ -7,6 +7,7 @@ use super::error::{Failure, Kind, failure, of_failure};
 use super::shards::RETENTION_US;
 use super::table::{Capacity, StreamFacts, Table, View, describe};
 use crate::event::Timestamp;
+pub use crate::source::Absence;
 use crate::source::{Error, Fault, Finding, Severity};
 
 /// Microseconds of an hour.
@@ -25,20 +26,13 @@ pub struct TableExpectation {
     pub absence: Absence,
 }
 
-/// What it means that a table does not exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Absence {
-    /// The capture does not start.
-    Error,
-    /// It is told, and the capture goes on without the table.
-    Skipped,
-}
-
 /// What was found.
 #[derive(Debug, Clone, Default)]
 pub struct Looked {
     /// The tables that exist, in the order asked for.
     pub tables: Vec<Table>,
+    /// Names of those that do not, and may.
+    pub skipped: Vec<Box<str>>,
     /// What is missing, and what a person should know; errors first.
     pub findings: Vec<Finding>,
 }
@@ -65,7 +59,12 @@ pub async fn preflight(
                 looked.findings.extend(refused_calls(server, &place, &table).await?);
                 looked.tables.push(table);
             }
-            Ok(None) => looked.findings.push(absent(&place, expectation.absence)),
+            Ok(None) => {
+                looked.findings.push(absent(&place, expectation.absence));
+                if expectation.absence == Absence::Skipped {
+                    looked.skipped.push(expectation.name.clone());
+                }
+            }
             Err(error) if error.fault() == Fault::Transient => return Err(error),
             Err(error) => looked.findings.push(finding(
                 Severity::Error,
@@ -74,6 +73,10 @@ pub async fn preflight(
                 "let these credentials call dynamodb:DescribeTable on it, in this region and at this endpoint",
             )),
         }
+    }
+    if !tables.is_empty() && looked.skipped.len() == tables.len() {
+        let fix = "correct the region or the endpoint, or the names in legacy.toml";
+        looked.findings.push(finding(Severity::Error, "source", "it has none of the tables, optional as each is", fix));
     }
     looked.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Ok(looked)
@@ -89,6 +92,7 @@ fn absent(place: &str, absence: Absence) -> Finding {
     match absence {
         Absence::Error => finding(Severity::Error, place, "there is no such table", fix),
         Absence::Skipped => {
+            let fix = "nothing, unless its name, the region or the endpoint is wrong";
             finding(Severity::Warning, place, "there is no such table: it is skipped, being optional", fix)
         }
     }
@@ -200,6 +204,7 @@ mod tests {
             capacity,
             bytes: 4096 * 1000,
             items: 10,
+            indexes: Vec::new(),
         }
     }
 

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::types::{BillingMode, KeyType, ScalarAttributeType, StreamViewType, TableDescription};
+use aws_sdk_dynamodb::types::{
+    BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, StreamViewType, TableDescription,
+};
 
 use super::connect::{Server, retry};
 use super::error::{Kind, failure, of_failure, unreadable};
@@ -181,6 +183,8 @@ pub struct Table {
     pub bytes: u64,
     /// Number of items, up to six hours old.
     pub items: u64,
+    /// Global secondary indexes, each with its partition key.
+    pub indexes: Vec<(Box<str>, KeyAttribute)>,
 }
 
 /// Describes a table; `None` when there is no such table.
@@ -203,23 +207,44 @@ pub async fn describe(server: &Server, name: &str) -> Result<Option<Table>, Erro
     .await
 }
 
+/// Names of all tables of the region.
+///
+/// # Errors
+/// When the service cannot be asked, or refuses to list them.
+pub async fn list(server: &Server) -> Result<Vec<Box<str>>, Error> {
+    let mut pages = server.tables().list_tables().into_paginator().items().send();
+    let mut names = Vec::new();
+    while let Some(name) = pages.next().await {
+        let name = name.map_err(|error| of_failure("list tables", "source", failure(&error)))?;
+        names.push(name.into());
+    }
+    Ok(names)
+}
+
 fn read(name: &str, table: &TableDescription) -> Result<Table, Error> {
     let broken = |what: &str| unreadable(ACTION, format!("{name}: {what}"));
-    let mut key = Vec::new();
-    for kind in [KeyType::Hash, KeyType::Range] {
-        let Some(element) = table.key_schema().iter().find(|element| *element.key_type() == kind) else { continue };
-        let definition = table
-            .attribute_definitions()
-            .iter()
-            .find(|definition| definition.attribute_name() == element.attribute_name())
-            .ok_or_else(|| broken("a key attribute without a type"))?;
-        let kind = match definition.attribute_type() {
+    let attribute = |element: &KeySchemaElement| {
+        let definitions = table.attribute_definitions().iter();
+        let definition = definitions.into_iter().find(|known| known.attribute_name() == element.attribute_name());
+        let kind = match definition.ok_or_else(|| broken("a key attribute without a type"))?.attribute_type() {
             ScalarAttributeType::S => KeyKind::S,
             ScalarAttributeType::N => KeyKind::N,
             ScalarAttributeType::B => KeyKind::B,
             _ => return Err(broken("a key attribute of an unknown type")),
         };
-        key.push(KeyAttribute { name: element.attribute_name().into(), kind });
+        Ok(KeyAttribute { name: element.attribute_name().into(), kind })
+    };
+    let part = |key: &[KeySchemaElement], part: KeyType| {
+        key.iter().find(|element| *element.key_type() == part).map(attribute).transpose()
+    };
+    let mut key = Vec::new();
+    for kind in [KeyType::Hash, KeyType::Range] {
+        key.extend(part(table.key_schema(), kind)?);
+    }
+    let mut indexes = Vec::new();
+    for index in table.global_secondary_indexes() {
+        let hash = part(index.key_schema(), KeyType::Hash)?;
+        indexes.extend(index.index_name().zip(hash).map(|(name, hash)| (Box::from(name), hash)));
     }
     if key.is_empty() {
         return Err(broken("no key"));
@@ -242,6 +267,7 @@ fn read(name: &str, table: &TableDescription) -> Result<Table, Error> {
         capacity,
         bytes: count(table.table_size_bytes()),
         items: count(table.item_count()),
+        indexes,
     })
 }
 

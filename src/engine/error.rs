@@ -32,6 +32,14 @@ pub enum Error {
         /// Whose it should be.
         wanted: String,
     },
+    /// A file cannot stand for a table.
+    #[error("lookup {table}: {reason}")]
+    Lookup {
+        /// The table.
+        table: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The source is not the one that the log was begun with.
     #[error("the source is another server or database than the one this migration was begun with")]
     OtherSource,
@@ -97,16 +105,6 @@ pub enum Error {
         side: &'static str,
         /// What its address looks like.
         wanted: &'static str,
-    },
-    /// What was asked for cannot be done with this kind of store.
-    #[error("{what} is not possible with a {store} {side} yet")]
-    NotWithStore {
-        /// What was asked for.
-        what: &'static str,
-        /// The kind of store.
-        store: &'static str,
-        /// `source` or `target`.
-        side: &'static str,
     },
     /// The migration declares no such query.
     #[error("there is no query {name}")]
@@ -203,6 +201,7 @@ impl Error {
             Error::Target(crate::target::Error::Unreachable { .. }) => {
                 "check the target's address, and that the server runs"
             }
+            Error::Capture(crate::capture::Error::File(_)) => "correct the file, and run again: nothing was lost",
             Error::Capture(_)
             | Error::Log(_)
             | Error::Project(crate::project::Error::Log(_))

@@ -7,8 +7,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::capture;
+use crate::capture::load::file::forget;
 use crate::capture::load::{Dump, Form, Loaded, load};
-use crate::event::{Column, Epoch, Relation};
+use crate::event::Epoch;
 use crate::log::{Batch, EventLog, Partition};
 use crate::mapping::schema::Store;
 use crate::postgres::target::provision;
@@ -46,6 +47,9 @@ impl Engine {
                     "this log was captured from a live source; load into another state folder".into(),
                 ));
             }
+        }
+        for dump in dumps.iter().filter(|dump| dump.form != Form::Csv) {
+            forget(&*open.log, &dump.relation.name).await?;
         }
         let epoch = self.begin_epoch(&*open.log).await?;
         tokio::select! {
@@ -96,7 +100,12 @@ impl Engine {
     fn dumps(&self, files: &[PathBuf]) -> Result<Vec<Dump>, Error> {
         let mut dumps = Vec::with_capacity(files.len());
         let mut missing: Vec<&str> = Vec::new();
-        for (source, definition) in self.sources.iter().zip(self.migration.source_tables()) {
+        let by_file = self.files()?;
+        for (place, (source, definition)) in self.sources.iter().zip(self.migration.source_tables()).enumerate() {
+            if let Some(file) = by_file.iter().find(|file| file.relation.name == source.relation) {
+                dumps.push(file.clone());
+                continue;
+            }
             let stem = |file: &&PathBuf| {
                 let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
                 *name == *source.relation.table || *name == *definition.alias
@@ -105,18 +114,12 @@ impl Engine {
                 missing.push(&source.label);
                 continue;
             };
-            let columns = source.columns.iter().enumerate().map(|(index, (name, type_name))| Column {
-                name: name.clone(),
-                type_name: type_name.clone(),
-                key_part: definition.key.iter().position(|key| *key == index).and_then(|at| u16::try_from(at).ok()),
-            });
-            let relation = Arc::new(Relation { name: source.relation.clone(), columns: columns.collect() });
             let form = match self.migration.source_store() {
                 Store::Postgres => Form::Rows,
                 Store::DynamoDb if exported(path) => Form::Export,
                 Store::DynamoDb => Form::Items,
             };
-            dumps.push(Dump { path: path.clone(), relation, form });
+            dumps.push(Dump { path: path.clone(), relation: self.relation(place), form });
         }
         if !missing.is_empty() {
             let missing = missing.join(", ");

@@ -7,11 +7,14 @@
 pub mod control;
 pub mod diff;
 mod error;
+mod files;
 mod folder;
+mod legacy;
 mod load;
 pub mod protocol;
 mod query;
 mod reconcile;
+mod require;
 mod run;
 pub mod session;
 mod setup;
@@ -20,6 +23,7 @@ mod sides;
 mod stores;
 mod unit;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,9 +38,11 @@ use crate::target::TableShape;
 
 pub use crate::dynamo::target::Sharing;
 pub use error::Error;
+pub use files::LookupFrom;
 pub use folder::Folder;
 pub use query::{Reply, Rows};
 pub use reconcile::{Planting, Reconciling};
+pub use legacy::WholeTable;
 pub use run::Until;
 pub use setup::{Adopted, Down, Earlier, Up};
 pub use unit::{Comparer, Sums, UnitDiff};
@@ -77,6 +83,8 @@ pub struct Settings {
     pub read_capacity: Option<u32>,
     /// Write units a second that may be consumed at a DynamoDB target.
     pub write_capacity: Option<u32>,
+    /// Where the rows of lookups come from, by table, where not simply from the live store.
+    pub lookups: BTreeMap<String, LookupFrom>,
     /// Who else writes the tables of a DynamoDB target.
     pub sharing: Sharing,
 }
@@ -260,6 +268,7 @@ impl Settings {
             accept_source: false,
             read_capacity: None,
             write_capacity: None,
+            lookups: BTreeMap::new(),
             sharing: Sharing::Shared,
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capture::load::file::Standing;
 use crate::project::conservation::Conservation;
 use crate::project::result::{PartResult, QuarantinedRow};
 use crate::project::run::Progress;
@@ -37,6 +38,8 @@ pub enum Request {
         /// The parts, as the state names them, in hex.
         parts: Vec<String>,
     },
+    /// Files that stand for tables.
+    Files,
     /// Evaluate units again.
     Retry {
         /// Units; all parked ones when empty.
@@ -100,6 +103,11 @@ pub enum Answer {
     Parts {
         /// In the order of the parts asked for; `None` for one that the log does not tell of.
         parts: Vec<Option<PartView>>,
+    },
+    /// To [`Request::Files`].
+    Files {
+        /// The files.
+        files: Vec<Standing>,
     },
     /// To [`Request::Retry`], [`Request::Skip`]: units that will be evaluated again.
     Noted {
@@ -212,6 +220,12 @@ pub struct Status {
     pub dirty: u64,
     /// Tables whose changed shape waits to be accepted, and what changed.
     pub paused: BTreeMap<String, String>,
+    /// Optional tables that the source lacked when it was last looked over.
+    #[serde(default)]
+    pub skipped: Vec<String>,
+    /// Files that stand for tables.
+    #[serde(default)]
+    pub files: Vec<Standing>,
     /// The conservation equations.
     pub conservation: Conservation,
     /// Whether all of them hold.

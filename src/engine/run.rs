@@ -41,6 +41,7 @@ impl Engine {
         self.check_addresses()?;
         let (open, target) = self.open_target().await?;
         self.know_source(&open).await?;
+        self.settle_files(&*open.log).await?;
         let (capture_status, capture_seen) = watch::channel(CaptureStatus::default());
         let (progress, progress_seen) = watch::channel(Progress::default());
         watchers(capture_seen.clone(), progress_seen.clone());

@@ -29,7 +29,9 @@ use crate::target::TableShape;
 
 use super::protocol::{Answer, Motion, ParkedUnit, PartStand, PartView, Request, Stand, Status, UnitView};
 use super::{CaptureStatus, Error};
-use crate::capture::{Phase, marks};
+use crate::capture::load::file::standing;
+use crate::capture::{self, Phase, marks};
+use crate::mapping::schema::Store;
 
 /// Bytes of the log read at once when records are shown.
 const SHOW_BYTES: usize = 1024 * 1024;
@@ -84,6 +86,7 @@ impl Session {
             Request::Status => Answer::Status(Box::new(self.status()?)),
             Request::Quarantine => Answer::Quarantine { units: self.quarantine()? },
             Request::Unit { unit } => Answer::Unit(Box::new(self.unit(&unit)?)),
+            Request::Files => Answer::Files { files: standing(&*self.log)? },
             Request::Units => Answer::Units { units: self.units()? },
             Request::Stand => Answer::Stand(self.stand()?),
             Request::Since { offset, parts } => Answer::Since { parts: self.since(offset, &parts)? },
@@ -121,9 +124,19 @@ impl Session {
             applied,
             dirty: dirty_parts(&frozen, self.mapping_generation)?,
             paused: self.paused()?.into_iter().map(|(name, paused)| (name, paused_text(paused))).collect(),
+            skipped: self.skipped()?,
+            files: standing(&*self.log)?,
             balanced: conservation.balanced(),
             conservation,
         })
+    }
+
+    /// Optional tables that the source lacked when it was last looked over.
+    fn skipped(&self) -> Result<Vec<String>, Error> {
+        let mark = self.log.mark(marks::SKIPPED)?.unwrap_or_default();
+        let names = String::from_utf8_lossy(&mark).into_owned();
+        let skipped = |source: &&SourceShape| names.lines().any(|name| name == source.relation.to_string());
+        Ok(self.sources.iter().filter(skipped).map(|source| source.label.to_string()).collect())
     }
 
     /// Tables whose latest shape is not projected: what changed, and whether it can be accepted.
@@ -415,24 +428,28 @@ impl Session {
         let source = source.ok_or_else(|| not("the migration has no such table"))?;
         let latest = self.log.mark(&format!("{}{}", marks::SHAPE, source.relation))?;
         let latest = latest.and_then(|hash| self.log.relation(SchemaHash(hash.try_into().ok()?)));
-        let latest = latest.ok_or_else(|| not("the log knows no shape of it"))?;
         let mut batch = Batch::default();
-        let difference = match bind(&self.sources, &latest, true) {
-            Binding::Paused { difference, .. } => {
+        let bound = |accepted| latest.as_ref().map(|latest| (latest, bind(&self.sources, latest, accepted)));
+        let difference = match (bound(true), bound(false)) {
+            (Some((_, Binding::Paused { difference, .. })), _) => {
                 return Err(not(&format!("{difference}; the mapping needs what is gone")));
             }
-            _ => match bind(&self.sources, &latest, false) {
-                Binding::Paused { difference, .. } => {
-                    let name = names::accepted(&latest.name, latest.schema_hash());
-                    batch.marks.insert(name, Some(difference.as_bytes().to_vec()));
-                    difference.into()
-                }
-                _ => "the shape is as the mapping says".to_owned(),
-            },
+            (_, Some((latest, Binding::Paused { difference, .. }))) => {
+                let name = names::accepted(&latest.name, latest.schema_hash());
+                batch.marks.insert(name, Some(difference.as_bytes().to_vec()));
+                difference.into()
+            }
+            (Some(_), _) => "the shape is as the mapping says".to_owned(),
+            // An item has no shape, and neither has a table that was never there.
+            (None, _) => "the log knows no shape of it".to_owned(),
         };
         batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {table}", names::READ_AGAIN).into() });
         let reason = format!("table {table} is read again, because a person asked for it");
-        batch.marks.insert(marks::LOST.to_owned(), Some(reason.into_bytes()));
+        let lost = match self.migration.source_store() {
+            Store::Postgres => marks::LOST,
+            Store::DynamoDb => capture::dynamo::marks::LOST,
+        };
+        batch.marks.insert(lost.to_owned(), Some(reason.into_bytes()));
         self.log.append(batch).await?;
         Ok(Answer::Accepted { difference })
     }
@@ -535,6 +552,9 @@ fn capture_json(capture: &CaptureStatus) -> serde_json::Value {
         "slot": capture.slot,
         "safe_wal_bytes": capture.safe_wal_bytes,
         "retained_bytes": capture.retained_bytes,
+        "findings": capture.findings.iter().map(|finding| serde_json::json!({
+            "place": finding.place, "what": finding.what, "fix": finding.fix,
+        })).collect::<Vec<_>>(),
         "error": capture.error,
         "retries": capture.retries,
     })

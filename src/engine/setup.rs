@@ -82,10 +82,13 @@ impl Engine {
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(Error::NotReady(findings));
         }
-        match self.migration.target_store() {
-            Store::Postgres => self.up_to_postgres(findings, earlier).await,
-            Store::DynamoDb => self.up_to_dynamo(findings, earlier).await,
-        }
+        let mut up = match self.migration.target_store() {
+            Store::Postgres => self.up_to_postgres(findings, earlier).await?,
+            Store::DynamoDb => self.up_to_dynamo(findings, earlier).await?,
+        };
+        // They may come until the first run: who made the tables just now could not fill them before.
+        up.findings.extend(self.unmet().await?);
+        Ok(up)
     }
 
     async fn up_to_postgres(&self, findings: Vec<Finding>, earlier: Earlier) -> Result<Up, Error> {
@@ -147,6 +150,10 @@ impl Engine {
 
     /// Everything the source lacks, and what seems to be left over in it.
     pub async fn preflight(&self) -> Result<Vec<Finding>, Error> {
+        // A file that does not read is better known before anything is made.
+        for file in self.files()? {
+            crate::capture::load::file::read(&file.path, &file.relation)?;
+        }
         if self.migration.source_store() == Store::DynamoDb {
             let server = self.source_tables().await?;
             let now = crate::source::Clock::system().now();
@@ -154,7 +161,7 @@ impl Engine {
             return Ok(looked.findings);
         }
         let mut connection = self.source()?.connect().await?;
-        let mut findings = preflight(&mut connection, &shapes::expectations(&self.sources), None).await?;
+        let mut findings = preflight(&mut connection, &shapes::expectations(self.captured()), None).await?.findings;
         let folder = if self.folder.exists() { StateFolder::Present } else { StateFolder::Absent };
         findings.extend(leftovers(&mut connection, &self.prefix(), folder).await?);
         Ok(findings)

@@ -3,7 +3,7 @@
 use crate::event::RelationName;
 use crate::mapping::schema::{ColumnDef, SourceTableDef, Store, TargetTableDef};
 use crate::mapping::{Migration, Scope};
-use crate::postgres::preflight::{ColumnExpectation, TableExpectation};
+use crate::postgres::preflight::{Absence, ColumnExpectation, TableExpectation};
 use crate::project::source::SourceShape;
 use crate::target::{ColumnShape, ForeignScope, TableShape};
 
@@ -18,7 +18,14 @@ pub fn sources(migration: &Migration) -> Vec<SourceShape> {
     let alone = |name: &str| tables.iter().filter(|table| *table.name == *name).count() == 1;
     let source = |table: &SourceTableDef| SourceShape {
         relation: RelationName { schema: table.schema.clone(), table: table.name.clone() },
-        columns: table.columns.iter().map(|column| (column.name.clone(), named(&column.type_name))).collect(),
+        columns: table.live.iter().zip(&table.columns).map(|(live, of)| (live.clone(), named(&of.type_name))).collect(),
+        renamed: match migration.source_store() {
+            Store::Postgres => Vec::new(),
+            Store::DynamoDb => {
+                let names = table.live.iter().zip(&table.columns).map(|(live, of)| (live.clone(), of.name.clone()));
+                names.filter(|(live, name)| live != name).collect()
+            }
+        },
         label: if alone(&table.name) { table.name.clone() } else { format!("{}.{}", table.schema, table.name).into() },
     };
     tables.iter().map(source).collect()
@@ -42,16 +49,17 @@ pub fn targets(migration: &Migration) -> Vec<TableShape> {
 }
 
 /// What the preflight is to expect of the source.
-pub fn expectations(sources: &[SourceShape]) -> Vec<TableExpectation> {
+pub fn expectations<'a>(captured: impl Iterator<Item = (&'a SourceShape, Absence)>) -> Vec<TableExpectation> {
     let column = |(name, type_name): &(Box<str>, Box<str>)| ColumnExpectation {
         name: name.clone(),
         type_name: Some(type_name.clone()),
     };
-    let table = |source: &SourceShape| TableExpectation {
+    let table = |(source, absence): (&SourceShape, Absence)| TableExpectation {
         name: source.relation.clone(),
         columns: source.columns.iter().map(column).collect(),
+        absence,
     };
-    sources.iter().map(table).collect()
+    captured.map(table).collect()
 }
 
 /// What a row of someone else holds back.
@@ -69,6 +77,7 @@ pub fn digest(sources: &[SourceShape], migration: &Migration) -> Vec<u8> {
     for source in sources {
         texts.extend([source.relation.schema.to_string(), source.relation.table.to_string()]);
         texts.push(source.columns.len().to_string());
+        texts.extend(source.renamed.iter().map(|(_, name)| name.to_string()));
         texts.extend(source.columns.iter().flat_map(|(name, type_name)| [name.to_string(), type_name.to_string()]));
     }
     let unit = |table: &SourceTableDef| table.unit.map_or_else(String::new, |column| column.to_string());

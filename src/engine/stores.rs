@@ -10,12 +10,14 @@ use crate::dynamo::preflight::{Absence, TableExpectation};
 use crate::dynamo::table::{KeyAttribute, KeyKind};
 use crate::dynamo::target::{self as dynamo_target, Billing, DynamoTarget, IndexSpec, Placed, Projection, TableSpec};
 use crate::dynamo::{self, Address};
+use crate::event::RelationName;
 use crate::log::EventLog;
-use crate::mapping::schema::{self, DynamoKey, Kind, Store};
-use crate::postgres::Server;
+use crate::mapping::schema::{self, DynamoKey, Kind, Presence, Store};
+use crate::postgres::{Server, catalog};
 use crate::project::owned;
 use crate::project::row::{Marking, touch};
 use crate::project::scope::unit_key;
+use crate::project::source::SourceShape;
 use crate::project::state::{Space, State};
 use crate::target::{Target, TargetKey};
 
@@ -65,13 +67,43 @@ impl Engine {
         Ok(url)
     }
 
+    /// The source tables that are captured, each with what it means that the source lacks it; a table that a file stands
+    /// for is not.
+    pub(super) fn captured(&self) -> impl Iterator<Item = (&SourceShape, Absence)> {
+        let tables = self.sources.iter().zip(self.migration.source_tables()).enumerate();
+        tables.filter(|(place, _)| !self.by_file(*place)).map(|(_, (source, table))| match table.presence {
+            Presence::Required => (source, Absence::Error),
+            Presence::Optional => (source, Absence::Skipped),
+        })
+    }
+
+    /// Tables of the live source, where the migration's own are, that the migration does not mention.
+    pub async fn unmentioned(&self) -> Result<Vec<String>, Error> {
+        let found = match self.migration.source_store() {
+            Store::Postgres => {
+                let mut schemas: Vec<String> =
+                    self.sources.iter().map(|table| table.relation.schema.to_string()).collect();
+                schemas.sort();
+                schemas.dedup();
+                let mut connection = self.source()?.connect().await?;
+                catalog::tables_of(&mut connection, &schemas).await?
+            }
+            Store::DynamoDb => {
+                let tables = dynamo::table::list(&self.source_tables().await?).await?;
+                tables.into_iter().map(|table| RelationName { schema: "".into(), table }).collect()
+            }
+        };
+        let mentioned = |name: &RelationName| self.sources.iter().any(|source| source.relation == *name);
+        Ok(found.iter().filter(|name| !mentioned(name)).map(ToString::to_string).collect())
+    }
+
     /// The DynamoDB tables that are captured.
     pub(super) fn captured_tables(&self) -> Vec<TableExpectation> {
-        let table = |source: &crate::project::source::SourceShape| TableExpectation {
+        let table = |(source, absence): (&SourceShape, Absence)| TableExpectation {
             name: source.relation.table.clone(),
-            absence: Absence::Error,
+            absence,
         };
-        self.sources.iter().map(table).collect()
+        self.captured().map(table).collect()
     }
 
     /// The DynamoDB tables that are written.
@@ -126,8 +158,9 @@ impl Engine {
         let config = capture::Config {
             workers: self.settings.copy_workers,
             abandon_slot_at: self.settings.abandon_slot_at,
+            files: self.files()?,
             prefix: self.prefix(),
-            ..capture::Config::new(url, shapes::expectations(&self.sources))
+            ..capture::Config::new(url, shapes::expectations(self.captured()))
         };
         Ok(capture::run(config, log, status, stop).await?)
     }

@@ -100,6 +100,17 @@ impl Version {
         Self { epoch, class: Class::Stream, position: sequence.0, ordinal: 0 }
     }
 
+    /// The version of row `ordinal`, counted from 1, of the `reading`th reading of a file that stands for a table.
+    ///
+    /// It comes after everything that the epoch's snapshot and stream told of the table: their positions leave the first bit
+    /// unset, an LSN having 64 bits and a sequence number less than 2 to the power of 133.
+    pub fn file(epoch: Epoch, reading: u64, ordinal: u32) -> Self {
+        let mut position = [0; 17];
+        position[0] = 0x80;
+        position[9..].copy_from_slice(&reading.to_be_bytes());
+        Self { epoch, class: Class::Stream, position, ordinal }
+    }
+
     /// Fixed-width form whose byte order is the order of versions.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
@@ -136,8 +147,10 @@ mod tests {
         let floor = Version::floor(Epoch(1));
         let early = Version::postgres(Epoch(1), Lsn(5), 9);
         let late = Version::postgres(Epoch(1), Lsn(300), 0);
+        let newest = Version::dynamo(Epoch(1), "9".repeat(40).parse().expect("a sequence number"));
+        let (file, again) = (Version::file(Epoch(1), 1, 7), Version::file(Epoch(1), 2, 0));
         let next = Version::floor(Epoch(2));
-        for (a, b) in [(floor, early), (early, late), (late, next)] {
+        for (a, b) in [(floor, early), (early, late), (late, newest), (newest, file), (file, again), (again, next)] {
             assert!(a < b && a.to_bytes() < b.to_bytes());
             assert_eq!(Version::from_bytes(&a.to_bytes()), Some(a));
         }

@@ -10,7 +10,7 @@ use super::compile_item::Destination;
 use super::compile_tables::{source_tables, unknown_column};
 use super::compile_term::{Cases, Compiler, Names, Setting, Sort, Totals, Used};
 use super::diagnostic::{LoadError, Problem, Problems, SourceFile};
-use super::plan::{Emit, Migration, RowMap, Scope, Synthesise};
+use super::plan::{Emit, Migration, Requirement, RowMap, Scope, Synthesise};
 use super::plan_place::{PartRule, TablePlan};
 use super::schema::{ColumnDef, Kind, Nullable, SourceTable, SourceTableDef, Store, TargetTableDef};
 use super::term::{Output, Term};
@@ -196,6 +196,7 @@ fn frame(
         maps: Vec::new(),
         groups: Vec::new(),
         assembly: None,
+        requirements: Vec::new(),
         cases: Vec::new(),
         queries: Vec::new(),
     }
@@ -267,8 +268,10 @@ fn shapes(migration: &mut Migration, mapping: &raw::Mapping, problems: &mut Prob
     let maps: Vec<RowMap> = mapping.map.iter().filter_map(|map| shaper.row_map(map)).collect();
     let groups = mapping.group.iter().filter_map(|group| compile_group::compile(&mut shaper, group)).collect();
     let assembly = mapping.assembly.as_ref().and_then(|raw| compile_assembly::compile(&mut shaper, raw.get_ref()));
+    let requirements: Vec<Requirement> = mapping.require.iter().filter_map(|raw| shaper.requirement(raw)).collect();
     let Shaper { compiler, left, .. } = shaper;
     let named = compiler.named;
+    migration.requirements = requirements;
     migration.maps = maps;
     migration.groups = groups;
     migration.assembly = assembly;

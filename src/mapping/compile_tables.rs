@@ -26,6 +26,7 @@ pub(super) fn source_tables(
             schema: table.schema.as_deref().unwrap_or(if dynamodb { "" } else { "public" }).into(),
             name: table.name.as_deref().unwrap_or(alias.get_ref()).into(),
             columns: Vec::new(),
+            live: Vec::new(),
             key: Vec::new(),
             role: role(&table.role, problems),
             presence: if table.optional { Presence::Optional } else { Presence::Required },
@@ -39,6 +40,7 @@ pub(super) fn source_tables(
         } else {
             written(&table.columns).into_iter().map(|(name, kind)| column(name, kind, problems)).collect()
         };
+        def.live = live(table, &def, problems);
         for name in &table.key {
             match def.column(name.get_ref()) {
                 Some(index) => def.key.push(index),
@@ -91,6 +93,33 @@ pub(super) fn source_tables(
         tables.push(def);
     }
     tables
+}
+
+/// What each column is called in the live table.
+fn live(table: &raw::LegacyTable, def: &SourceTableDef, problems: &mut Problems) -> Vec<Box<str>> {
+    let mut live: Vec<Box<str>> = def.columns.iter().map(|column| column.name.clone()).collect();
+    // The whole item is no attribute, so it has no other name.
+    let named = |name: &str| def.column(name).filter(|index| def.columns[*index].kind != Kind::Native);
+    for (name, alias) in written(&table.alias) {
+        match named(name.get_ref()) {
+            Some(index) => live[index] = alias.get_ref().as_str().into(),
+            None => {
+                let known = table.columns.keys().map(|known| known.get_ref().as_str());
+                problems.unknown(name.span(), &format!("column of `{}`", def.alias), name.get_ref(), known);
+            }
+        }
+    }
+    for (name, alias) in written(&table.alias) {
+        let other = live
+            .iter()
+            .zip(&def.columns)
+            .find(|(live, column)| ***live == **alias.get_ref() && *column.name != **name.get_ref());
+        if let (Some((_, other)), Some(_)) = (other, named(name.get_ref())) {
+            let message = format!("`{}` and `{}` have one live name", name.get_ref(), other.name);
+            problems.push(alias.span(), message, "name a column of the live table for each");
+        }
+    }
+    live
 }
 
 /// Notes a column that the table does not have.

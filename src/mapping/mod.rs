@@ -5,6 +5,7 @@
 //! `diagnostic` for what is wrong. `term` is where a value comes from, `eval`, `functions`, `pattern` and `native`
 //! what becomes of it.
 //! `place` says where a row belongs and what references see of it, `unit_read` the way back,
+//! `disjoint` whose keys cannot meet,
 //! `query` what readers of the target ask. `evaluate` runs a plan over the
 //! rows of a part: `group` folds rows of one key, `assemble` a stream: `turn` folds the rows of one turn, `stream` its chunks, `completion` its completions,
 //! `variant` weighs what comes of both, `tools` the rows that repeat tool calls. `wire` knows published formats and nothing
@@ -23,6 +24,7 @@ mod spanned;
 mod plan;
 mod plan_place;
 
+mod disjoint;
 mod place;
 
 mod datum;
@@ -41,6 +43,7 @@ mod compile_group;
 mod compile_item;
 mod compile_place;
 mod compile_query;
+mod compile_require;
 mod compile_tables;
 mod compile_term;
 mod ddl;
@@ -83,7 +86,7 @@ pub use editor::{EditorSchema, editor_schemas};
 pub use error::ReadError;
 pub use evaluate::{Evaluation, Parked, evaluate};
 pub use place::{Look, NO_UNIT, NoLook, Part, Place, ReferenceId, Routed, UNIT_BYTES_MAX};
-pub use plan::{Migration, Scope};
+pub use plan::{Migration, Requirement, Scope};
 pub use query::{FoundRow, Query, Unfit};
 pub use rows::{MemoryRows, RowRef, SourceRow, UnitRows};
 pub use schema::SourceTable;

@@ -8,12 +8,11 @@ use super::datum::{Datum, Fault, RowView};
 use super::error::ReadError;
 use super::eval::key_values;
 use super::order;
-use super::plan::{Emit, Migration, Scope};
+use super::plan::{Migration, Scope};
 use super::plan_place::{PartRule, Route, Select, TablePlan, Unresolved};
 use super::schema::{SourceTable, Store};
 use super::term::{Env, Term};
 use crate::event::{Cell, Key, Row, Value};
-use crate::target::TargetTable;
 
 /// Longest unit id in bytes: a store's key of 64 KiB has to hold a unit and the key of a row of it.
 pub const UNIT_BYTES_MAX: usize = 16 * 1024;
@@ -221,34 +220,6 @@ impl Migration {
     /// How many sums each unit has; see [`Evaluation::totals`](super::Evaluation::totals).
     pub fn totals(&self) -> usize {
         self.totals.len()
-    }
-
-    /// Whether no two parts can yield the same key of a target table, so that nobody need look for collisions.
-    ///
-    /// True only where one shape writes the table, one row each, and the target key tells that row from all others: it has
-    /// every column of the source key, carried or as a part of a version 5 UUID.
-    pub fn keys_disjoint(&self, table: TargetTable) -> bool {
-        let writes = |emit: &Emit| emit.table == table;
-        let assembled = self.assembly.iter().any(|assembly| {
-            let tools = assembly.tools.as_ref().is_some_and(|tools| writes(&tools.record));
-            writes(&assembly.events) || writes(&assembly.modified) || tools
-        });
-        let grouped = self.groups.iter().any(|group| writes(&group.emit));
-        let mut maps = self.maps.iter().filter(|map| writes(&map.emit));
-        let (Some(map), None, false, false) = (maps.next(), maps.next(), assembled, grouped) else { return false };
-        let Some(target) = self.targets.get(usize::from(table.0)) else { return false };
-        let mut told: Vec<usize> = Vec::new();
-        for term in target.key.iter().filter_map(|column| map.emit.terms[*column].as_ref()) {
-            match term {
-                Term::Column(column) => told.push(*column),
-                Term::Uuid5(parts) => told.extend(parts.iter().filter_map(|part| match part {
-                    Term::Column(column) => Some(*column),
-                    _ => None,
-                })),
-                _ => {}
-            }
-        }
-        map.synthesise.is_none() && self.sources[usize::from(map.from.0)].key.iter().all(|key| told.contains(key))
     }
 }
 

@@ -50,8 +50,18 @@ pub struct Migration {
     pub(super) maps: Vec<RowMap>,
     pub(super) groups: Vec<Group>,
     pub(super) assembly: Option<Assembly>,
+    pub(super) requirements: Vec<Requirement>,
     pub(super) cases: Vec<Case>,
     pub(super) queries: Vec<Query>,
+}
+
+/// A row that the target must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    /// Target table, which may be the application's own.
+    pub table: Box<str>,
+    /// What the row has in some columns; of a DynamoDB table, in those of its key, in order.
+    pub columns: Vec<(Box<str>, Value)>,
 }
 
 impl Migration {
@@ -154,6 +164,11 @@ impl Migration {
     pub fn key_of(&self, table: SourceTable, values: &[Value]) -> Key {
         let columns = self.sources.get(usize::from(table.0)).map_or(&[][..], |table| &table.key);
         Key(columns.iter().filter_map(|column| values.get(*column).cloned()).collect())
+    }
+
+    /// Rows that the target must have before anything is written.
+    pub fn requirements(&self) -> &[Requirement] {
+        &self.requirements
     }
 
     /// The examples.

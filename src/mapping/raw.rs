@@ -44,6 +44,9 @@ pub(super) struct LegacyTable {
     pub optional: bool,
     /// How the rows of one unit are read from the live store: `key`, `index:NAME` or `scan`; a lookup has none.
     pub unit_lookup: Option<Name>,
+    /// What columns are called in the live table and in dumps of it, where that differs; of a DynamoDB table, key attributes.
+    #[serde(default)]
+    pub alias: Named<Name>,
     /// Types by column; of a DynamoDB table `S`, `N` or `B` by key attribute.
     pub columns: Named<Name>,
     /// Columns that no target row shows, with the reason.
@@ -98,6 +101,9 @@ pub(super) struct Mapping {
     /// Named tables of cases.
     #[serde(default)]
     pub cases: Named<Named<String>>,
+    /// Rows that the target must have before anything is written.
+    #[serde(default)]
+    pub require: Vec<Require>,
     /// Row maps.
     #[serde(default)]
     pub map: Vec<RowMap>,
@@ -116,6 +122,17 @@ pub(super) struct Mapping {
     #[serde(default)]
     #[schemars(with = "Named<Named<serde_json::Value>>")]
     pub defaults: Named<Named<toml::Value>>,
+}
+
+/// A row that the target must have: the application's own, which rows that are written refer to.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Require {
+    /// Target table; it need not be one that the migration writes.
+    pub target_table: Name,
+    /// Literals or constants by column; of a DynamoDB table, by key attribute.
+    #[serde(rename = "where")]
+    pub columns: Named<Placed>,
 }
 
 /// A file of examples.

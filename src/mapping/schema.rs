@@ -166,6 +166,8 @@ pub struct SourceTableDef {
     pub name: Box<str>,
     /// Columns, in the order of a row's values.
     pub columns: Vec<ColumnDef>,
+    /// What each column is called in the live table.
+    pub live: Vec<Box<str>>,
     /// Indexes into `columns` of the key, in its order.
     pub key: Vec<usize>,
     /// What its rows are for.

@@ -27,7 +27,7 @@ pub struct UnitRead<'a> {
 pub enum Condition<'a> {
     /// The column is one of these.
     Is {
-        /// Column of the table that is read.
+        /// Column of the table that is read, or attribute of its items.
         column: &'a str,
         /// Its possible values as text; `None` stands for NULL. No values: the unit has no row in the table.
         values: Vec<Option<Box<str>>>,
@@ -109,8 +109,16 @@ impl Migration {
 }
 
 /// What a column must be for a term to have given this text.
-fn condition<'a>(term: &Term, text: &str, def: &'a SourceTableDef) -> Option<Condition<'a>> {
+fn condition<'a>(term: &'a Term, text: &str, def: &'a SourceTableDef) -> Option<Condition<'a>> {
     let (column, default) = match term {
+        // An attribute of an item goes by its own name.
+        Term::Typed { of, kind: Kind::Text | Kind::Decimal, .. } => match &**of {
+            Term::Attribute(_, path) => {
+                let [column] = path.as_slice() else { return None };
+                return Some(Condition::Is { column, values: vec![Some(text.into())] });
+            }
+            _ => return None,
+        },
         Term::Column(column) => (*column, None),
         Term::First(terms) => match terms.as_slice() {
             [Term::Column(column), Term::Const(default)] => (*column, Some(default)),

@@ -117,6 +117,43 @@ pub async fn table(connection: &mut PgConnection, name: &RelationName) -> Result
     Ok(Some(Table { oid, shape, identity, partitioned, logged }))
 }
 
+/// Those of some tables that are there.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn present(connection: &mut PgConnection, names: &[RelationName]) -> Result<Vec<RelationName>, Error> {
+    let found = "select n.nspname::text as schema, c.relname::text as name \
+                 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                 join unnest($1::text[], $2::text[]) as wanted (schema, name) \
+                   on wanted.schema = n.nspname and wanted.name = c.relname where c.relkind in ('r', 'p')";
+    let part = |of: fn(&RelationName) -> &str| names.iter().map(|name| of(name).to_owned()).collect::<Vec<_>>();
+    named(sqlx::query(found).bind(part(|name| &name.schema)).bind(part(|name| &name.table)), connection).await
+}
+
+/// Tables of some schemas, partitions left out, in order of name.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn tables_of(connection: &mut PgConnection, schemas: &[String]) -> Result<Vec<RelationName>, Error> {
+    let found = "select n.nspname::text as schema, c.relname::text as name \
+                 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                 where n.nspname = any($1) and c.relkind in ('r', 'p') and not c.relispartition order by 1, 2";
+    named(sqlx::query(found).bind(schemas), connection).await
+}
+
+async fn named(
+    query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+    connection: &mut PgConnection,
+) -> Result<Vec<RelationName>, Error> {
+    const ACTION: &str = "list tables";
+    let rows = query.fetch_all(connection).await.map_err(sql(ACTION))?;
+    let name = |row: &sqlx::postgres::PgRow| {
+        let text = |column: &str| row.try_get::<String, _>(column).map_err(sql(ACTION));
+        Ok(RelationName { schema: text("schema")?.into(), table: text("name")?.into() })
+    };
+    rows.iter().map(name).collect()
+}
+
 /// The shape that a relation message describes, with the types and the key's order taken from the catalog.
 ///
 /// The catalog may already be ahead of the stream. Where its key is not made of the columns that the message marks, the

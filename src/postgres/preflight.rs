@@ -6,7 +6,7 @@ use super::catalog::{self, Identity, Table};
 use super::error::sql;
 use crate::event::RelationName;
 use crate::source::Error;
-pub use crate::source::{Finding, Severity};
+pub use crate::source::{Absence, Finding, Severity};
 
 /// A table to capture, and what it is expected to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,17 @@ pub struct TableExpectation {
     pub name: RelationName,
     /// Columns that must be there; others may be there too.
     pub columns: Vec<ColumnExpectation>,
+    /// What it means that there is no such table.
+    pub absence: Absence,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// What is missing, and what a person should know; errors first.
+    pub findings: Vec<Finding>,
+    /// Tables that are not there, and need not be.
+    pub skipped: Vec<RelationName>,
 }
 
 /// A column that must be there.
@@ -48,9 +59,10 @@ pub async fn preflight(
     connection: &mut PgConnection,
     tables: &[TableExpectation],
     own_slot: Option<&str>,
-) -> Result<Vec<Finding>, Error> {
+) -> Result<Looked, Error> {
     let facts = server_facts(connection, own_slot).await?;
     let mut findings = server_findings(&facts);
+    let mut skipped = Vec::new();
     for expectation in tables {
         let table = catalog::table(connection, &expectation.name).await?;
         let may_read = match &table {
@@ -59,11 +71,20 @@ pub async fn preflight(
         };
         findings.extend(table_findings(expectation, table.as_ref(), may_read));
         if let Some(table) = &table {
-            findings.extend(leaf_findings(connection, &expectation.name, table).await?);
+            findings.extend(owner_finding(connection, &expectation.name, table.oid).await?);
+        }
+        match &table {
+            Some(table) => findings.extend(leaf_findings(connection, &expectation.name, table).await?),
+            None if expectation.absence == Absence::Skipped => skipped.push(expectation.name.clone()),
+            None => {}
         }
     }
+    if !tables.is_empty() && skipped.len() == tables.len() {
+        let fix = "correct the address, or schema and names in legacy.toml";
+        findings.push(finding(Severity::Error, "source", "it has none of the tables, optional as each is", fix));
+    }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    Ok(findings)
+    Ok(Looked { findings, skipped })
 }
 
 async fn server_facts(connection: &mut PgConnection, own_slot: Option<&str>) -> Result<ServerFacts, Error> {
@@ -104,6 +125,24 @@ async fn may_read(connection: &mut PgConnection, oid: u32) -> Result<bool, Error
         .fetch_one(connection)
         .await
         .map_err(sql("ask for a table's privileges"))
+}
+
+/// What to say of a table that the role may not publish, because neither it nor a role that it is a member of owns it. One that
+/// is published already is not asked about: someone who may has done it.
+async fn owner_finding(connection: &mut PgConnection, name: &RelationName, oid: u32) -> Result<Option<Finding>, Error> {
+    let owner: Option<(String, String)> = sqlx::query_as(
+        "select c.relowner::regrole::text, current_user::text from pg_class c where c.oid = $1::oid \
+         and not pg_has_role(c.relowner, 'USAGE') \
+         and not exists (select from pg_publication_rel r where r.prrelid = c.oid)",
+    )
+    .bind(sqlx::postgres::types::Oid(oid))
+    .fetch_optional(connection)
+    .await
+    .map_err(sql("ask who owns a table"))?;
+    Ok(owner.map(|(owner, role)| {
+        let what = "the role does not own it, and only an owner can put it into a publication";
+        finding(Severity::Error, &name.to_string(), what, format!("grant {owner} to {role}"))
+    }))
 }
 
 fn finding(severity: Severity, place: &str, what: impl Into<String>, fix: impl Into<String>) -> Finding {
@@ -155,7 +194,13 @@ fn table_findings(expectation: &TableExpectation, table: Option<&Table>, may_rea
     let place = expectation.name.to_string();
     let Some(table) = table else {
         let fix = "correct its schema or name, or remove it from the tables to capture";
-        return vec![finding(Severity::Error, &place, "there is no such table", fix)];
+        return vec![match expectation.absence {
+            Absence::Error => finding(Severity::Error, &place, "there is no such table", fix),
+            Absence::Skipped => {
+                let what = "there is no such table: it is skipped, being optional";
+                finding(Severity::Warning, &place, what, "nothing, unless its schema or name is wrong")
+            }
+        }];
     };
     let mut findings = Vec::new();
     let mut error = |what: &str, fix: &str| findings.push(finding(Severity::Error, &place, what, fix));

@@ -15,7 +15,7 @@ use super::references::{Ask, Dependent};
 use super::row::{Applied, Marking, RowChange, touch};
 use super::scope::{unit_key, whole_of};
 use super::session::Session;
-use super::source::{Binding, Bindings, SourceShape, bind};
+use super::source::{Binding, Bindings, Layout, SourceShape, bind};
 use super::state::{Frozen, Space, State};
 use super::{Error, held, names};
 
@@ -276,8 +276,8 @@ impl Applier {
     ) -> Result<(), Error> {
         let binding = self.binding(log, &event)?;
         match &*binding {
-            Binding::Table { table, columns } if !self.holding.contains(table) => {
-                self.take(session, event, offset, *table, columns)?;
+            Binding::Table { table, layout } if !self.holding.contains(table) => {
+                self.take(session, event, offset, *table, layout)?;
             }
             Binding::Table { table, .. } | Binding::Paused { table, .. } => self.hold(session, *table, offset),
             Binding::Unmapped => self.unmapped(log, &event),
@@ -292,12 +292,12 @@ impl Applier {
         event: Event,
         offset: Offset,
         table: u16,
-        columns: &[usize],
+        layout: &Layout,
     ) -> Result<(), Error> {
         let op = event.op;
         let mut change = self.change(session, table, offset);
         let applied = match op {
-            Op::Read | Op::Insert | Op::Update => change.leaves_row(event, columns)?,
+            Op::Read | Op::Insert | Op::Update => change.leaves_row(event, layout)?,
             Op::Delete | Op::Sweep => change.leaves_nothing(&event)?,
             Op::Schema | Op::Truncate => Applied::Superseded,
         };

@@ -81,7 +81,7 @@ impl Applier {
                 return Err(Error::Damaged("held events"));
             }
             let binding = self.binding(log, &event)?;
-            let Binding::Table { columns, .. } = &*binding else { return Ok(released) };
+            let Binding::Table { layout, .. } = &*binding else { return Ok(released) };
             let mut session = state.session();
             session.remove(Space::Held, &held_key(table, offset));
             if event.op == Op::Truncate {
@@ -93,7 +93,7 @@ impl Applier {
                 let counts = self.counters.table(&name);
                 counts.captured -= 1;
                 counts.held -= 1;
-                self.take(&mut session, event, latest, table, columns)?;
+                self.take(&mut session, event, latest, table, layout)?;
             }
             self.commit_counters(session)?;
             released += 1;

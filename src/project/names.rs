@@ -38,6 +38,9 @@ pub const FORCED: &[u8] = b"forced";
 pub const RELEASE: &[u8] = b"release/";
 /// Marks of the log that ask for a sweep: followed by the epoch.
 pub const SWEEP: &str = "capture/sweep/";
+/// Marks of the log that ask for a sweep of one table: followed by the relation; the value is the version that its rows must
+/// have at least.
+pub const SWEEP_TABLE: &str = "capture/sweep/table/";
 /// Marks of the log that say a sweep was done: followed by the epoch; the value is the number of rows.
 pub const SWEPT: &str = "project/swept/";
 
@@ -45,6 +48,14 @@ pub const SWEPT: &str = "project/swept/";
 pub const SKIPPED: &[u8] = b"skip/";
 /// Begins [`rewrite`].
 pub const REWRITE: &[u8] = b"rewrite/";
+
+/// Begins [`awaiting`].
+pub const AWAITING: &[u8] = b"awaiting/";
+
+/// Under which is kept that a part is parked because rows that its own refer to are not at the target.
+pub fn awaiting(scope: &[u8]) -> Vec<u8> {
+    [AWAITING, scope].concat()
+}
 
 /// Under which the operator's reason for skipping a unit is kept.
 pub fn skipped(unit: &[u8]) -> Vec<u8> {

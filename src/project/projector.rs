@@ -28,6 +28,8 @@ use super::{Error, names, owned};
 const PARTS_PER_WRITER_MIN: usize = 256;
 /// Bytes of results that a first projection commits at once.
 const KEEP_BYTES: usize = 16 * 1024 * 1024;
+/// Parts that are tried again at once: their failing one by one takes the target about a second.
+const AGAIN_MAX: usize = 1_000;
 /// Reason for which a target parks a part whose rows refer to others that are not there.
 const FOREIGN_KEY: &str = "foreign_key";
 
@@ -45,6 +47,8 @@ pub struct Done {
     pub parts: u64,
     /// Parts that were parked and had not been before, by reason.
     pub parked: BTreeMap<String, u64>,
+    /// Parts that hold rows which alone are quarantined, and had none before, by the reason of the first.
+    pub quarantined: BTreeMap<String, u64>,
     /// Rows written or deleted at the target.
     pub target_rows: u64,
     /// Parts that are to be evaluated again.
@@ -147,6 +151,29 @@ impl Projector {
     fn keep_bytes(&self, pass: &Pass) -> usize {
         let apart = self.evaluator.migration.totals() == 0 && !self.evaluator.contended.contains(&true);
         if pass.all && apart && self.evaluator.target_remembers { KEEP_BYTES } else { 0 }
+    }
+
+    /// Marks parts to be projected again whose rows refer to others that were not there, a bounded number of them behind
+    /// `cursor`, which is moved; returns how many.
+    pub fn try_again(&self, cursor: &mut Vec<u8>) -> Result<u64, Error> {
+        let begin = [names::AWAITING, cursor].concat();
+        let (mut scopes, mut more) = (Vec::new(), false);
+        self.state().scan(Space::Meta, names::AWAITING, |key, _| {
+            if *key > *begin {
+                more = scopes.len() == AGAIN_MAX;
+                if !more {
+                    scopes.push(key[names::AWAITING.len()..].to_vec());
+                }
+            }
+            Ok(!more)
+        })?;
+        let mut session = self.state().session();
+        for scope in &scopes {
+            session.put(Space::Dirty, scope, Vec::new());
+        }
+        session.commit()?;
+        *cursor = scopes.last().filter(|_| more).cloned().unwrap_or_default();
+        Ok(scopes.len() as u64)
     }
 
     /// Begins to pick and evaluate the parts behind `cursor`.
@@ -353,6 +380,9 @@ impl Projector {
         let asked = before.map_or(&[][..], |result| &result.asked);
         depend(session, &Dependent::Part(scope.clone()), asked, &prepared.result.asked);
         prepared.result.noted = !prepared.notes.is_empty();
+        if let Some(note) = prepared.notes.first().filter(|_| !before.is_some_and(|result| result.noted)) {
+            *done.quarantined.entry(note.reason.clone()).or_default() += 1;
+        }
         if prepared.result.noted {
             let notes = serde_json::to_vec(&prepared.notes).expect("notes are plain text");
             session.put(Space::Notes, scope, notes);
@@ -367,6 +397,13 @@ impl Projector {
             session.put(Space::Dirty, scope, Vec::new());
         } else if !pass.all {
             session.remove(Space::Dirty, scope);
+        }
+        let awaits =
+            |result: &PartResult| matches!(&result.status, Status::Parked { reason, .. } if *reason == FOREIGN_KEY);
+        if awaits(&prepared.result) {
+            session.put(Space::Meta, &names::awaiting(scope), Vec::new());
+        } else if before.is_some_and(awaits) {
+            session.remove(Space::Meta, &names::awaiting(scope));
         }
         if pass.rewrites.contains(scope) {
             session.remove(Space::Meta, &names::rewrite(scope));

@@ -12,7 +12,7 @@ use super::records::{Head, PartState};
 use super::references::{self, Ask, Dependent, Looker, depend};
 use super::scope::{self, LOOKUP, WAITING, quarantined, scope_key};
 use super::session::Session;
-use super::source::arrange;
+use super::source::{Layout, arrange};
 use super::state::Space;
 
 /// Longest key of a source row in bytes. The state's keys have 64 KiB, and hold a part's key and the key of a row of it.
@@ -61,11 +61,11 @@ pub enum Marking {
 }
 
 impl RowChange<'_, '_> {
-    /// Applies an event that leaves a row behind; `columns` are places in its rows.
-    pub fn leaves_row(&mut self, mut event: Event, columns: &[usize]) -> Result<Applied, Error> {
+    /// Applies an event that leaves a row behind; `layout` is that of its rows.
+    pub fn leaves_row(&mut self, mut event: Event, layout: &Layout) -> Result<Applied, Error> {
         let Some(after) = event.after.take() else { return Err(Error::Damaged("events")) };
-        let after = arrange(after, columns);
-        let before = event.before.take().map(|row| arrange(row, columns));
+        let after = arrange(after, layout);
+        let before = event.before.take().map(|row| arrange(row, layout));
         let key = head_key(self.table, &event.key);
         let moved_from = event.old_key.as_ref().map(|old| head_key(self.table, old)).filter(|old| *old != key);
         let head = self.head(&key)?;

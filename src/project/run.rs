@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::log::{Chunk, EventLog, Offset, Partition};
@@ -17,6 +18,7 @@ use crate::mapping::Migration;
 
 use crate::target::Cost;
 
+use super::again::Again;
 use super::apply::Applier;
 use super::pick::due;
 use super::projector::Projector;
@@ -59,12 +61,16 @@ pub struct Progress {
     pub cost: Option<Cost>,
     /// Units parked since the run began that had not been before, by reason.
     pub parked: BTreeMap<String, u64>,
+    /// Units, or parts of them, with rows that alone were quarantined since the run began, by the reason of the first.
+    #[serde(default)]
+    pub quarantined: BTreeMap<String, u64>,
 }
 
 /// What the loop is told once.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Share of evaluated units, in percent, that may be parked before the run halts (I6); 100 never halts.
+    /// Share of evaluated units, in percent, that may be parked or hold rows in quarantine before the run halts (I6); 100
+    /// never halts.
     pub park_percent_max: u64,
     /// Largest number of keys that a sweep may delete; more are a sign that the snapshot read the wrong database.
     pub sweep_max: u64,
@@ -102,6 +108,8 @@ impl Projection {
         // What the log holds already is folded before anything is projected: a state that is rebuilt must not take
         // the target back to where it was in the middle of the log.
         let backlog = self.log.end(PARTITION);
+        let (mut again, mut tried, mut ticks) = (Again::default(), Vec::new(), tokio::time::interval(AGAIN_TICK));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
             let complete = (self.snapshot_complete)(&*self.log)?;
             // Read after the mark: the snapshot that the mark tells of lies before this offset.
@@ -117,6 +125,10 @@ impl Projection {
                 applier.know_marking(&self.state)?;
                 // Units that were called back are not done: their notices lie behind `applied`.
                 if called_back == 0 && swept == 0 && !stop.is_cancelled() {
+                    let idle = self.log.end(PARTITION) == applied;
+                    if idle && again.due(said.target_rows) && self.projector.try_again(&mut tried)? > 0 {
+                        continue;
+                    }
                     said.projected = applied.0;
                 }
             }
@@ -130,6 +142,7 @@ impl Projection {
                     // Both are cancel-safe: nothing is taken from the log by waiting.
                     () = waiting => {}
                     () = stop.cancelled() => {}
+                    _ = ticks.tick() => again.tick(),
                     // The snapshot can become complete, and a sweep be asked for, by a mark alone, without a record.
                     () = tokio::time::sleep(if complete && !moved { IDLE_POLL } else { MARK_POLL }) => {}
                 }
@@ -226,8 +239,10 @@ impl Projection {
                 said.target_rows += pass.target_rows;
                 said.cost = self.projector.cost();
                 called_back += pass.called_back;
-                for (reason, count) in pass.parked {
-                    *said.parked.entry(reason).or_default() += count;
+                for (to, from) in [(&mut said.parked, pass.parked), (&mut said.quarantined, pass.quarantined)] {
+                    for (reason, count) in from {
+                        *to.entry(reason).or_default() += count;
+                    }
                 }
                 progress.send_replace(said.clone());
                 self.check_breaker(said)
@@ -236,15 +251,16 @@ impl Projection {
         Ok(called_back)
     }
 
-    /// Halts when so many units are parked that the fault is not theirs (I6).
+    /// Halts when so many units are parked, or hold rows in quarantine, that the fault is not theirs (I6).
     fn check_breaker(&self, said: &Progress) -> Result<(), Error> {
-        let parked: u64 = said.parked.values().sum();
+        let held_back = || said.parked.iter().chain(&said.quarantined);
+        let parked: u64 = held_back().map(|(_, count)| count).sum();
         let limit = said.units.max(BREAKER_UNITS_MIN) * self.options.park_percent_max / 100;
         if self.options.park_percent_max >= 100 || parked <= limit {
             return Ok(());
         }
         let reason =
-            said.parked.iter().max_by_key(|(_, count)| **count).map_or_else(String::new, |(reason, _)| reason.clone());
+            held_back().max_by_key(|(_, count)| **count).map_or_else(String::new, |(reason, _)| reason.clone());
         Err(Error::Breaker { parked, evaluated: said.units, reason, limit })
     }
 }
@@ -254,6 +270,8 @@ async fn read(log: Arc<dyn EventLog>, from: Offset) -> Result<Chunk, crate::log:
     log.read(PARTITION, from, CHUNK_BYTES).await
 }
 
+/// How often it is asked whether parked parts are to be tried again.
+const AGAIN_TICK: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often an idle loop looks for a mark.
 const IDLE_POLL: std::time::Duration = std::time::Duration::from_millis(500);
 /// How often the loop looks for a mark that no record announces.

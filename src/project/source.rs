@@ -1,17 +1,19 @@
 //! The source tables as the migration's definition lists them, and how the relations of events are bound to them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::event::{Cell, Relation, RelationName, Row, SchemaHash};
+use crate::event::{Cell, Relation, RelationName, Row, SchemaHash, Value};
 
 /// A source table that takes part in a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceShape {
     /// Schema and table in the live store.
     pub relation: RelationName,
-    /// Columns and their type names, in the order that the mapping uses.
+    /// Columns by their live names, and their type names, in the order that the mapping uses.
     pub columns: Vec<(Box<str>, Box<str>)>,
+    /// Attributes of an item that the mapping calls otherwise: live name, and the mapping's.
+    pub renamed: Vec<(Box<str>, Box<str>)>,
     /// What people call the table: its name, with its schema where two tables have one name.
     pub label: Box<str>,
 }
@@ -19,12 +21,12 @@ pub struct SourceShape {
 /// How the events of one relation shape are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Binding {
-    /// They belong to a source table; `columns[i]` is where the table's column `i` stands in the event's rows.
+    /// They belong to a source table.
     Table {
         /// Index of the source table.
         table: u16,
-        /// Places in the event's rows.
-        columns: Vec<usize>,
+        /// Where its columns stand in the event's rows.
+        layout: Layout,
     },
     /// They belong to a source table whose shape has changed; its projection is stopped until someone accepts the change.
     Paused {
@@ -37,6 +39,15 @@ pub enum Binding {
     },
     /// They belong to no table of the migration.
     Unmapped,
+}
+
+/// How an event's rows are laid out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Layout {
+    /// The source table's column `i` stands at `columns[i]`.
+    pub columns: Vec<usize>,
+    /// As [`SourceShape::renamed`].
+    pub renamed: Vec<(Box<str>, Box<str>)>,
 }
 
 /// Whether a changed shape can still be projected with the present definition.
@@ -73,20 +84,36 @@ pub fn bind(sources: &[SourceShape], relation: &Relation, accepted: bool) -> Bin
     }
     let difference: Vec<String> = new.collect();
     if difference.is_empty() || accepted {
-        Binding::Table { table, columns }
+        Binding::Table { table, layout: Layout { columns, renamed: source.renamed.clone() } }
     } else {
         Binding::Paused { table, difference: difference.join(", ").into(), acceptable: Acceptable::Yes }
     }
 }
 
-/// The row in the order of the source table's columns.
-pub fn arrange(mut row: Row, columns: &[usize]) -> Row {
-    if row.0.len() == columns.len() && columns.iter().enumerate().all(|(at, &place)| at == place) {
-        return row;
+/// The row in the order of the source table's columns, its attributes under the mapping's names.
+pub fn arrange(mut row: Row, layout: &Layout) -> Row {
+    let columns = &layout.columns;
+    if row.0.len() != columns.len() || columns.iter().enumerate().any(|(at, &place)| at != place) {
+        let mut take =
+            |&place: &usize| row.0.get_mut(place).map_or(Cell::Missing, |cell| std::mem::replace(cell, Cell::Missing));
+        row = Row(columns.iter().map(&mut take).collect());
     }
-    let mut take =
-        |&place: &usize| row.0.get_mut(place).map_or(Cell::Missing, |cell| std::mem::replace(cell, Cell::Missing));
-    Row(columns.iter().map(&mut take).collect())
+    for cell in row.0.iter_mut().filter(|_| !layout.renamed.is_empty()) {
+        if let Cell::Value(Value::Map(item)) = cell {
+            rename(item, &layout.renamed);
+        }
+    }
+    row
+}
+
+/// Gives attributes of an item the mapping's names. Another attribute that has such a name already takes the live name, so
+/// that none is lost.
+fn rename(item: &mut BTreeMap<Box<str>, Value>, renamed: &[(Box<str>, Box<str>)]) {
+    for (live, name) in renamed {
+        let (value, other) = (item.remove(live), item.remove(name));
+        item.extend(value.map(|value| (name.clone(), value)));
+        item.extend(other.map(|other| (live.clone(), other)));
+    }
 }
 
 /// The bindings of all relation shapes met so far.
@@ -120,6 +147,7 @@ mod tests {
         SourceShape {
             relation,
             columns: vec![("id".into(), "int8".into()), ("u".into(), "text".into())],
+            renamed: Vec::new(),
             label: "t".into(),
         }
     }
@@ -136,7 +164,24 @@ mod tests {
     #[test]
     fn columns_are_found_by_name_in_any_order() {
         let binding = bind(&[source()], &relation(&[("u", "text"), ("id", "int8")]), false);
-        assert_eq!(binding, Binding::Table { table: 0, columns: vec![1, 0] });
+        let layout = Layout { columns: vec![1, 0], renamed: Vec::new() };
+        assert_eq!(binding, Binding::Table { table: 0, layout });
+    }
+
+    #[test]
+    fn attributes_go_by_the_mappings_names_and_none_is_lost() {
+        let item = |members: &[(&str, i64)]| {
+            let members = members.iter().map(|(name, value)| (Box::from(*name), Value::Int(*value)));
+            Value::Map(members.collect())
+        };
+        let layout = Layout { columns: vec![0, 1], renamed: vec![("callId".into(), "id".into())] };
+        for (live, arranged) in [
+            (item(&[("callId", 1), ("x", 2)]), item(&[("id", 1), ("x", 2)])),
+            (item(&[("callId", 1), ("id", 2)]), item(&[("id", 1), ("callId", 2)])),
+        ] {
+            let row: Row = [Value::Int(1), live].into_iter().collect();
+            assert_eq!(arrange(&row, &layout), [Value::Int(1), arranged].into_iter().collect());
+        }
     }
 
     #[test]

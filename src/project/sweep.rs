@@ -2,10 +2,11 @@
 //!
 //! A sweep is asked for by a mark that the capture sets when the new epoch's snapshot is complete. It runs when the state
 //! holds all of that snapshot, and not at all when it would delete more than it may: an empty scan by a wrong address looks
-//! just like a table whose rows were all deleted.
+//! just like a table whose rows were all deleted. The same is asked for of one table when the file that stands for it was read
+//! again.
 
 use crate::event::encoding::ordered::key_from_bytes;
-use crate::event::{Class, Epoch, Event, Flags, Op, Origin, Version};
+use crate::event::{Epoch, Event, Flags, Op, Origin, Version};
 use crate::log::{Batch, EventLog};
 
 use super::records::Head;
@@ -19,66 +20,91 @@ const EMPTIED_MIN: u64 = 3;
 /// Deletes appended at once.
 const BATCH: usize = 10_000;
 
+/// A sweep that was asked for.
+struct Asked {
+    /// The mark that asked for it.
+    mark: String,
+    /// Rows that are older go; the deletes have this version.
+    floor: Version,
+    /// Tables, by index.
+    tables: Vec<u16>,
+    /// The epoch, when one was closed by it.
+    epoch: Option<Epoch>,
+}
+
 /// Sweeps if a sweep was asked for; returns how many rows it deleted.
 ///
 /// # Errors
 /// [`Error::SweepTooLarge`] when more than `sweep_max` rows would go: nothing is deleted then.
 pub async fn run(log: &dyn EventLog, state: &State, sources: &[SourceShape], sweep_max: u64) -> Result<u64, Error> {
-    let Some((mark, epoch)) = asked(log)? else { return Ok(0) };
-    let floor = Version::floor(epoch);
-    let count = count_unseen(state, sources, floor, sweep_max)?;
-    if count > sweep_max {
-        return Err(Error::SweepTooLarge { count, limit: sweep_max });
+    let mut total = 0;
+    for asked in asked(log, sources)? {
+        let count = count_unseen(state, sources, &asked, sweep_max)?;
+        if count > sweep_max {
+            return Err(Error::SweepTooLarge { count, limit: sweep_max });
+        }
+        let unseen = unseen(state, &asked)?;
+        tracing::info!(rows = count, epoch = asked.floor.epoch.0, "sweeping rows that the new reading did not find");
+        for chunk in unseen.chunks(BATCH) {
+            let events = chunk.iter().map(|(table, key)| delete(log, &sources[usize::from(*table)], key, asked.floor));
+            let events = events.collect::<Result<Vec<_>, _>>()?;
+            log.append(Batch { events, ..Batch::default() }).await?;
+        }
+        let swept = |epoch: Epoch| (format!("{}{:010}", names::SWEPT, epoch.0), Some(count.to_string().into_bytes()));
+        let marks = [(asked.mark, None)].into_iter().chain(asked.epoch.map(swept)).collect();
+        log.append(Batch { marks, ..Batch::default() }).await?;
+        total += count;
     }
-    let unseen = unseen(state, sources, floor)?;
-    tracing::info!(rows = count, epoch = epoch.0, "sweeping rows that the new snapshot did not find");
-    for chunk in unseen.chunks(BATCH) {
-        let events = chunk.iter().map(|(table, key)| delete(log, &sources[usize::from(*table)], key, floor));
-        let events = events.collect::<Result<Vec<_>, _>>()?;
-        log.append(Batch { events, ..Batch::default() }).await?;
-    }
-    let marks = [(mark, None), (format!("{}{:010}", names::SWEPT, epoch.0), Some(count.to_string().into_bytes()))];
-    log.append(Batch { marks: marks.into_iter().collect(), ..Batch::default() }).await?;
-    Ok(count)
+    Ok(total)
 }
 
-fn asked(log: &dyn EventLog) -> Result<Option<(String, Epoch)>, Error> {
-    let last = log.marks(names::SWEEP)?.pop();
-    Ok(last.and_then(|(mark, _)| {
-        let epoch = mark.strip_prefix(names::SWEEP)?.parse().ok()?;
-        Some((mark, Epoch(epoch)))
-    }))
+/// The sweep of the last epoch that asked for one, and those of single tables.
+fn asked(log: &dyn EventLog, sources: &[SourceShape]) -> Result<Vec<Asked>, Error> {
+    let all = || (0..u16::try_from(sources.len()).unwrap_or(u16::MAX)).collect();
+    let (mut closing, mut single) = (None, Vec::new());
+    for (mark, value) in log.marks(names::SWEEP)? {
+        if let Some(relation) = mark.strip_prefix(names::SWEEP_TABLE) {
+            let floor = Version::from_bytes(&value).ok_or(Error::Damaged("marks"))?;
+            let tables = (0..).zip(sources).filter(|(_, source)| source.relation.to_string() == relation);
+            let tables = tables.map(|(table, _)| table).collect();
+            single.push(Asked { mark, floor, tables, epoch: None });
+        } else if let Some(epoch) = mark.strip_prefix(names::SWEEP).and_then(|epoch| epoch.parse().ok()).map(Epoch) {
+            closing = Some(Asked { mark, floor: Version::floor(epoch), tables: all(), epoch: Some(epoch) });
+        }
+    }
+    Ok(closing.into_iter().chain(single).collect())
 }
 
-/// Counts live rows of older epochs.
+/// Counts live rows that are too old.
 ///
 /// # Errors
 /// [`Error::Emptied`] when a table would lose all of its rows, unless `sweep_max` says that anything may go.
-fn count_unseen(state: &State, sources: &[SourceShape], floor: Version, sweep_max: u64) -> Result<u64, Error> {
+fn count_unseen(state: &State, sources: &[SourceShape], asked: &Asked, sweep_max: u64) -> Result<u64, Error> {
     let mut total = 0;
-    for (table, source) in (0u16..).zip(sources) {
+    for &table in &asked.tables {
         let (mut old, mut new) = (0, 0);
         state.scan(Space::Heads, &table.to_be_bytes(), |_, head| {
             let head = Head::from_bytes(head)?;
-            let count = if head.version < floor { &mut old } else { &mut new };
+            let count = if head.version < asked.floor { &mut old } else { &mut new };
             *count += u64::from(head.scope.is_some());
             Ok(true)
         })?;
         if old >= EMPTIED_MIN && new == 0 && sweep_max != u64::MAX {
-            return Err(Error::Emptied { table: source.relation.table.to_string(), count: old });
+            let table = sources[usize::from(table)].relation.table.to_string();
+            return Err(Error::Emptied { table, count: old });
         }
         total += old;
     }
     Ok(total)
 }
 
-/// Live rows of older epochs.
-fn unseen(state: &State, sources: &[SourceShape], floor: Version) -> Result<Vec<(u16, Vec<u8>)>, Error> {
+/// Live rows that are too old.
+fn unseen(state: &State, asked: &Asked) -> Result<Vec<(u16, Vec<u8>)>, Error> {
     let mut keys = Vec::new();
-    for table in 0..u16::try_from(sources.len()).unwrap_or(u16::MAX) {
+    for &table in &asked.tables {
         state.scan(Space::Heads, &table.to_be_bytes(), |key, head| {
             let head = Head::from_bytes(head)?;
-            if head.scope.is_some() && head.version < floor && !too_long(key) {
+            if head.scope.is_some() && head.version < asked.floor && !too_long(key) {
                 keys.push((table, key[2..].to_vec()));
             }
             Ok(true)
@@ -91,7 +117,6 @@ fn delete(log: &dyn EventLog, source: &SourceShape, key: &[u8], version: Version
     let relation = log.relations().into_iter().rfind(|relation| relation.name == source.relation);
     let relation = relation.ok_or(Error::Damaged("relations"))?.schema_hash();
     let key = key_from_bytes(key).map_err(|_| Error::Damaged("heads"))?;
-    debug_assert_eq!(version.class, Class::Floor, "a sweep is as old as the snapshot that did not find the row");
     Ok(Event {
         relation,
         op: Op::Sweep,

@@ -10,7 +10,7 @@ use rehome::mapping::Migration;
 use rehome::mapping::schema::Kind;
 use serde_json::{Value, json};
 
-use crate::dynamo_migrations::{Item, address, client, items, table, text};
+use crate::support::dynamo::{Item, address, client, items, table, text};
 use crate::support::cluster::Database;
 use crate::support::rig::{Rig, Run};
 

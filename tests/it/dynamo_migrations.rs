@@ -5,76 +5,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-    StreamSpecification, StreamViewType,
-};
+use aws_sdk_dynamodb::types::{AttributeValue, ScalarAttributeType};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use rehome::dynamo::{Address, Server};
 
 use crate::support::cluster::Database;
+use crate::support::dynamo::{Item, address, client, event, items, number, table, text};
+use crate::support::jobs::{LEGACY, progress, script};
 use crate::support::rig::{Rig, Run};
-
-#[path = "../dynamo/support/server.rs"]
-pub(crate) mod server;
-
-/// An item.
-pub(crate) type Item = HashMap<String, AttributeValue>;
-
-/// The legacy tables of jobs, as Django made them.
-pub(crate) const LEGACY: &str = "create table django_content_type (id integer primary key, app_label varchar not null, model varchar not null); \
-    create table script_generation_jobs (id bigint primary key, platform varchar not null, problem_id varchar not null, \
-      status varchar not null default 'PENDING', celery_task_id varchar, error_message text, created_at timestamptz not null, \
-      updated_at timestamptz not null, title varchar not null, problem_url varchar, tags jsonb default '[]', \
-      solution_code text, language varchar not null, constraints text not null, generator_code text); \
-    create table problem_extraction_jobs (id bigint primary key, platform varchar not null, problem_id varchar not null, \
-      status varchar not null default 'PENDING', celery_task_id varchar, error_message text, created_at timestamptz not null, \
-      updated_at timestamptz not null, problem_url varchar not null, problem_identifier varchar not null); \
-    create table job_progress_history (id bigint primary key, content_type_id integer not null, object_id bigint not null, \
-      step varchar not null, message text not null, status varchar not null, created_at timestamptz not null); \
-    create index job_progress_history_object on job_progress_history (content_type_id, object_id, created_at); \
-    insert into django_content_type values (11, 'api', 'scriptgenerationjob'), (12, 'api', 'problemextractionjob')";
-
-/// Inserts a script job.
-pub(crate) fn script(id: i64, title: &str) -> String {
-    format!(
-        "insert into script_generation_jobs (id, platform, problem_id, created_at, updated_at, title, tags, language, constraints) \
-         values ({id}, 'baekjoon', '1000', '2024-10-09T04:03:46.5+00', '2024-10-09T05:00:00+00', '{title}', '[\"a\", 1]', 'py', 'n');"
-    )
-}
-
-/// Inserts an entry of progress.
-pub(crate) fn progress(id: i64, kind: i64, job: i64, at: &str) -> String {
-    format!("insert into job_progress_history values ({id}, {kind}, {job}, 'step', 'done 🎉', 'started', '{at}');")
-}
-
-/// A client of the tests' server.
-pub(crate) async fn client() -> Client {
-    Server::new(&Address::local(server::url())).await.expect("an address").tables().clone()
-}
-
-/// The address of the tests' server.
-pub(crate) fn address() -> String {
-    server::url().replace("http://", "dynamodb+local://")
-}
-
-/// All items of a table.
-pub(crate) async fn items(client: &Client, table: &str) -> Vec<Item> {
-    let answer = client.scan().table_name(table).consistent_read(true).send().await.expect("a table");
-    assert!(answer.last_evaluated_key.is_none(), "one page");
-    answer.items.unwrap_or_default()
-}
-
-/// A string attribute; empty when there is none.
-pub(crate) fn text<'a>(item: &'a Item, name: &str) -> &'a str {
-    item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
-}
-
-/// A number attribute; empty when there is none.
-pub(crate) fn number<'a>(item: &'a Item, name: &str) -> &'a str {
-    item.get(name).and_then(|value| value.as_n().ok()).map_or("", String::as_str)
-}
+use crate::support::schemas;
 
 /// Sort keys of all items, in order.
 async fn keys(client: &Client) -> Vec<String> {
@@ -197,38 +136,6 @@ async fn jobs_go_from_postgres_to_one_shared_table_and_follow_live() {
     rig.rehome(&["down", "jobs", "--yes"]).expect(0);
 }
 
-/// Creates a table with a stream.
-pub(crate) async fn table(client: &Client, name: &str, key: &[(&str, ScalarAttributeType)]) {
-    let mut create = client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
-    for (place, (attribute, kind)) in key.iter().enumerate() {
-        let of = if place == 0 { KeyType::Hash } else { KeyType::Range };
-        let element = KeySchemaElement::builder().attribute_name(*attribute).key_type(of).build().expect("a key");
-        let definition = AttributeDefinition::builder()
-            .attribute_name(*attribute)
-            .attribute_type(kind.clone())
-            .build()
-            .expect("a key");
-        create = create.key_schema(element).attribute_definitions(definition);
-    }
-    let stream = StreamSpecification::builder()
-        .stream_enabled(true)
-        .stream_view_type(StreamViewType::NewAndOldImages)
-        .build()
-        .expect("a stream");
-    create.stream_specification(stream).send().await.expect("it may");
-}
-
-fn event(id: &str, owner: &str, at: i64) -> Item {
-    HashMap::from([
-        ("id".to_owned(), AttributeValue::S(id.into())),
-        ("owner".to_owned(), AttributeValue::S(owner.into())),
-        ("kind".to_owned(), AttributeValue::S("k".into())),
-        ("title".to_owned(), AttributeValue::S("".into())),
-        ("exact".to_owned(), AttributeValue::N("1234567890123456789012345678901234567.8".into())),
-        ("meta".to_owned(), AttributeValue::M(HashMap::from([("at".to_owned(), AttributeValue::N(at.to_string()))]))),
-    ])
-}
-
 /// Owner and time of every event in a target table.
 async fn copied(client: &Client, table: &str) -> Vec<String> {
     let mut copied: Vec<String> = items(client, table)
@@ -292,20 +199,6 @@ async fn a_dynamodb_table_is_copied_under_a_new_key_and_followed() {
     rehome(&["down", "copy", "--yes"]).expect(0);
 }
 
-/// A copy of a migration whose tables have other names, because another test has those; answers the folder of schemas.
-pub(crate) fn renamed(folder: &Path, migration: &str, tables: &[(&str, &str)]) -> String {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(migration);
-    let schemas = folder.join("schemas");
-    let copy = schemas.join(from.file_name().expect("a name"));
-    std::fs::create_dir_all(&copy).expect("a folder");
-    for name in ["legacy.toml", "mapping.toml", "target.toml"] {
-        let text = std::fs::read_to_string(from.join(name)).expect("a file");
-        let text = tables.iter().fold(text, |text, (table, other)| text.replace(table, other));
-        std::fs::write(copy.join(name), text).expect("a file");
-    }
-    schemas.display().to_string()
-}
-
 /// The figures of the owners' plan: 87 entries of progress, one script job, five extraction jobs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_is_migrated_without_its_database_and_again_when_it_changed() {
@@ -318,7 +211,7 @@ async fn a_dump_is_migrated_without_its_database_and_again_when_it_changed() {
         std::fs::copy(shipped.join(format!("{name}.jsonl")), &file).expect("a file");
         files.push(file.display().to_string());
     }
-    let schemas = renamed(folder.path(), "schemas/jobs", &[("algoitny_main", "loaded_main")]);
+    let schemas = schemas::edited(folder.path(), "schemas/jobs", &[("algoitny_main", "loaded_main")]);
     let (legacy, mut target) = (Database::new().await, Database::new().await);
     target.url = address();
     let rig = Rig::of("jobs", legacy, target);
@@ -371,7 +264,7 @@ async fn a_run_from_dynamodb_killed_under_live_writers_loses_nothing_and_doubles
     let folder = tempfile::tempdir().expect("a folder");
     let tables =
         [("\"Events\"", "\"EventsKilled\""), ("events_by_owner", "killed_by_owner"), ("\"Teams\"", "\"TeamsKilled\"")];
-    let schemas = renamed(folder.path(), "tests/data/copy", &tables);
+    let schemas = schemas::edited(folder.path(), "tests/data/copy", &tables);
     table(&client, "EventsKilled", &[("id", ScalarAttributeType::S)]).await;
     table(&client, "TeamsKilled", &[("team", ScalarAttributeType::S), ("number", ScalarAttributeType::N)]).await;
     write_events(client.clone(), "EventsKilled", 1, 60).await;
@@ -415,4 +308,39 @@ async fn a_run_from_dynamodb_killed_under_live_writers_loses_nothing_and_doubles
     assert_eq!(rows["mapped"].as_u64(), Some(wanted.len() as u64), "{status}");
     let listed = with(&["quarantine", "list", "copy"]).expect(2);
     assert!(listed.out.contains("malformed"), "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_that_is_too_large_is_parked_and_follows_when_it_has_shrunk() {
+    let client = client().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let schemas = schemas::edited(folder.path(), "schemas/jobs", &[("algoitny_main", "large_main")]);
+    let (mut legacy, mut target) = (Database::new().await, Database::new().await);
+    legacy.run(LEGACY).await;
+    legacy.run(script(1, "one") + &script(2, "two")).await;
+    // With everything else in it just over 400 KB.
+    legacy.run("update script_generation_jobs set solution_code = repeat('x', 409500) where id = 1").await;
+    target.url = address();
+    let mut rig = Rig::of("jobs", legacy, target);
+    let with = |rig: &Rig, arguments: &[&str]| rig.rehome(&[arguments, &["--schemas", &schemas]].concat());
+    with(&rig, &["up", "jobs"]).expect(0);
+    with(&rig, &["run", "jobs", "--until", "caught-up"]).expect(2);
+    let parked = with(&rig, &["quarantine", "list", "jobs", "--json"]).expect(2).json();
+    assert_eq!(parked[0]["unit"], "script:1", "{parked}");
+    assert_eq!(parked[0]["result"]["reason"], "item_too_large", "{parked}");
+    let status = with(&rig, &["status", "jobs", "--json"]).json();
+    assert_eq!(status["balanced"], true, "{status}");
+    assert_eq!(status["conservation"]["target"]["parked"], 1, "{status}");
+    assert_eq!(items(&client, "large_main").await.len(), 1, "the other is not held up");
+    assert_eq!(with(&rig, &["diff", "jobs", "script:1"]).code, 1, "a parked unit is a proven difference");
+
+    rig.legacy.run("update script_generation_jobs set solution_code = repeat('x', 400000) where id = 1").await;
+    with(&rig, &["run", "jobs", "--until", "caught-up"]).expect(0);
+    assert_eq!(items(&client, "large_main").await.len(), 2);
+    // And one that was written grows: what it was goes from the target, and is not left there as if it were still so.
+    rig.legacy.run("update script_generation_jobs set solution_code = repeat('x', 409500) where id = 2").await;
+    with(&rig, &["run", "jobs", "--until", "caught-up"]).expect(2);
+    let left = items(&client, "large_main").await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(with(&rig, &["status", "jobs", "--json"]).json()["balanced"], true);
 }

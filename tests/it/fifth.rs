@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::dynamo_migrations::{Item, address, client, items, number, text};
+use crate::support::dynamo::{Item, address, client, items, number, text};
 use crate::support::cluster::Database;
 use crate::support::rig::{Rig, Run};
 

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod aliases;
 mod capture_crash;
 mod capture_epochs;
 mod capture_run;
@@ -13,15 +14,19 @@ mod demo_run;
 mod demo_semantik;
 mod determinism;
 mod dynamo_migrations;
+mod dynamo_source_diff;
 mod end_to_end;
 mod faults;
 mod fifth;
 mod forgetful;
+mod grants;
 mod identity;
 mod layering;
 mod load_dump;
+mod lookup_files;
 mod lost_folder;
 mod moved_run;
+mod optional_tables;
 mod parked_units;
 mod postgres_preflight;
 mod postgres_stream;

@@ -312,3 +312,58 @@ async fn diff_of_a_unit_that_the_mapping_parks_proves_nothing() {
     assert_eq!(rig.parked().len(), 1);
     assert_eq!(rig.diff("nul"), (2, "INCOMPLETE".to_owned()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn being_called_back_does_not_take_a_skipped_unit_in_again() {
+    let mut rig = Rig::up().await;
+    rig.legacy.run(call("b") + &tool_row("b")).await;
+    rig.catch_up();
+    let taken = rig.target.text("select id::text from policy_events").await;
+    rig.legacy.run(format!("{}{}", call("a"), judge(&taken, "a"))).await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.parked(), ["a", "b"].map(|unit| (unit.to_owned(), "key_collision".to_owned())));
+    // In one batch a lets go of the key, and so calls b back, and b is found to be skipped.
+    rig.rehome(&["quarantine", "skip", "luthien", "b", "--reason", "not wanted"]).expect(0);
+    rig.legacy.run("delete from conversation_judge_decisions").await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    let told = rig.rehome(&["log", "show", "luthien", "--limit", "1000"]).out;
+    assert!(told.contains("take-back"), "b was called back: {told}");
+    assert_eq!(rig.parked(), [("b".to_owned(), "skipped".to_owned())]);
+    assert_eq!(rig.target.texts("select call_id from conversation_calls_v2").await, ["a"]);
+    rig.rehome(&["quarantine", "retry", "luthien", "b"]).expect(0);
+    rig.catch_up();
+    rig.compare().await.assert_equal();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_whose_rows_refer_to_later_ones_are_tried_until_these_are_there() {
+    let mut rig = Rig::up().await;
+    // The application lets calls refer to each other, and to providers of its own.
+    rig.target
+        .run(
+            "create table providers (name text primary key); insert into providers values ('there'); \
+             alter table conversation_calls_v2 add foreign key (model_name) references conversation_calls_v2 (call_id), \
+             add foreign key (provider) references providers (name)",
+        )
+        .await;
+    let call = |name: &str, model: &str| {
+        format!(
+            "insert into conversation_calls (call_id, status, model_name, provider) values ('{name}', 'success', {model}, 'there')"
+        )
+    };
+    rig.legacy.run(call("a", "'e'")).await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.parked(), [("a".to_owned(), "foreign_key".to_owned())]);
+    rig.legacy.run(call("e", "null")).await;
+    rig.catch_up();
+    assert_eq!(rig.target.texts("select call_id from conversation_calls_v2 order by 1").await, ["a", "e"]);
+    // What is referred to comes from the application, later.
+    rig.legacy.run("update conversation_calls set provider = 'to come' where call_id = 'e'").await;
+    let mut run = rig.start(&[]);
+    rig.settled(&mut run).await;
+    assert_eq!(rig.parked(), [("e".to_owned(), "foreign_key".to_owned())]);
+    rig.target.run("insert into providers values ('to come')").await;
+    rig.until("it is tried again", &mut run, |status| status["conservation"]["target"]["parked"] == 0);
+    assert_eq!(rig.target.text("select provider from conversation_calls_v2 where call_id = 'e'").await, "to come");
+    assert_eq!(run.terminate().code, 0);
+}

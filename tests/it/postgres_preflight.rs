@@ -3,7 +3,7 @@
 use rehome::capture::Error;
 use rehome::demo::cluster::{Cluster, Options};
 use rehome::postgres::Server;
-use rehome::postgres::preflight::{ColumnExpectation, Finding, Severity, TableExpectation, preflight};
+use rehome::postgres::preflight::{Absence, ColumnExpectation, Finding, Severity, TableExpectation, preflight};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::support::capture::{config, memory, public, start};
@@ -11,7 +11,7 @@ use crate::support::cluster::{Database, run};
 
 async fn findings(url: &str, tables: &[TableExpectation]) -> Vec<Finding> {
     let mut connection = Server::parse(url).expect("a URL").connect().await.expect("a session");
-    preflight(&mut connection, tables, None).await.expect("it answers")
+    preflight(&mut connection, tables, None).await.expect("it answers").findings
 }
 
 fn expect(table: &str, columns: &[(&str, &str)]) -> TableExpectation {
@@ -19,7 +19,7 @@ fn expect(table: &str, columns: &[(&str, &str)]) -> TableExpectation {
         .iter()
         .map(|(name, type_name)| ColumnExpectation { name: (*name).into(), type_name: Some((*type_name).into()) })
         .collect();
-    TableExpectation { name: public(table), columns }
+    TableExpectation { name: public(table), columns, absence: Absence::Error }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -148,7 +148,7 @@ async fn p6_a_truncate_of_one_partition_is_not_streamed_and_preflight_says_so() 
     database.run("insert into t values (1, 10, 'a')").await;
     let mut connection = Server::parse(&database.url).expect("a URL").connect().await.expect("a session");
     let tables = config(&database.url, &["t"]).tables;
-    let findings = preflight(&mut connection, &tables, None).await.expect("it answers");
+    let findings = preflight(&mut connection, &tables, None).await.expect("it answers").findings;
     assert!(findings.iter().any(|found| found.severity == Severity::Warning && found.what.contains("TRUNCATE")));
     let mut running = live(&database, &["t"]).await;
     database.run("truncate t_low; insert into t values (2, 20, 'b')").await;

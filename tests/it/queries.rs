@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::dynamo_migrations::{LEGACY, address, progress, renamed, script};
+use crate::support::dynamo::address;
+use crate::support::jobs::{LEGACY, progress, script};
+use crate::support::schemas::edited as renamed;
 use crate::support::cluster::Database;
 use crate::support::rig::Rig;
 

@@ -176,3 +176,24 @@ async fn a_collection_of_ten_thousand_documents_survives_kills_moves_and_goes() 
     assert_eq!(orphans, 10_000, "{status}");
     assert_eq!(status["conservation"]["units"]["waiting"], serde_json::Value::Null, "{status}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_the_mapping_needs_and_the_target_lacks_is_told_before_anything_is_written() {
+    let mut legacy = Database::new().await;
+    legacy.run(LEGACY).await;
+    let mut rig = Rig::of("semantik", legacy, Database::new().await);
+    let check = |rig: &Rig| rig.rehome(&["check", "semantik"]);
+    let no_table = check(&rig).expect(1);
+    assert!(
+        no_table.out.contains("error: target table users: a row that the mapping needs cannot be looked for"),
+        "{no_table:?}"
+    );
+    rig.target.run("create table users (id integer primary key); insert into users values (2)").await;
+    let lacking = check(&rig).expect(1);
+    assert!(lacking.out.contains("error: target table users: it has no row with id = 1"), "{lacking:?}");
+    let up = rig.rehome(&["up", "semantik"]).expect(0);
+    assert!(up.out.contains("it has no row with id = 1, which the mapping needs"), "{up:?}");
+    rig.target.run("insert into users values (1)").await;
+    assert_eq!(check(&rig).expect(0).out.matches("error").count(), 0);
+    assert!(!rig.rehome(&["up", "semantik"]).expect(0).out.contains("which the mapping needs"));
+}

@@ -1,6 +1,7 @@
 //! jobs: its examples, what an independent implementation says, and the figures of the plan that it was made from.
 
-use rehome::mapping::Migration;
+use rehome::mapping::{Migration, SourceFile, Sources};
+use rehome::target::TargetTable;
 
 use crate::support::{assert_examples_hold, root, shipped};
 use crate::{jsonl, oracle};
@@ -53,4 +54,20 @@ fn the_plan_s_figures_are_the_figures() {
         assert_eq!(mapped, PLAN.into_iter().collect());
         assert_eq!(keys.len(), 93, "entries of one second stand beside each other");
     }
+}
+
+#[test]
+fn keys_that_begin_differently_and_tell_their_rows_need_no_claims_and_others_do() {
+    assert!(jobs().keys_disjoint(TargetTable(0)));
+    let changed = |from: &str, to: &str| {
+        let mut sources = Sources::read(&root("schemas/jobs")).expect("the folder is there");
+        assert!(sources.mapping.text.contains(from), "{from}");
+        sources.mapping = SourceFile::new(sources.mapping.name.clone(), sources.mapping.text.replacen(from, to, 1));
+        sources.cases.clear();
+        Migration::compile(&sources).unwrap_or_else(|error| panic!("{error}")).keys_disjoint(TargetTable(0))
+    };
+    assert!(!changed("PK = { template = \"PEJOB#{@uuid}\" }", "PK = { template = \"SGJOB#{@uuid}\" }"));
+    assert!(!changed("PK = { template = \"PEJOB#{@uuid}\" }", "PK = { template = \"S{@uuid}\" }"), "S begins SGJOB#");
+    assert!(!changed(".{@fraction}#{.id}\"", ".{@fraction}#{.object_id}\""), "two entries of one job and time");
+    assert!(!changed(".{@fraction}#{.id}\"", ".{@fraction}{.id}\""), "the fraction and the number run together");
 }

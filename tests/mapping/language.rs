@@ -25,6 +25,34 @@ fn broken_in(mut sources: Sources, file: &str, from: &str, to: &str) -> LoadErro
 fn each_mistake_is_told_with_its_place_and_its_remedy() {
     let mistakes = [
         (
+            "legacy.toml",
+            "[table.calls.columns]",
+            "[table.calls.alias]\ncal_id = \"callId\"\n\n[table.calls.columns]",
+            "unknown column of `calls` `cal_id`",
+            "did you mean `call_id`?",
+        ),
+        (
+            "legacy.toml",
+            "[table.calls.columns]",
+            "[table.calls.alias]\nprovider = \"status\"\n\n[table.calls.columns]",
+            "`provider` and `status` have one live name",
+            "name a column of the live table for each",
+        ),
+        (
+            "mapping.toml",
+            "[unit]\n",
+            "[[require]]\ntarget_table = \"policy_events\"\nwhere = { idd = \"x\" }\n\n[unit]\n",
+            "unknown column of `policy_events` `idd`",
+            "did you mean `id`?",
+        ),
+        (
+            "mapping.toml",
+            "[unit]\n",
+            "[[require]]\ntarget_table = \"theirs\"\nwhere = { id = { template = \"{@unit}\" } }\n\n[unit]\n",
+            "unknown output here `unit`",
+            "",
+        ),
+        (
             "mapping.toml",
             "provider = \".provider\"",
             "provider = \".providr\"",

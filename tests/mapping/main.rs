@@ -13,5 +13,6 @@ mod luthien;
 mod oracle;
 mod rename;
 mod rules;
+mod rename_rows;
 mod semantik;
 mod support;

@@ -39,15 +39,16 @@ const PAYLOAD: [&str; 15] = [
 /// Members of the old writer's envelopes.
 const ENVELOPE: [&str; 5] = ["data", "request_data", "response", "response_obj", "raw_response"];
 
-fn renamed(name: &str) -> String {
+/// What a name becomes.
+pub fn renamed(name: &str) -> String {
     format!("zq_{}", name.chars().rev().collect::<String>())
 }
 
 /// Says what a key or a text becomes, knowing the path to it; `None` leaves it.
-type Decide = dyn Fn(&[String], &str, Role) -> Option<String>;
+pub type Decide<'a> = dyn Fn(&[String], &str, Role) -> Option<String> + 'a;
 
 /// Renames in a tree of TOML: `decide` says what a key or a text becomes, knowing the path to it.
-fn walk(value: &mut toml::Value, path: &mut Vec<String>, decide: &Decide) {
+fn walk(value: &mut toml::Value, path: &mut Vec<String>, decide: &Decide<'_>) {
     match value {
         toml::Value::Table(table) => {
             for (key, mut inner) in std::mem::take(table) {
@@ -67,21 +68,25 @@ fn walk(value: &mut toml::Value, path: &mut Vec<String>, decide: &Decide) {
     }
 }
 
+/// What is to be renamed.
 #[derive(Clone, Copy, PartialEq)]
-enum Role {
+pub enum Role {
+    /// A key of a table.
     Key,
+    /// A text.
     Text,
 }
 
 /// `.column.member` with both renamed.
-fn path_renamed(text: &str) -> Option<String> {
+pub fn path_renamed(text: &str) -> Option<String> {
     let mut parts = text.strip_prefix('.')?.split('.');
     let column = renamed(parts.next()?);
     let members: String = parts.map(|part| format!(".{}", renamed(part))).collect();
     Some(format!(".{column}{members}"))
 }
 
-fn rename_legacy(path: &[String], text: &str, role: Role) -> Option<String> {
+/// Tables and columns of `legacy.toml`.
+pub fn rename_legacy(path: &[String], text: &str, role: Role) -> Option<String> {
     let last = path.last().map(String::as_str);
     match role {
         // Tables under [table], columns under columns and drop.
@@ -177,7 +182,8 @@ fn rename_cases(path: &[String], text: &str, role: Role) -> Option<String> {
     (role == Role::Key && path.iter().any(|part| part == "expect") && account).then(|| renamed(text))
 }
 
-fn rewrite(file: &SourceFile, decide: &Decide) -> SourceFile {
+/// A file with what `decide` says.
+pub fn rewrite(file: &SourceFile, decide: &Decide<'_>) -> SourceFile {
     let mut value = toml::Value::Table(toml::from_str(&file.text).expect("TOML"));
     walk(&mut value, &mut Vec::new(), decide);
     SourceFile::new(file.name.clone(), toml::to_string(&value).expect("TOML"))

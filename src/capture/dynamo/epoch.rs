@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::Context;
 use super::marks;
 use super::start::{Decision, Remembered, decide};
-use crate::capture::Error;
+use crate::capture::{Error, skipped};
 use crate::dynamo::feed::{DynamoFeed, Start, StreamStart};
 use crate::dynamo::preflight::{Looked, preflight};
 use crate::dynamo::shards::Shard;
 use crate::dynamo::table::Table;
-use crate::event::{Epoch, Timestamp};
+use crate::event::{Epoch, RelationName, Timestamp};
 use crate::log::{Batch, EventLog};
 use crate::source::Severity;
 
@@ -20,6 +20,8 @@ pub(super) struct Session {
     pub(super) epoch: Epoch,
     /// The tables that exist, each with a stream.
     pub(super) tables: Vec<Table>,
+    /// Optional tables that the source lacks.
+    pub(super) skipped: Vec<RelationName>,
 }
 
 impl Session {
@@ -33,13 +35,18 @@ impl Session {
         }
         let followed = |table: &str| described.get(table).copied().flatten();
         let now = context.config.clock.now();
-        let Looked { tables, findings } = preflight(&context.server, &context.config.tables, followed, now).await?;
+        let Looked { tables, findings, skipped } =
+            preflight(&context.server, &context.config.tables, followed, now).await?;
         let (errors, warnings): (Vec<_>, Vec<_>) =
             findings.into_iter().partition(|finding| finding.severity == Severity::Error);
         if !errors.is_empty() {
             return Err(Error::NotReady(errors));
         }
         context.tell(|status| status.findings = warnings);
+        let relation = |table| RelationName { schema: "".into(), table };
+        let skipped: Vec<RelationName> = skipped.into_iter().map(relation).collect();
+        let before = |table: &RelationName| remembered.streams.contains_key(&table.table);
+        skipped::note(log, &context.status, skipped.clone(), before).await?;
         let streams: BTreeMap<Box<str>, String> = tables
             .iter()
             .filter_map(|table| Some((table.shape.table().into(), table.stream.as_ref()?.arn.clone())))
@@ -61,7 +68,7 @@ impl Session {
             }
         };
         context.tell(|status| status.epoch = Some(epoch));
-        Ok(Self { epoch, tables })
+        Ok(Self { epoch, tables, skipped })
     }
 
     /// Opens the change feed where the log ends.

@@ -22,10 +22,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::epoch::Session;
 use super::drive::{Drive, Ended, Sessions};
-use super::{CaptureStatus, Error, Phase};
+use super::{CaptureStatus, Error, Phase, skipped};
 use crate::dynamo::feed::Followed;
 use crate::dynamo::pace::Pace;
 use crate::dynamo::preflight::TableExpectation;
+use crate::dynamo::table::describe;
 use crate::dynamo::{Address, Server};
 use crate::log::EventLog;
 use crate::source::Clock;
@@ -155,16 +156,38 @@ async fn session(context: &Arc<Context>, connected: &mut bool) -> Result<Ended, 
     tokio::select! {
         ended = drive.follow(&mut feed, |_, _, _| {}) => ended,
         ended = copy::copy_all(context, &session, followed.clone()) => ended,
-        ended = watch_over(context, followed) => ended,
+        ended = watch_over(context, &session, followed) => ended,
     }
 }
 
-/// Tells how far the streams are.
-async fn watch_over(context: &Context, mut followed: watch::Receiver<Followed>) -> Result<Ended, Error> {
-    while followed.changed().await.is_ok() {
-        let streams = followed.borrow_and_update().streams.clone();
-        context.tell(|status| status.streams = streams);
+/// Tells how far the streams are, and looks for tables that are skipped.
+async fn watch_over(
+    context: &Context,
+    session: &Session,
+    mut followed: watch::Receiver<Followed>,
+) -> Result<Ended, Error> {
+    let mut ticks = tokio::time::interval(context.config.discover);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        // Both are cancel-safe.
+        tokio::select! {
+            changed = followed.changed() => match changed {
+                Ok(()) => {
+                    let streams = followed.borrow_and_update().streams.clone();
+                    context.tell(|status| status.streams = streams);
+                }
+                // The feed has ended, and says why.
+                Err(_) => std::future::pending().await,
+            },
+            _ = ticks.tick(), if !session.skipped.is_empty() => {
+                let mut there = Vec::new();
+                for table in &session.skipped {
+                    if describe(&context.server, &table.table).await?.is_some() {
+                        there.push(table.clone());
+                    }
+                }
+                skipped::appeared(&context.status, &there);
+            }
+        }
     }
-    // The feed has ended, and says why.
-    std::future::pending().await
 }

@@ -42,6 +42,24 @@ pub enum Error {
         /// The first line that is not loaded yet.
         line: u64,
     },
+    /// A file that stands for a table has a broken line; nothing of it was taken.
+    #[error("line {line} of {}: {problem}; correct it: nothing of the file was taken", path.display())]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: u64,
+        /// What is wrong with it.
+        problem: Problem,
+    },
+    /// A file that stands for a table is too large to be one.
+    #[error("{} has more than {limit} bytes, too many for a lookup", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it may have.
+        limit: u64,
+    },
     /// A mark in the log does not read back.
     #[error("mark {name} in the event log does not read")]
     Mark {
@@ -71,9 +89,29 @@ pub enum Problem {
     /// It is not `{"Item": {…}}`.
     #[error("it has no member Item, as a line of an export has")]
     NoItem,
+    /// A record of comma-separated values has more or fewer fields than the first line.
+    #[error("it has {found} fields, and the first line names {expected} columns")]
+    Fields {
+        /// Columns.
+        expected: u64,
+        /// Fields.
+        found: u64,
+    },
+    /// The file has no first line.
+    #[error("the file is empty: its first line must name the columns")]
+    NoHeader,
+    /// The key of another line.
+    #[error("it has the key of line {0}")]
+    SameKey(u64),
     /// A column is not there.
     #[error("column {0} is not there (say null where there is none)")]
     NoColumn(Box<str>),
+    /// The first line does not name a column.
+    #[error("it does not name column {0}")]
+    NotNamed(Box<str>),
+    /// The first line names a column twice.
+    #[error("it names column {0} twice")]
+    NamedTwice(Box<str>),
     /// A member is no column.
     #[error("{0} is no column of the table")]
     UnknownColumn(Box<str>),

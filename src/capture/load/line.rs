@@ -23,6 +23,8 @@ pub enum Form {
     Items,
     /// Items in DynamoDB JSON, each as the member `Item`: what DynamoDB exports to S3.
     Export,
+    /// Rows as comma-separated values under a line of column names, for a lookup.
+    Csv,
 }
 
 /// Reads a line.
@@ -33,7 +35,7 @@ pub fn read(form: Form, relation: &Relation, line: &[u8]) -> Result<(Key, Row), 
     let text = std::str::from_utf8(line).map_err(|_| Problem::NotText)?;
     let Json::Object(members) = Json::parse(text)? else { return Err(Problem::NotAnObject) };
     match form {
-        Form::Rows => row(relation, &members),
+        Form::Rows | Form::Csv => row(relation, &members),
         Form::Items => item(relation, &members),
         Form::Export => match members.iter().find(|(name, _)| name == "Item") {
             Some((_, Json::Object(members))) => item(relation, members),

@@ -4,7 +4,9 @@
 //! it reaches (I2): after a crash, or a broken line that was put right, loading goes on from there, having made sure that what
 //! was loaded is still what the file holds. A dump has no stream: what is written to the source after it is not seen.
 
+mod csv;
 mod error;
+pub mod file;
 mod line;
 
 use std::fs::File;
@@ -88,6 +90,11 @@ pub async fn load(
     mut tell: impl FnMut(&Dump, Loaded) + Send,
 ) -> Result<(), Error> {
     for (number, dump) in (0..).zip(dumps) {
+        if dump.form == Form::Csv {
+            let rows = file::bring(log, epoch, dump).await?;
+            tell(dump, Loaded { rows, ..Loaded::default() });
+            continue;
+        }
         let name = mark(&dump.relation);
         let from = reached(log, &name, epoch)?;
         // One piece is appended while the next is read.

@@ -23,6 +23,7 @@ mod calls;
 mod inventory;
 mod item;
 mod mark;
+mod partition;
 mod plan;
 mod provision;
 mod read;
@@ -30,6 +31,7 @@ mod select;
 mod spec;
 mod write;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -128,6 +130,14 @@ impl DynamoTarget {
     /// When a table cannot be read.
     pub async fn inventory(&self, out: mpsc::Sender<Vec<Placed>>) -> Result<u64, Error> {
         inventory::tell(self, None, out).await
+    }
+
+    /// Keys of all items that bear a unit's mark in the partitions of some keys; each partition is read whole.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub async fn marked(&self, unit: &str, keys: &[TargetKey]) -> Result<BTreeSet<TargetKey>, Error> {
+        partition::of_unit(self, unit, keys).await
     }
 
     /// The definition of a table.

@@ -13,6 +13,7 @@ mod plan;
 mod provision;
 mod read;
 mod record;
+mod require;
 mod select;
 mod sql;
 mod text;
@@ -33,6 +34,7 @@ pub(super) use text::input_text;
 
 pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
 pub use record::{parts_after, strangers};
+pub use require::has_row;
 
 /// Keys of the rows that a record says belong to its part, tables as in `tables`; `None` when it does not read.
 pub fn recorded_keys(owned: &[u8], tables: &[TableShape]) -> Option<Vec<TargetKey>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rehome::capture::{Config, run};
 use rehome::event::{Event, Lsn, Relation, RelationName, Value};
 use rehome::log::EventLog;
-use rehome::postgres::preflight::TableExpectation;
+use rehome::postgres::preflight::{Absence, TableExpectation};
 
 use super::cluster::Database;
 
@@ -22,7 +22,8 @@ pub fn public(table: &str) -> RelationName {
 
 /// Settings for small tables and quick tests.
 pub fn config(url: &str, tables: &[&str]) -> Config {
-    let tables = tables.iter().map(|table| TableExpectation { name: public(table), columns: Vec::new() }).collect();
+    let table = |table: &&str| TableExpectation { name: public(table), columns: Vec::new(), absence: Absence::Error };
+    let tables = tables.iter().map(table).collect();
     Config { heartbeat: Duration::from_millis(50), workers: 2, range_bytes: 64 << 10, ..Config::new(url, tables) }
 }
 

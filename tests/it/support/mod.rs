@@ -3,11 +3,14 @@
 pub mod browser;
 pub mod capture;
 pub mod cluster;
+pub mod dynamo;
 pub mod fold;
 pub mod gate;
+pub mod jobs;
 pub mod legacy;
 pub mod memory_source;
 pub mod memory_target;
 pub mod nights;
 pub mod rig;
+pub mod schemas;
 pub mod writer;

@@ -122,11 +122,22 @@ impl Rig {
     }
 
     /// Polls until a condition holds.
-    pub fn until(&self, what: &str, run: &mut Run, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+    pub fn until(&self, what: &str, run: &mut Run, wanted: impl FnMut(&Value) -> bool) -> Value {
+        self.until_with(&[], what, run, wanted)
+    }
+
+    /// As [`Rig::until`], for a migration that further arguments lead to.
+    pub fn until_with(
+        &self,
+        more: &[&str],
+        what: &str,
+        run: &mut Run,
+        mut wanted: impl FnMut(&Value) -> bool,
+    ) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             run.assert_alive(what);
-            let outcome = self.rehome(&["status", self.migration, "--json"]);
+            let outcome = self.rehome(&[&["status", self.migration, "--json"], more].concat());
             // While it starts there is nothing to ask yet.
             if let Ok(status) = serde_json::from_str::<Value>(&outcome.out)
                 && status["running"] == true

@@ -1,0 +1,92 @@
+//! When parts are tried again whose rows refer to others that were not at the target: pure.
+//!
+//! What they refer to is written by this migration, or by the application. So they are tried when rows were written since, again
+//! and again while that brings something, and else ever more rarely; a try that brings nothing is not repeated within a tick,
+//! or a target under live writes would spend its time on it.
+
+/// Ticks after which they are tried although nothing was written, at first; it doubles.
+const WAIT_MIN: u32 = 10;
+/// And at last: ten minutes of ticks of a second.
+const WAIT_MAX: u32 = 600;
+/// Tries within a tick, each of which brought something: more are left to the next, should two parts ever undo each other.
+const TRIES_MAX: u32 = 50;
+
+/// Decides when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Again {
+    /// Whether a try is allowed before the next tick.
+    allowed: bool,
+    /// Tries since the last tick.
+    tries: u32,
+    /// Rows written, when they were tried last.
+    tried_at: u64,
+    /// Whether the last try has not been judged yet.
+    judged: bool,
+    /// Ticks since the last try.
+    ticks: u32,
+    /// Ticks to wait.
+    wait: u32,
+}
+
+impl Default for Again {
+    fn default() -> Self {
+        Self { allowed: true, tries: 0, tried_at: 0, judged: true, ticks: 0, wait: WAIT_MIN }
+    }
+}
+
+impl Again {
+    /// Some time has passed.
+    pub fn tick(&mut self) {
+        self.allowed = true;
+        self.tries = 0;
+        self.ticks = self.ticks.saturating_add(1);
+    }
+
+    /// Whether they are to be tried now; `written` counts the rows written so far.
+    pub fn due(&mut self, written: u64) -> bool {
+        if !self.judged {
+            self.judged = true;
+            let fruitless = written == self.tried_at;
+            self.allowed &= !fruitless;
+            self.wait = if fruitless { (self.wait * 2).min(WAIT_MAX) } else { WAIT_MIN };
+        }
+        let brought = self.allowed && self.tries < TRIES_MAX && written != self.tried_at;
+        let due = self.ticks >= self.wait || brought;
+        if due {
+            let tries = self.tries + 1;
+            *self = Self { allowed: true, tries, tried_at: written, judged: false, ticks: 0, wait: self.wait };
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_tried_while_it_brings_something() {
+        let mut again = Again::default();
+        assert!(!again.due(0), "nothing was written");
+        assert!(again.due(5) && again.due(6) && again.due(9));
+        assert!(!again.due(9), "the last try wrote nothing");
+        assert!(!again.due(12), "not before time has passed, whatever else is written");
+        again.tick();
+        assert!(again.due(12));
+        assert_eq!((13..).take_while(|written| again.due(*written)).count(), 49, "not for ever within a tick");
+    }
+
+    #[test]
+    fn and_else_ever_more_rarely() {
+        let mut again = Again::default();
+        let mut tries = Vec::new();
+        for tick in 1..3000 {
+            again.tick();
+            if again.due(0) {
+                tries.push(tick);
+            }
+        }
+        assert_eq!(tries[..4], [10, 30, 70, 150]);
+        assert_eq!(tries[tries.len() - 1] - tries[tries.len() - 2], 600);
+    }
+}
