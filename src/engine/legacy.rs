@@ -260,7 +260,7 @@ impl<'a> Legacy<'a> {
         let source = &self.engine.sources[place];
         let layout = Layout { columns: (0..source.columns.len()).collect(), renamed: source.renamed.clone() };
         let values = |row: Row| row.0.into_iter().map(|cell| cell.value().cloned().unwrap_or(Value::Null)).collect();
-        found.into_values().map(|row| values(arrange(&row, &layout))).collect()
+        found.into_values().map(|row| values(arrange(row, &layout))).collect()
     }
 
     fn placed(&self, position: Option<Lsn>, places: Vec<usize>, found: Vec<Rows>) -> Reading {

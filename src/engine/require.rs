@@ -2,7 +2,7 @@
 
 use crate::mapping::schema::Store;
 use crate::postgres::target::has_row;
-use crate::project::prepare::key_text;
+use crate::event::key_text;
 use crate::source::{Finding, Severity};
 use crate::target::{Error as TargetError, Target as _, TargetKey, TargetTable};
 

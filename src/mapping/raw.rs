@@ -125,7 +125,7 @@ pub(super) struct Mapping {
 }
 
 /// A row that the target must have: the application's own, which rows that are written refer to.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Require {
     /// Target table; it need not be one that the migration writes.

@@ -180,7 +180,7 @@ mod tests {
             (item(&[("callId", 1), ("id", 2)]), item(&[("id", 1), ("callId", 2)])),
         ] {
             let row: Row = [Value::Int(1), live].into_iter().collect();
-            assert_eq!(arrange(&row, &layout), [Value::Int(1), arranged].into_iter().collect());
+            assert_eq!(arrange(row.clone(), &layout), [Value::Int(1), arranged].into_iter().collect());
         }
     }
 

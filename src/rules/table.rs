@@ -188,8 +188,8 @@ impl TableRules {
 
     /// Whether a pair of rows, or one alone, has to be looked at to judge it, because digests do not tell enough.
     pub fn sees_rows(&self) -> bool {
-        let partial =
-            self.normalise.iter().any(|rule| rule.when != When::Always) || self.ignore.iter().any(|rule| rule.when != When::Always);
+        let partial = self.normalise.iter().any(|rule| rule.when != When::Always)
+            || self.ignore.iter().any(|rule| rule.when != When::Always);
         partial || !self.tolerate.is_empty() || !self.waive.is_empty()
     }
 
