@@ -1,6 +1,6 @@
 //! What a comparison came to, kept by night and shown to people: files for programs, a page, Markdown, a certificate.
 //!
-//! [`folder`] is the layout, [`write`] fills one night, [`ages`] and [`causes`] are the pure parts of that. [`page`],
+//! [`folder`] is the layout, [`mod@write`] fills one night, [`ages`] and [`causes`] are the pure parts of that. [`page`],
 //! [`markdown`] and [`words`] show it, [`certificate`] is what can be handed to someone who was not there. Contents of rows
 //! are in none of it unless asked for (I12).
 
