@@ -67,6 +67,71 @@ pub struct TargetKey {
     pub values: Vec<Value>,
 }
 
+/// A read of one target table for a reader: by its key, by an index, or of all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// The table.
+    pub table: TargetTable,
+    /// Index that is read instead of the table's key, where the store has readers name it.
+    pub index: Option<Box<str>>,
+    /// What columns or attributes must be, all of it.
+    pub conditions: Vec<Condition>,
+    /// Columns that order the rows, where the store has readers say it.
+    pub along: Vec<Box<str>>,
+    /// Which end of the order comes first.
+    pub direction: Direction,
+    /// Rows read, at most.
+    pub limit: Option<usize>,
+    /// Columns or attributes asked for; all when absent.
+    pub columns: Option<Vec<Box<str>>>,
+    /// Whether all of the table may be read.
+    pub access: Access,
+}
+
+/// What a column or an attribute must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// The column or attribute.
+    pub column: Box<str>,
+    /// How it is compared.
+    pub test: Test,
+    /// With what.
+    pub value: Value,
+}
+
+/// How a column is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Test {
+    /// It equals the value.
+    Equals,
+    /// Its text begins with the value's.
+    StartsWith,
+}
+
+/// Which end of an order comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The smallest.
+    Ascending,
+    /// The greatest.
+    Descending,
+}
+
+/// How much of a table a read may touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// What a key or an index leads to.
+    Key,
+    /// All of it.
+    Scan,
+}
+
+/// Members of a row that was read, by name.
+pub type Fields = Vec<(Box<str>, Value)>;
+
+/// Takes a row that was read; `false` ends the reading.
+pub type Take<'t> = &'t mut (dyn FnMut(Fields) -> bool + Send);
+
 /// Orders the writes of one unit: `(log generation, mapping generation, partition, offset of the last record applied)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WriteVersion {

@@ -119,6 +119,22 @@ pub enum Command {
         #[arg(long)]
         reveal: bool,
     },
+    /// Ask the target one of the questions that the migration declares, such as all jobs of a conversation.
+    ///
+    /// Without a name it lists them. Only keys and indexes are read, unless the query itself says that it scans; what was read
+    /// for the answer is told on standard error.
+    Query {
+        /// The migration.
+        migration: String,
+        /// The query.
+        name: Option<String>,
+        /// What it asks for; `--` before one that begins with a hyphen.
+        #[arg(value_name = "ARG")]
+        arguments: Vec<String>,
+        /// Tell at most this many rows.
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
     /// Look at units and rows that could not be migrated, and decide about them.
     Quarantine {
         #[command(subcommand)]

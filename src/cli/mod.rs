@@ -10,6 +10,7 @@ mod locate;
 mod output;
 mod progress;
 mod quarantine;
+mod query;
 mod records;
 mod run;
 mod setup;
@@ -55,6 +56,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(global, args).await,
         Command::Status { migration } => status::run(global, &migration).await,
         Command::Diff { migration, unit, reveal } => diff::run(global, &migration, &unit, reveal).await,
+        Command::Query { migration, name, arguments, limit } => {
+            query::run(global, &migration, name.as_deref(), &arguments, limit).await
+        }
         Command::Quarantine { action } => quarantine::run(global, action).await,
         Command::AcceptSchema { migration, table, read_again } => {
             records::accept_schema(global, &migration, &table, read_again).await

@@ -97,6 +97,17 @@ pub enum Error {
         /// `source` or `target`.
         side: &'static str,
     },
+    /// The migration declares no such query.
+    #[error("there is no query {name}")]
+    NoQuery {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A query was asked with arguments that it does not take.
+    #[error(transparent)]
+    Query(#[from] crate::mapping::Unfit),
     /// The source failed.
     #[error(transparent)]
     Source(#[from] crate::source::Error),
@@ -131,6 +142,14 @@ impl From<crate::capture::Error> for Error {
 impl Error {
     /// What a person can do about it, when that is known.
     pub fn hint(&self) -> Option<String> {
+        if let Error::NoQuery { known, .. } = self {
+            let text = if known.is_empty() {
+                "it declares none".to_owned()
+            } else {
+                format!("there are: {}", known.join(", "))
+            };
+            return Some(text);
+        }
         let text = match self {
             Error::File { .. } => "check that the disk is not full and that the folder may be written",
             Error::Busy(_) => "look for a stopped or hung rehome process; when there is none, try again",
@@ -158,6 +177,7 @@ impl Error {
             Error::Source(crate::source::Error::Refused { .. }) => {
                 "`rehome check --source URL` names what is missing, and its fix"
             }
+            Error::Query(_) => "`rehome query MIGRATION` lists the queries with their arguments",
             Error::NotUp(_) => "run `rehome up MIGRATION --source URL --target URL` first",
             Error::NoAddress { side: "source" } => "pass --source URL or set REHOME_SOURCE",
             Error::NoAddress { .. } => "pass --target URL or set REHOME_TARGET",

@@ -1,7 +1,8 @@
 //! The only wiring: opens folder, log, state, source and target of one migration, and runs what a command asks for.
 //!
 //! Read [`folder`] for what lies on the disk, [`setup`] for what is made and removed, [`run`] for what goes on for long,
-//! [`session`] for what can be asked, [`control`] for how a running process answers, [`diff`] for what a comparison proves.
+//! [`session`] for what can be asked, [`control`] for how a running process answers,
+//! `query` for what readers of the target ask, [`diff`] for what a comparison proves.
 
 pub mod control;
 pub mod diff;
@@ -9,6 +10,7 @@ mod error;
 mod folder;
 mod load;
 pub mod protocol;
+mod query;
 mod run;
 pub mod session;
 mod setup;
@@ -31,6 +33,7 @@ use crate::target::TableShape;
 pub use crate::dynamo::target::Sharing;
 pub use error::Error;
 pub use folder::Folder;
+pub use query::{Reply, Rows};
 pub use run::Until;
 pub use setup::{Adopted, Down, Earlier, Up};
 pub use unit::{Comparer, Sums, UnitDiff};

@@ -145,6 +145,18 @@ impl Engine {
         };
         Ok(DynamoTarget::open(&server, self.migration.name(), specs, settings).await?)
     }
+
+    /// The target, where it is DynamoDB, for one who only reads: nothing is looked at before.
+    pub(super) async fn dynamo_reader(&self) -> Result<DynamoTarget, Error> {
+        let server = self.target_tables().await?;
+        let settings = dynamo_target::Settings {
+            foreign_scope: shapes::foreign_scope(&self.migration),
+            concurrency: 1,
+            write_units_max: None,
+            sharing: dynamo_target::Sharing::Shared,
+        };
+        Ok(DynamoTarget::open(&server, self.migration.name(), self.written_tables(), settings).await?)
+    }
 }
 
 /// Takes up what the target's items say of who wrote them, when the state knows nothing of what was written: it is new, or

@@ -227,8 +227,8 @@ impl CaseReader<'_> {
             Expect { parked: raw.parked.as_ref().map(|name| name.get_ref().as_str().into()), ..Expect::default() };
         for (name, rows) in written(&raw.rows) {
             let targets = &self.migration.targets;
-            let Some(index) = targets.iter().position(|table| *table.name == **name.get_ref()) else {
-                let known = targets.iter().map(|table| &*table.name);
+            let Some(index) = targets.iter().position(|table| *table.alias == **name.get_ref()) else {
+                let known = targets.iter().map(|table| &*table.alias);
                 self.problems.unknown(name.span(), "target table", name.get_ref(), known);
                 return None;
             };
@@ -283,8 +283,9 @@ impl CaseReader<'_> {
         let mut values = vec![Value::Null; columns.len()];
         let defaults = self.defaults.iter().find(|(name, _)| name.get_ref() == alias.get_ref());
         if let Some(item) = columns.iter().position(|column| column.kind == Kind::Native) {
-            let mut whole = BTreeMap::new();
+            let mut whole: BTreeMap<Box<str>, Value> = BTreeMap::new();
             for row in defaults.map(|(_, cells)| cells).into_iter().chain([raw]) {
+                whole.retain(|name, _| !row.iter().any(|(known, _)| *known.get_ref() == **name));
                 if let Value::Map(attributes) = self.item(row)? {
                     whole.extend(attributes);
                 }
@@ -306,7 +307,8 @@ impl CaseReader<'_> {
     /// Attributes of an item; one written as `{}` is not there.
     fn item(&mut self, raw: &raw::Named<toml::Value>) -> Option<Value> {
         let mut attributes = BTreeMap::new();
-        for (name, value) in written(raw) {
+        let absent = |value: &toml::Value| value.as_table().is_some_and(toml::Table::is_empty);
+        for (name, value) in written(raw).into_iter().filter(|(_, value)| !absent(value)) {
             let Some(value) = attribute(value) else {
                 let message = format!("`{}` is no value of DynamoDB", name.get_ref());
                 self.problems.push(name.span(), message, "docs/mapping.md shows how examples write values");
@@ -369,6 +371,11 @@ fn attribute(raw: &toml::Value) -> Option<Value> {
             match only.map(|(name, value)| (name.as_str(), value)) {
                 Some(("NULL", toml::Value::Boolean(true))) => Value::Null,
                 Some(("N", toml::Value::String(text))) => Value::Decimal(decimal(text)?),
+                Some(("M", toml::Value::Table(members))) => {
+                    let member =
+                        |(name, value): (&String, &toml::Value)| Some((name.as_str().into(), attribute(value)?));
+                    Value::Map(members.iter().map(member).collect::<Option<_>>()?)
+                }
                 Some(("B", toml::Value::String(text))) => Value::Bytes(crate::event::from_hex(text)?.into()),
                 Some(("SS", toml::Value::Array(items))) => {
                     Value::TextSet(items.iter().map(|item| item.as_str().map(Into::into)).collect::<Option<_>>()?)

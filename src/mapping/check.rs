@@ -28,7 +28,8 @@ pub(super) fn unused(named: &BTreeSet<String>, mapping: &raw::Mapping, problems:
             problems.push(name.span(), format!("nothing uses `{}`", name.get_ref()), "remove it");
         }
     }
-    let builtin = [reason::NOT_STORABLE, reason::UNREADABLE, reason::KEY_COLLISION, reason::NUMBER];
+    let builtin = [reason::NOT_STORABLE, reason::UNREADABLE, reason::KEY_COLLISION, reason::NUMBER, reason::ATTRIBUTE];
+    let builtin = builtin.into_iter().chain([reason::KEY_LENGTH]).collect::<Vec<_>>();
     for name in declared {
         if !named.contains(name.get_ref()) && !builtin.contains(&name.get_ref().as_str()) {
             problems.push(name.span(), format!("nothing uses `{}`", name.get_ref()), "remove it");

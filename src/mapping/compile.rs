@@ -14,7 +14,7 @@ use super::plan::{Emit, Migration, RowMap, Scope, Synthesise};
 use super::plan_place::{PartRule, TablePlan};
 use super::schema::{ColumnDef, Kind, Nullable, SourceTable, SourceTableDef, Store, TargetTableDef};
 use super::term::{Output, Term};
-use super::{check, compile_assembly, compile_group, compile_place, ddl, dynamo, raw};
+use super::{check, compile_assembly, compile_group, compile_place, compile_query, ddl, dynamo, raw};
 use crate::target::TargetTable;
 
 /// The word for a legacy store that is DynamoDB.
@@ -28,6 +28,10 @@ pub(super) mod reason {
     pub(in crate::mapping) const UNREADABLE: &str = "unreadable_json";
     /// A number that DynamoDB cannot hold.
     pub(in crate::mapping) const NUMBER: &str = "number_out_of_range";
+    /// An attribute of another type than its place asks for.
+    pub(in crate::mapping) const ATTRIBUTE: &str = "attribute_type";
+    /// A key longer than DynamoDB takes.
+    pub(in crate::mapping) const KEY_LENGTH: &str = "key_too_long";
     /// Two rows for one target key.
     pub(in crate::mapping) const KEY_COLLISION: &str = "key_collision";
 }
@@ -83,6 +87,9 @@ impl Migration {
         found.extend(of_legacy.into_found());
         found.extend(of_mapping.into_found());
         if found.is_empty() {
+            let mut problems = Problems::new(sources.mapping.clone());
+            migration.queries = compile_query::queries(&migration, &mapping, &mut problems);
+            found.extend(problems.into_found());
             migration.cases = case::compile(&migration, &mapping, sources, &mut found);
         }
         if found.is_empty() { Ok(migration) } else { fail(found) }
@@ -181,6 +188,7 @@ fn frame(
         groups: Vec::new(),
         assembly: None,
         cases: Vec::new(),
+        queries: Vec::new(),
     }
 }
 
@@ -195,12 +203,12 @@ fn scope_of(name: &raw::Name, problems: &mut Problems) -> Scope {
     }
 }
 
-/// Digest of the files without comments, layout and examples.
+/// Digest of the files without comments, layout, examples and queries.
 fn generation(sources: &Sources) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("rehome mapping generation v1");
     for file in [&sources.legacy, &sources.mapping] {
         let mut table = toml::from_str::<toml::Table>(&file.text).unwrap_or_default();
-        for examples in ["case", "defaults"] {
+        for examples in ["case", "defaults", "query"] {
             table.remove(examples);
         }
         let text = table.to_string();
@@ -323,24 +331,24 @@ impl<'a> Shaper<'a, '_> {
         self.emit_carrying(to, columns, None, place)
     }
 
-    /// Compiles the terms of a target table's rows; `drop` is what of a DynamoDB item does not go along.
+    /// Compiles the terms of a target table's rows; `carrying` says what of a DynamoDB item goes along.
     fn emit_carrying(
         &mut self,
         to: &raw::Name,
         columns: &raw::Named<raw::Placed>,
-        drop: Option<&raw::Named<String>>,
+        carrying: Option<&raw::RowMap>,
         place: Setting<'_>,
     ) -> Option<Emit> {
         let targets = &self.migration.targets;
-        let Some(index) = targets.iter().position(|table| *table.name == **to.get_ref()) else {
-            let known = targets.iter().map(|table| &*table.name);
+        let Some(index) = targets.iter().position(|table| *table.alias == **to.get_ref()) else {
+            let known = targets.iter().map(|table| &*table.alias);
             self.compiler.problems.unknown(to.span(), "target table", to.get_ref(), known);
             return None;
         };
         let table = &targets[index];
         if let Some(dynamo) = self.migration.dynamo.get(index) {
             let table = TargetTable(u16::try_from(index).unwrap_or(u16::MAX));
-            return self.item(&Destination { to, table, dynamo, drop }, columns, place);
+            return self.item(&Destination { to, table, dynamo, carrying }, columns, place);
         }
         let mut terms = vec![None; table.columns.len()];
         let mut failed = false;
@@ -378,7 +386,7 @@ impl<'a> Shaper<'a, '_> {
 
     /// Notes target columns that a shape leaves NULL.
     pub(super) fn left(&mut self, to: &raw::Name, columns: &raw::Named<raw::Placed>, left: &raw::Named<String>) {
-        let Some(table) = self.migration.targets.iter().find(|table| *table.name == **to.get_ref()) else { return };
+        let Some(table) = self.migration.targets.iter().find(|table| *table.alias == **to.get_ref()) else { return };
         for name in left.keys() {
             let Some(column) = table.column(name.get_ref()) else {
                 let known = table.columns.iter().map(|column| &*column.name);
@@ -448,9 +456,9 @@ impl<'a> Shaper<'a, '_> {
             PartRule::Row | PartRule::Group(_) => Totals::Unseen,
         };
         let place = Setting { outputs: &outputs, totals, ..Setting::row(table, self.names) };
-        let emit = self.emit_carrying(&raw.to, &raw.columns, Some(&raw.drop), place);
+        let emit = self.emit_carrying(&raw.to, &raw.columns, Some(raw), place);
         if self.migration.target_store == Store::Postgres {
-            for name in raw.drop.keys() {
+            for name in raw.drop.keys().chain(raw.added.keys()) {
                 let fix = "name columns of Postgres under drop of their table in legacy.toml";
                 self.compiler.problems.push(name.span(), "only items of DynamoDB are carried whole", fix);
             }

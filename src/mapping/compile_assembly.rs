@@ -9,7 +9,7 @@ use super::plan::{
     Tools, Unwrap, Wire,
 };
 use super::raw;
-use super::schema::{Kind, SourceTableDef};
+use super::schema::{Kind, SourceTableDef, Store};
 use super::term::{Output, Term};
 
 /// The part of an order that stands for the kind of row.
@@ -69,12 +69,12 @@ pub(super) fn compile(shaper: &mut Shaper<'_, '_>, raw: &raw::Assembly) -> Optio
     let events = shaper.emit(&raw.events.to, &raw.events.columns, bare(&OF_EVENT));
     let modified = shaper.emit(&raw.modified.to, &raw.modified.columns, bare(&OF_PAIR));
     if let Some(emit) = &events
-        && !single_uuid_key(shaper, emit.table.0)
+        && !single_key(shaper, emit.table.0)
     {
-        let fix = "give its table a primary key of one uuid column";
+        let fix = "give its table a primary key of one uuid column, in DynamoDB a hash key of type S alone";
         shaper.compiler.problems.push(
             raw.events.to.span(),
-            "events are linked by their key, which must be one uuid",
+            "events are linked by their key, which must be one value",
             fix,
         );
     }
@@ -99,9 +99,14 @@ pub(super) fn compile(shaper: &mut Shaper<'_, '_>, raw: &raw::Assembly) -> Optio
     })
 }
 
-fn single_uuid_key(shaper: &Shaper<'_, '_>, table: u16) -> bool {
+/// Whether one value is the whole key of a table, so that a row that links two others can name them.
+fn single_key(shaper: &Shaper<'_, '_>, table: u16) -> bool {
+    let wanted = match shaper.migration.target_store {
+        Store::Postgres => Kind::Uuid,
+        Store::DynamoDb => Kind::Text,
+    };
     let table = &shaper.migration.targets[usize::from(table)];
-    matches!(table.key.as_slice(), [only] if table.columns[*only].kind == Kind::Uuid)
+    matches!(table.key.as_slice(), [only] if table.columns[*only].kind == wanted)
 }
 
 fn wire(shaper: &mut Shaper<'_, '_>, names: &[raw::Name]) -> Vec<Wire> {

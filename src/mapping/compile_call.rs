@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use super::compile_term::{Compiler, Setting, Sort, Totals, Typed};
 use super::functions;
+use super::pattern::Pattern;
 use super::raw;
 use super::schema::{Kind, Nullable};
-use super::term::{Function, Piece, Term};
+use super::term::{Function, Piece, Term, Which};
 
 /// The most characters that a number is padded to: those of the longest one.
 const WIDTH_MAX: usize = 40;
@@ -16,6 +17,14 @@ impl Compiler<'_> {
     pub(super) fn call(&mut self, form: &raw::Form, span: Range<usize>, place: Setting<'_>) -> Typed {
         if let Some(template) = &form.template {
             return self.template(template, place);
+        }
+        if let Some(part) = &form.take {
+            return self.take(part, form, span, place);
+        }
+        for (of, which) in [(&form.agreed, Which::Agreed), (&form.differs, Which::Differs)] {
+            if let Some(of) = of {
+                return self.found(of, which, place);
+            }
         }
         if let Some(condition) = &form.condition {
             return self.conditional(condition, form, span, place);
@@ -122,6 +131,38 @@ impl Compiler<'_> {
             pieces.push(Piece::Text(rest.into()));
         }
         Some((Term::Template(pieces), Sort { kind: Kind::Text, nullable }))
+    }
+
+    /// A part of a text by a pattern.
+    fn take(&mut self, part: &raw::Name, form: &raw::Form, span: Range<usize>, place: Setting<'_>) -> Typed {
+        let of = self.helper(form.of.as_ref(), "of", &span)?;
+        let like = self.helper(form.like.as_ref(), "like", &span)?;
+        let pattern = match Pattern::parse(like.get_ref()) {
+            Ok(pattern) => pattern,
+            Err(fault) => {
+                let fix = "write names in braces with text between them, such as {owner}:{number:whole}";
+                self.problems.push(like.span(), fault.to_string(), fix);
+                return None;
+            }
+        };
+        let Some((at, kind)) = pattern.part(part.get_ref()) else {
+            self.problems.unknown(part.span(), "part of the pattern", part.get_ref(), pattern.names());
+            return None;
+        };
+        let of = Box::new(self.of_kind(of, place, Kind::Text)?);
+        Some((Term::Take { of, pattern, part: at }, Sort::maybe(kind)))
+    }
+
+    /// What the rows say together that a reference finds.
+    fn found(&mut self, of: &raw::Placed, which: Which, place: Setting<'_>) -> Typed {
+        let (term, sort) = self.term(of, place)?;
+        let Term::Found { reference, key, select, which: Which::First } = term else {
+            let fix = "name a value that a reference selects: \"@REFERENCE.VALUE\"";
+            self.problems.push(of.span(), "this is not what a reference finds", fix);
+            return None;
+        };
+        let sort = if which == Which::Differs { Sort::always(Kind::Bool) } else { sort };
+        Some((Term::Found { reference, key, select, which }, sort))
     }
 
     fn conditional(

@@ -10,8 +10,9 @@ use super::term::{Member, Nulls, Term, fits_json};
 use crate::event::Value;
 
 /// Members of a form that say more about its leading member, each with the forms that it may stand in.
-const HELPERS: [(&str, &[&str]); 13] = [
-    ("of", &["case", "starts_with"]),
+const HELPERS: [(&str, &[&str]); 14] = [
+    ("of", &["case", "starts_with", "take"]),
+    ("like", &["take"]),
     ("null", &["case"]),
     ("keep_null", &["object"]),
     ("refuse", &["case", "given", "time", "epoch", "sum", "total", "string", "number", "binary"]),

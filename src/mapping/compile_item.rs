@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::compile::{Shaper, written};
+use super::compile::{Shaper, reason, written};
 use super::compile_term::{Compiler, Setting, Sort, Typed};
 use super::plan::Emit;
 use super::raw;
 use super::schema::{DynamoTable, Kind, Nullable, SourceTableDef};
-use super::term::Term;
+use super::term::{Added, Term};
 use crate::target::TargetTable;
 
 /// Index of the column that holds a source row's whole item; `None` for a table of another store.
@@ -23,8 +23,8 @@ pub(super) struct Destination<'a> {
     pub table: TargetTable,
     /// What it is.
     pub dynamo: &'a DynamoTable,
-    /// Attributes that are not carried, with the reason.
-    pub drop: Option<&'a raw::Named<String>>,
+    /// The map, where an item of the source may go along.
+    pub carrying: Option<&'a raw::RowMap>,
 }
 
 impl Shaper<'_, '_> {
@@ -58,14 +58,16 @@ impl Shaper<'_, '_> {
             }
         }
         let carry = place.table.and_then(|table| Some((table, item_column(table)?)));
-        let drop = destination.drop.into_iter().flat_map(raw::Named::keys);
-        for name in drop.clone().filter(|_| carry.is_none()) {
-            self.compiler.problems.push(
-                name.span(),
-                "nothing is carried from a row of Postgres",
-                "take it out of drop",
-            );
+        let drop = destination.carrying.into_iter().flat_map(|map| map.drop.keys());
+        let added = destination.carrying.into_iter().flat_map(|map| map.added.keys());
+        for name in drop.clone().chain(added).filter(|_| carry.is_none()) {
+            let fix = "take it out of drop, and name what is added under attributes";
+            self.compiler.problems.push(name.span(), "nothing is carried from a row of Postgres", fix);
         }
+        let added = match destination.carrying {
+            Some(map) => self.added(map, attributes, dynamo, place)?,
+            None => Vec::new(),
+        };
         for name in drop.clone().filter(|name| attributes.contains_key(*name)) {
             let message = format!("`{}` is dropped, and yet a term gives it a value", name.get_ref());
             self.compiler.problems.push(name.span(), message, "take it out of one of the two");
@@ -75,8 +77,45 @@ impl Shaper<'_, '_> {
             // Whatever the item has goes along: none of its columns is left over.
             self.compiler.used.extend((0..table.columns.len()).map(|column| (table.alias.clone(), column)));
         }
-        terms.push(Some(Term::Map { carry: carry.map(|(_, column)| column), drop, members }));
+        terms.push(Some(Term::Map { carry: carry.map(|(_, column)| column), drop, members, added }));
         Some(Emit { table: destination.table, terms })
+    }
+
+    /// Compiles the attributes that an item gets where it has none of the name.
+    fn added(
+        &mut self,
+        map: &raw::RowMap,
+        attributes: &raw::Named<raw::Placed>,
+        dynamo: &DynamoTable,
+        place: Setting<'_>,
+    ) -> Option<Vec<Added>> {
+        let mut compiled = Vec::new();
+        for (name, raw) in written(&map.added) {
+            if attributes.contains_key(name) || map.drop.contains_key(name) {
+                let message = format!("`{}` stands under attributes or drop too", name.get_ref());
+                self.compiler.problems.push(name.span(), message, "take it out of one of the two");
+            }
+            let reason = toml::Spanned::new(name.span(), reason::ATTRIBUTE.to_owned());
+            self.compiler.refusal(&reason, place);
+            let (term, sort) = self.compiler.term(raw, place)?;
+            let kind = match sort.kind {
+                Kind::Int => Kind::Decimal,
+                Kind::Uuid => Kind::Text,
+                kind @ (Kind::Text | Kind::Decimal | Kind::Bytes | Kind::Bool) => kind,
+                other => {
+                    let fix = "use a text, a number, bytes or a truth value: { string = … }, { number = … }";
+                    let message =
+                        format!("this is {}: one of the item's own could not be told to be alike", other.word());
+                    self.compiler.problems.push(raw.span(), message, fix);
+                    return None;
+                }
+            };
+            if !self.fits_attribute(name, raw, sort, dynamo) {
+                return None;
+            }
+            compiled.push(Added { name: name.get_ref().as_str().into(), term, kind });
+        }
+        Some(compiled)
     }
 
     fn fits_attribute(&mut self, name: &raw::Name, raw: &raw::Placed, sort: Sort, table: &DynamoTable) -> bool {
@@ -116,7 +155,7 @@ impl Compiler<'_> {
                 let Some(term) = self.storable(raw, place) else { return Some(None) };
                 compiled.push((Box::from(name.get_ref().as_str()), term));
             }
-            let term = Term::Map { carry: None, drop: Vec::new(), members: compiled };
+            let term = Term::Map { carry: None, drop: Vec::new(), members: compiled, added: Vec::new() };
             return Some(Some((term, Sort::always(Kind::Native))));
         }
         if let Some(items) = &form.items {

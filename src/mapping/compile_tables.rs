@@ -4,7 +4,7 @@ use super::compile::{DYNAMODB, written};
 use super::diagnostic::Problems;
 use super::dynamo;
 use super::raw;
-use super::schema::{ColumnDef, DynamoKey, Kind, Nullable, Role, SourceTableDef, UnitLookup};
+use super::schema::{ColumnDef, DynamoKey, Kind, Nullable, Presence, Role, SourceTableDef, UnitLookup};
 
 /// Compiles the source tables, in the order written.
 pub(super) fn source_tables(
@@ -28,6 +28,7 @@ pub(super) fn source_tables(
             columns: Vec::new(),
             key: Vec::new(),
             role: role(&table.role, problems),
+            presence: if table.optional { Presence::Optional } else { Presence::Required },
             unit: None,
             time: None,
             unit_lookup: UnitLookup::Scan,

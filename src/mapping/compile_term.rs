@@ -10,7 +10,7 @@ use super::place::ReferenceId;
 use super::plan_place::Aggregate;
 use super::raw;
 use super::schema::{Kind, Nullable, SourceTableDef};
-use super::term::{Output, Term};
+use super::term::{Output, Term, Which};
 use crate::event::Value;
 
 /// The type of a term.
@@ -238,8 +238,9 @@ impl Compiler<'_> {
         });
         if let Some((name, reference, key, select)) = reference {
             self.named.insert(format!("reference.{name}.{alias}"));
-            let term = Term::Found { reference: reference.id, key: key.clone(), select };
-            return Some((term, Sort::maybe(reference.select[select].1)));
+            let (reference, sort) = (reference.id, Sort::maybe(reference.select[select].1));
+            let term = Term::Found { reference, key: key.clone(), select, which: Which::First };
+            return Some((term, sort));
         }
         let mut known: Vec<String> = place.outputs.iter().map(|(output, _)| output.name().to_owned()).collect();
         known.extend(lets.into_iter().flatten().map(|(name, _)| name.get_ref().clone()));

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use sqlparser::ast::{
-    ColumnOption, CreateTable, Ident, IndexColumn, ObjectName, Spanned as _, Statement, TableConstraint,
-    UserDefinedTypeRepresentation,
+    ColumnOption, CreateIndex, CreateTable, Expr, Ident, IndexColumn, ObjectName, Spanned as _, Statement,
+    TableConstraint, UserDefinedTypeRepresentation,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -53,7 +53,8 @@ impl Reader<'_> {
             Statement::CreateType { name, representation: Some(UserDefinedTypeRepresentation::Enum { labels }) } => {
                 self.enums.insert(last_name(name), labels.iter().map(|label| label.value.as_str().into()).collect());
             }
-            Statement::CreateIndex(_) | Statement::Comment { .. } | Statement::CreateExtension { .. } => {}
+            Statement::CreateIndex(index) => self.index(index),
+            Statement::Comment { .. } | Statement::CreateExtension { .. } => {}
             other => {
                 let span = self.span(other.span());
                 self.problems.push(
@@ -65,6 +66,18 @@ impl Reader<'_> {
         }
     }
 
+    /// Notes an index that finds rows by columns: one over expressions, or over some of the rows, is the server's own business.
+    fn index(&mut self, index: &CreateIndex) {
+        let table = last_name(&index.table_name);
+        let plain = index.columns.iter().all(|column| matches!(column.column.expr, Expr::Identifier(_)));
+        if let Some(def) = self.tables.iter_mut().find(|known| *known.name == *table)
+            && plain
+            && index.predicate.is_none()
+        {
+            def.indexes.push(index_names(&index.columns));
+        }
+    }
+
     fn table(&mut self, table: &CreateTable) {
         let name = last_name(&table.name);
         let span = self.span(table.name.span());
@@ -72,10 +85,12 @@ impl Reader<'_> {
             self.problems.push(span.clone(), format!("the table `{name}` is created twice"), "remove one of the two");
         }
         let mut def = TargetTableDef {
+            alias: name.as_str().into(),
             name: name.into(),
             columns: Vec::new(),
             key: Vec::new(),
             uniques: Vec::new(),
+            indexes: Vec::new(),
             foreign_keys: Vec::new(),
             checks: Vec::new(),
         };

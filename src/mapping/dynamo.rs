@@ -14,14 +14,16 @@ pub(super) fn read(file: &SourceFile) -> (Vec<DynamoTable>, Vec<TargetTableDef>,
     let mut found = Vec::new();
     let Some(raw) = parse::<Target>(file, &mut found) else { return (Vec::new(), Vec::new(), found) };
     let mut problems = Problems::new(file.clone());
-    let tables: Vec<DynamoTable> =
-        written(&raw.table).into_iter().filter_map(|(name, raw)| table(name, raw, &mut problems)).collect();
+    let tables: Vec<DynamoTable> = written(&raw.table)
+        .into_iter()
+        .filter_map(|(name, table)| self::table(name, table, &raw.suffix, &mut problems))
+        .collect();
     found.extend(problems.into_found());
     let layouts = tables.iter().map(layout).collect();
     (tables, layouts, found)
 }
 
-fn table(name: &Name, raw: &Table, problems: &mut Problems) -> Option<DynamoTable> {
+fn table(name: &Name, raw: &Table, suffix: &str, problems: &mut Problems) -> Option<DynamoTable> {
     if raw.billing.get_ref() != "on_demand" {
         problems.unknown(raw.billing.span(), "billing", raw.billing.get_ref(), ["on_demand"]);
     }
@@ -41,7 +43,8 @@ fn table(name: &Name, raw: &Table, problems: &mut Problems) -> Option<DynamoTabl
             problems.push(attribute.span(), message, "take it out: only attributes of keys have a declared type");
         }
     }
-    Some(DynamoTable { name: name.get_ref().as_str().into(), key: key?, indexes })
+    let alias: Box<str> = name.get_ref().as_str().into();
+    Some(DynamoTable { name: format!("{alias}{suffix}").into(), alias, key: key?, indexes })
 }
 
 fn keys(
@@ -95,10 +98,12 @@ pub(super) fn columns(key: &[DynamoKey]) -> Vec<ColumnDef> {
 
 fn layout(table: &DynamoTable) -> TargetTableDef {
     TargetTableDef {
+        alias: table.alias.clone(),
         name: table.name.clone(),
         columns: columns(&table.key),
         key: (0..table.key.len()).collect(),
         uniques: Vec::new(),
+        indexes: Vec::new(),
         foreign_keys: Vec::new(),
         checks: Vec::new(),
     }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
+use super::compile::reason;
 use super::datum::{Datum, Fault};
 use super::functions;
 use super::native;
 use super::place::ReferenceId;
-use super::term::{Env, Function, Member, Nulls, Output, Piece, Term};
+use super::term::{Added, Env, Function, Member, Nulls, Output, Piece, Term, Which};
 use crate::event::{Json, Value};
 
 impl Term {
@@ -84,7 +85,10 @@ impl Term {
                 _ => Datum::NULL,
             },
             Term::Call(function, of) => function.of(of.eval(env)?)?,
-            Term::Found { reference, key, select } => found(*reference, key, *select, env)?,
+            Term::Take { of, pattern, part } => {
+                of.eval(env)?.into_text().and_then(|text| pattern.take(&text, *part)).map_or(Datum::NULL, datum)
+            }
+            Term::Found { reference, key, select, which } => found((*reference, *select), key, *which, env)?,
             Term::Without(terms) => {
                 let [list, item] = &**terms;
                 let item = item.eval(env)?.into_json();
@@ -97,8 +101,15 @@ impl Term {
                     None => Datum::NULL,
                 }
             }
-            Term::Map { carry, drop, members } => {
+            Term::Map { carry, drop, members, added } => {
                 let mut map = carried(env, *carry, drop);
+                for Added { name, term, kind } in added {
+                    match map.get(name) {
+                        Some(own) if *own != Value::Null && kind.holds(own) => {}
+                        Some(_) => return Err(Fault::Refused(reason::ATTRIBUTE.into())),
+                        None => map.extend(native::attribute(term.eval(env)?)?.map(|value| (name.clone(), value))),
+                    }
+                }
                 for (name, term) in members {
                     match native::attribute(term.eval(env)?)? {
                         Some(value) => map.insert(name.clone(), value),
@@ -221,12 +232,28 @@ pub(super) fn key_values(key: &[Term], env: Env<'_>) -> Result<Option<Vec<Value>
     Ok(Some(values))
 }
 
-fn found<'a>(reference: ReferenceId, key: &'a [Term], select: usize, env: Env<'a>) -> Result<Datum<'a>, Fault> {
-    let Some(key) = key_values(key, env)? else { return Ok(Datum::NULL) };
-    let first = env.look.find(reference, &key)?.into_iter().next();
-    Ok(first
-        .and_then(|mut values| (select < values.len()).then(|| datum(values.swap_remove(select))))
-        .unwrap_or(Datum::NULL))
+/// A selected value of the rows found, or whether they say different ones.
+fn found<'a>(
+    (reference, select): (ReferenceId, usize),
+    key: &'a [Term],
+    which: Which,
+    env: Env<'a>,
+) -> Result<Datum<'a>, Fault> {
+    let rows = match key_values(key, env)? {
+        Some(key) => env.look.find(reference, &key)?,
+        None => Vec::new(),
+    };
+    let mut said = rows.into_iter().filter_map(|values| values.into_iter().nth(select));
+    if which == Which::First {
+        return Ok(said.next().map_or(Datum::NULL, datum));
+    }
+    let mut said = said.filter(|value| *value != Value::Null);
+    let first = said.next();
+    let differs = said.any(|value| Some(&value) != first.as_ref());
+    Ok(match which {
+        Which::Differs => truth(differs),
+        _ => first.filter(|_| !differs).map_or(Datum::NULL, datum),
+    })
 }
 
 fn text_datum(text: String) -> Datum<'static> {

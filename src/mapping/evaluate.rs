@@ -433,6 +433,9 @@ impl<'a> Run<'a> {
                 Err(fault) => return self.refuse(fault, origin).map(|()| None),
             }
         }
+        if let Some(reason) = self.migration.key_refusal(emit.table, &values) {
+            return self.refuse(Fault::Refused(reason.into()), origin).map(|()| None);
+        }
         let table = &self.migration.targets[usize::from(emit.table.0)];
         let mut bytes = emit.table.0.to_be_bytes().to_vec();
         table.key.iter().for_each(|column| order::encode(&values[*column], &mut bytes));

@@ -2,8 +2,10 @@
 //!
 //! Read in this order: [`schema`] is what both sides look like, `raw` and its neighbours the files as written, `plan` and
 //! `plan_place` what they mean, `compile` and its neighbours the way between, `check` what no part can see alone, with
-//! `diagnostic` for what is wrong. `term` is where a value comes from, `eval`, `functions` and `native` what becomes of it.
-//! `place` says where a row belongs and what references see of it, `unit_read` the way back. `evaluate` runs a plan over the
+//! `diagnostic` for what is wrong. `term` is where a value comes from, `eval`, `functions`, `pattern` and `native`
+//! what becomes of it.
+//! `place` says where a row belongs and what references see of it, `unit_read` the way back,
+//! `query` what readers of the target ask. `evaluate` runs a plan over the
 //! rows of a part: `group` folds rows of one key, `assemble` a stream: `turn` folds the rows of one turn, `stream` its chunks, `completion` its completions,
 //! `variant` weighs what comes of both, `tools` the rows that repeat tool calls. `wire` knows published formats and nothing
 //! else does; no file here knows a migration (I11). Only `load` reads files. The language is described in
@@ -14,6 +16,7 @@ pub mod schema;
 mod raw;
 mod raw_dynamo;
 mod raw_place;
+mod raw_query;
 mod raw_term;
 
 mod plan;
@@ -25,6 +28,7 @@ mod datum;
 mod eval;
 mod functions;
 mod native;
+mod pattern;
 mod term;
 
 mod check;
@@ -35,6 +39,7 @@ mod compile_form;
 mod compile_group;
 mod compile_item;
 mod compile_place;
+mod compile_query;
 mod compile_tables;
 mod compile_term;
 mod ddl;
@@ -56,6 +61,7 @@ mod turn;
 mod variant;
 mod wire;
 
+mod query;
 mod unit_read;
 
 mod case;
@@ -70,6 +76,7 @@ pub use error::ReadError;
 pub use evaluate::{Evaluation, Parked, evaluate};
 pub use place::{Look, NO_UNIT, NoLook, Part, Place, ReferenceId, Routed, UNIT_BYTES_MAX};
 pub use plan::{Migration, Scope};
+pub use query::{FoundRow, Query, Unfit};
 pub use rows::{MemoryRows, RowRef, SourceRow, UnitRows};
 pub use schema::SourceTable;
 pub use unit_read::{Condition, UnitRead};

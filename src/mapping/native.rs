@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::compile::reason;
 use super::datum::{Datum, Fault, text_of};
+use super::plan::Migration;
+use super::schema::Kind;
 use crate::event::{Decimal, Json, Value};
+use crate::target::TargetTable;
 
 /// Significant digits of a DynamoDB number.
 const DIGITS_MAX: usize = 38;
@@ -17,6 +20,38 @@ pub(super) fn holds(number: &Decimal) -> bool {
         let first = i128::from(value.exponent) + value.digits.len() as i128 - 1;
         value.digits.len() <= DIGITS_MAX && FIRST_DIGIT.contains(&first)
     })
+}
+
+/// Largest partition key and largest sort key, in bytes.
+const KEY_BYTES_MAX: [usize; 2] = [2048, 1024];
+
+impl Migration {
+    /// Why DynamoDB would refuse an item for its key or for a key of an index, where the mapping declares the reason.
+    ///
+    /// `values` are the key's, and the item last. What is not declared is told by the target, for its own reason.
+    pub(super) fn key_refusal(&self, table: TargetTable, values: &[Value]) -> Option<&'static str> {
+        let (Value::Map(item), key) = values.split_last()? else { return None };
+        let def = self.dynamo.get(usize::from(table.0))?;
+        let own = def.key.iter().zip(key).enumerate().map(|(place, (part, value))| (place, part.kind, value));
+        let indexed = def.indexes.iter().flat_map(|index| index.key.iter().enumerate());
+        // An item without the attribute is not in the index; that is no fault.
+        let indexed = indexed.filter_map(|(place, part)| Some((place, part.kind, item.get(&part.name)?)));
+        let refused = |(place, kind, value): (usize, Kind, &Value)| {
+            let length = match (kind, value) {
+                (Kind::Text, Value::Text(text)) => text.len(),
+                (Kind::Bytes, Value::Bytes(bytes)) => bytes.len(),
+                (Kind::Decimal, Value::Decimal(_)) => return None,
+                _ => return Some(reason::ATTRIBUTE),
+            };
+            match length {
+                0 => Some(reason::ATTRIBUTE),
+                length if length > KEY_BYTES_MAX[place.min(1)] => Some(reason::KEY_LENGTH),
+                _ => None,
+            }
+        };
+        let declared = own.chain(indexed).filter_map(refused).filter(|reason| self.quarantine_scope(reason).is_some());
+        declared.min_by_key(|reason| self.rank(reason))
+    }
 }
 
 /// A value as an attribute; `None` for one that is not there.

@@ -165,7 +165,7 @@ impl Migration {
     }
 
     /// Place of a reason among those that the mapping declares.
-    fn rank(&self, reason: &str) -> usize {
+    pub(super) fn rank(&self, reason: &str) -> usize {
         self.reasons.iter().position(|known| **known == *reason).unwrap_or(usize::MAX)
     }
 

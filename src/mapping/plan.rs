@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::case::Case;
 use super::plan_place::{Group, Reference, TablePlan};
+use super::query::Query;
 use super::schema::{DynamoTable, SourceTable, SourceTableDef, Store, TargetTableDef};
 use super::term::{Output, Term};
 use crate::event::{Key, Value};
@@ -50,6 +51,7 @@ pub struct Migration {
     pub(super) groups: Vec<Group>,
     pub(super) assembly: Option<Assembly>,
     pub(super) cases: Vec<Case>,
+    pub(super) queries: Vec<Query>,
 }
 
 impl Migration {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 
 pub(super) use super::raw_place::{Group, Reference, Route};
+pub(super) use super::raw_query::Query;
 pub(super) use super::raw_term::{Form, Term};
 
 /// A name with its place.
@@ -39,6 +40,9 @@ pub(super) struct LegacyTable {
     pub key: Vec<Name>,
     /// `unit`, or `lookup` for a table that only references read.
     pub role: Name,
+    /// Whether a live store may lack it; not when absent.
+    #[serde(default)]
+    pub optional: bool,
     /// How the rows of one unit are read from the live store: `key`, `index:NAME` or `scan`; a lookup has none.
     pub unit_lookup: Option<Name>,
     /// Types by column; of a DynamoDB table `S`, `N` or `B` by key attribute.
@@ -103,6 +107,9 @@ pub(super) struct Mapping {
     pub group: Vec<Group>,
     /// Assembly of streams into messages.
     pub assembly: Option<Spanned<Assembly>>,
+    /// Named reads of the target.
+    #[serde(default)]
+    pub query: Vec<Query>,
     /// Examples.
     #[serde(default)]
     pub case: Vec<Case>,
@@ -136,6 +143,9 @@ pub(super) struct RowMap {
     /// Attributes of a DynamoDB item that are not carried along, each with the reason.
     #[serde(default)]
     pub drop: Named<String>,
+    /// Attributes that an item of DynamoDB gets where it has none of the name.
+    #[serde(default)]
+    pub added: Named<Placed>,
     /// Target columns that stay NULL, each with the reason.
     #[serde(default)]
     pub left: Named<String>,
@@ -374,7 +384,8 @@ pub(super) struct Tools {
 pub(super) struct Emit {
     /// Target table.
     pub to: Name,
-    /// Terms by target column.
+    /// Terms by target column or attribute.
+    #[serde(alias = "attributes")]
     pub columns: Named<Placed>,
 }
 

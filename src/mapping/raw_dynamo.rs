@@ -6,6 +6,9 @@ use super::raw::{Name, Named};
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
+    /// What the live name of every table ends with, after its name here; nothing when absent.
+    #[serde(default)]
+    pub suffix: String,
     /// Tables by name.
     pub table: Named<Table>,
 }

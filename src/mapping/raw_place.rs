@@ -62,7 +62,8 @@ pub(super) struct Group {
     /// What a group adds to the sums of its unit.
     #[serde(default)]
     pub totals: Named<Placed>,
-    /// Terms by target column: over the first row, and aggregates.
+    /// Terms by target column or attribute: over the first row, and aggregates.
+    #[serde(alias = "attributes")]
     pub columns: Named<Placed>,
     /// Target columns that stay NULL, each with the reason.
     #[serde(default)]

@@ -48,6 +48,14 @@ pub(super) struct Form {
     pub decoded: Option<Placed>,
     /// Text with `{.column}` and `{@name}` in it.
     pub template: Option<Name>,
+    /// The part of `of` that stands under this name in the pattern `like`; null where the text is not like it.
+    pub take: Option<Name>,
+    /// Pattern of `take`: `{name}` for a text, `{name:whole}` for a whole number, with text between them.
+    pub like: Option<Name>,
+    /// What all rows say that a reference finds, nulls aside; null where they differ.
+    pub agreed: Option<Placed>,
+    /// Whether rows that a reference finds say different values, nulls aside.
+    pub differs: Option<Placed>,
     /// A condition; `then` where it holds, `else` where not.
     #[serde(rename = "if")]
     pub condition: Option<Placed>,
@@ -152,6 +160,9 @@ impl Form {
             ("text", self.text.is_some()),
             ("decoded", self.decoded.is_some()),
             ("template", self.template.is_some()),
+            ("take", self.take.is_some()),
+            ("agreed", self.agreed.is_some()),
+            ("differs", self.differs.is_some()),
             ("if", self.condition.is_some()),
             ("is", self.is.is_some()),
             ("starts_with", self.starts_with.is_some()),
@@ -183,9 +194,10 @@ impl Form {
     }
 
     /// Every helping member, and whether it is there.
-    pub(super) fn helpers(&self) -> [(&'static str, bool); 13] {
+    pub(super) fn helpers(&self) -> [(&'static str, bool); 14] {
         [
             ("of", self.of.is_some()),
+            ("like", self.like.is_some()),
             ("null", self.null.is_some()),
             ("keep_null", !self.keep_null.is_empty()),
             ("refuse", self.refuse.is_some()),

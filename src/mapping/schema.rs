@@ -146,6 +146,15 @@ pub enum Role {
     Lookup,
 }
 
+/// Whether a live store may lack a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Presence {
+    /// It may not: without the table nothing starts.
+    Required,
+    /// It may: the table is told of, and taken to have no rows.
+    Optional,
+}
+
 /// A table of the legacy store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceTableDef {
@@ -161,6 +170,8 @@ pub struct SourceTableDef {
     pub key: Vec<usize>,
     /// What its rows are for.
     pub role: Role,
+    /// Whether the live store may lack it.
+    pub presence: Presence,
     /// Index into `columns` of the one that names the unit by itself; `None` where a longer route does.
     pub unit: Option<usize>,
     /// Index into `columns` of the one that says when the row was written; `None` where nothing asks.
@@ -192,7 +203,9 @@ pub struct ForeignKey {
 /// A table of the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetTableDef {
-    /// Name.
+    /// Name by which the mapping calls it.
+    pub alias: Box<str>,
+    /// Live name.
     pub name: Box<str>,
     /// Columns, in the order of a row's values.
     pub columns: Vec<ColumnDef>,
@@ -200,6 +213,8 @@ pub struct TargetTableDef {
     pub key: Vec<usize>,
     /// Sets of columns that are unique.
     pub uniques: Vec<Vec<Box<str>>>,
+    /// Columns of further indexes, in their order.
+    pub indexes: Vec<Vec<Box<str>>>,
     /// Foreign keys.
     pub foreign_keys: Vec<ForeignKey>,
     /// Checks, as SQL.
@@ -225,7 +240,9 @@ pub enum Store {
 /// A table of a DynamoDB target, on demand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DynamoTable {
-    /// Name.
+    /// Name by which the mapping calls it.
+    pub alias: Box<str>,
+    /// Live name.
     pub name: Box<str>,
     /// The partition key, then the sort key where there is one.
     pub key: Vec<DynamoKey>,

@@ -10,6 +10,7 @@ use jiff::tz::Offset;
 use uuid::Uuid;
 
 use super::datum::{Datum, RowView};
+use super::pattern::Pattern;
 use super::place::{Look, NoLook, ReferenceId};
 use super::schema::Kind;
 use crate::event::Value;
@@ -184,7 +185,16 @@ pub(super) enum Term {
     },
     /// A function of one value; null gives null.
     Call(Function, Box<Term>),
-    /// What a reference finds under a key: the selected value of the first row found, null when there is none.
+    /// A part of a text that is like a pattern; null when it is not.
+    Take {
+        /// The text.
+        of: Box<Term>,
+        /// The pattern.
+        pattern: Pattern,
+        /// Place of the part in it.
+        part: usize,
+    },
+    /// What a reference finds under a key: a selected value; null when there is none.
     Found {
         /// The reference.
         reference: ReferenceId,
@@ -192,6 +202,8 @@ pub(super) enum Term {
         key: Vec<Term>,
         /// Index of the selected value.
         select: usize,
+        /// What is asked of the rows found.
+        which: Which,
     },
     /// A JSON array without the items that equal a value.
     Without(Box<[Term; 2]>),
@@ -203,6 +215,8 @@ pub(super) enum Term {
         drop: Vec<Box<str>>,
         /// Members.
         members: Vec<(Box<str>, Term)>,
+        /// Members where nothing of the name is carried.
+        added: Vec<Added>,
     },
     /// A DynamoDB list without nulls.
     Items(Vec<Term>),
@@ -230,6 +244,28 @@ pub(super) enum Term {
         /// Why a sum beyond 64 bits is refused.
         refuse: Box<str>,
     },
+}
+
+/// What is asked of the rows that a reference finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// What the first says, in order of their keys.
+    First,
+    /// What all say, nulls aside; null where they differ.
+    Agreed,
+    /// Whether they say different values, nulls aside.
+    Differs,
+}
+
+/// An attribute that an item gets where it has none of that name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Added {
+    /// Name.
+    pub name: Box<str>,
+    /// Value.
+    pub term: Term,
+    /// Kind that one of the item's own must have.
+    pub kind: Kind,
 }
 
 /// A piece of a template.
@@ -287,7 +323,10 @@ impl Term {
     pub(super) fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Term)) {
         visit(self);
         match self {
-            Term::Map { members, .. } => members.iter().for_each(|(_, term)| term.walk(visit)),
+            Term::Map { members, added, .. } => {
+                members.iter().for_each(|(_, term)| term.walk(visit));
+                added.iter().for_each(|added| added.term.walk(visit));
+            }
             Term::Items(terms)
             | Term::Set(terms)
             | Term::First(terms)
@@ -305,9 +344,11 @@ impl Term {
             }
             Term::If(terms) => terms.iter().for_each(|term| term.walk(visit)),
             Term::Equal(terms) | Term::Without(terms) => terms.iter().for_each(|term| term.walk(visit)),
-            Term::Case { of, .. } | Term::Given { of, .. } | Term::Time { of, .. } | Term::Epoch { of, .. } => {
-                of.walk(visit)
-            }
+            Term::Case { of, .. }
+            | Term::Given { of, .. }
+            | Term::Time { of, .. }
+            | Term::Take { of, .. }
+            | Term::Epoch { of, .. } => of.walk(visit),
             Term::Text(term)
             | Term::Decoded(term)
             | Term::Native(term)
@@ -339,6 +380,7 @@ impl Term {
         self.any(|term| match term {
             Term::Case { refuse, .. } | Term::Typed { refuse, .. } => refuse.is_some(),
             Term::Given { .. } | Term::Time { .. } | Term::Epoch { .. } | Term::Total { .. } => true,
+            Term::Map { added, .. } => !added.is_empty(),
             _ => false,
         })
     }

@@ -4,7 +4,7 @@ use super::datum::text_of;
 use super::plan::Migration;
 use super::plan_place::Select;
 use super::schema::{Kind, Role, SourceTable, SourceTableDef, UnitLookup};
-use super::term::{Piece, Term};
+use super::term::{Piece, Term, Which};
 
 /// How the rows of one unit are read from the live store: all of its rows, and maybe more, which
 /// [`Migration::place`] tells apart.
@@ -84,7 +84,7 @@ impl Migration {
                     column.map(|column| Condition::Is { column, values: Vec::new() }).into_iter().collect()
                 }
             },
-            Term::Found { reference, key, select } => {
+            Term::Found { reference, key, select, which: Which::First } => {
                 let Some(reference) = self.references.get(usize::from(reference.0)) else { return Vec::new() };
                 let parent = usize::from(reference.table.0);
                 let parents_unit = self.tables[parent].route.as_ref().map(|route| &route.unit);

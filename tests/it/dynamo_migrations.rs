@@ -17,11 +17,13 @@ use crate::support::cluster::Database;
 use crate::support::rig::{Rig, Run};
 
 #[path = "../dynamo/support/server.rs"]
-mod server;
+pub(crate) mod server;
 
-type Item = HashMap<String, AttributeValue>;
+/// An item.
+pub(crate) type Item = HashMap<String, AttributeValue>;
 
-const LEGACY: &str = "create table django_content_type (id integer primary key, app_label varchar not null, model varchar not null); \
+/// The legacy tables of jobs, as Django made them.
+pub(crate) const LEGACY: &str = "create table django_content_type (id integer primary key, app_label varchar not null, model varchar not null); \
     create table script_generation_jobs (id bigint primary key, platform varchar not null, problem_id varchar not null, \
       status varchar not null default 'PENDING', celery_task_id varchar, error_message text, created_at timestamptz not null, \
       updated_at timestamptz not null, title varchar not null, problem_url varchar, tags jsonb default '[]', \
@@ -34,36 +36,43 @@ const LEGACY: &str = "create table django_content_type (id integer primary key, 
     create index job_progress_history_object on job_progress_history (content_type_id, object_id, created_at); \
     insert into django_content_type values (11, 'api', 'scriptgenerationjob'), (12, 'api', 'problemextractionjob')";
 
-fn script(id: i64, title: &str) -> String {
+/// Inserts a script job.
+pub(crate) fn script(id: i64, title: &str) -> String {
     format!(
         "insert into script_generation_jobs (id, platform, problem_id, created_at, updated_at, title, tags, language, constraints) \
          values ({id}, 'baekjoon', '1000', '2024-10-09T04:03:46.5+00', '2024-10-09T05:00:00+00', '{title}', '[\"a\", 1]', 'py', 'n');"
     )
 }
 
-fn progress(id: i64, kind: i64, job: i64, at: &str) -> String {
+/// Inserts an entry of progress.
+pub(crate) fn progress(id: i64, kind: i64, job: i64, at: &str) -> String {
     format!("insert into job_progress_history values ({id}, {kind}, {job}, 'step', 'done 🎉', 'started', '{at}');")
 }
 
-async fn client() -> Client {
+/// A client of the tests' server.
+pub(crate) async fn client() -> Client {
     Server::new(&Address::local(server::url())).await.expect("an address").tables().clone()
 }
 
-fn address() -> String {
+/// The address of the tests' server.
+pub(crate) fn address() -> String {
     server::url().replace("http://", "dynamodb+local://")
 }
 
-async fn items(client: &Client, table: &str) -> Vec<Item> {
+/// All items of a table.
+pub(crate) async fn items(client: &Client, table: &str) -> Vec<Item> {
     let answer = client.scan().table_name(table).consistent_read(true).send().await.expect("a table");
     assert!(answer.last_evaluated_key.is_none(), "one page");
     answer.items.unwrap_or_default()
 }
 
-fn text<'a>(item: &'a Item, name: &str) -> &'a str {
+/// A string attribute; empty when there is none.
+pub(crate) fn text<'a>(item: &'a Item, name: &str) -> &'a str {
     item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
 }
 
-fn number<'a>(item: &'a Item, name: &str) -> &'a str {
+/// A number attribute; empty when there is none.
+pub(crate) fn number<'a>(item: &'a Item, name: &str) -> &'a str {
     item.get(name).and_then(|value| value.as_n().ok()).map_or("", String::as_str)
 }
 
@@ -174,7 +183,8 @@ async fn jobs_go_from_postgres_to_one_shared_table_and_follow_live() {
     rig.rehome(&["down", "jobs", "--yes"]).expect(0);
 }
 
-async fn table(client: &Client, name: &str, key: &[(&str, ScalarAttributeType)]) {
+/// Creates a table with a stream.
+pub(crate) async fn table(client: &Client, name: &str, key: &[(&str, ScalarAttributeType)]) {
     let mut create = client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
     for (place, (attribute, kind)) in key.iter().enumerate() {
         let of = if place == 0 { KeyType::Hash } else { KeyType::Range };
@@ -269,7 +279,7 @@ async fn a_dynamodb_table_is_copied_under_a_new_key_and_followed() {
 }
 
 /// A copy of a migration whose tables have other names, because another test has those; answers the folder of schemas.
-fn renamed(folder: &Path, migration: &str, tables: &[(&str, &str)]) -> String {
+pub(crate) fn renamed(folder: &Path, migration: &str, tables: &[(&str, &str)]) -> String {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(migration);
     let schemas = folder.join("schemas");
     let copy = schemas.join(from.file_name().expect("a name"));

@@ -70,6 +70,20 @@ async fn documents_follow_their_jobs_and_sums_follow_the_documents() {
     assert_eq!(listed[0]["result"]["reason"], "orphan_document", "{listed}");
     assert_eq!((&listed[0]["rows"][0]["table"], &listed[0]["rows"][0]["key"]), (&"documents".into(), &"4".into()));
 
+    // What the owners' list wants to be looked at: collections, documents of each, operations by status.
+    let ask = |arguments: &[&str]| {
+        rig.rehome(&[&["query", "semantik"], arguments, &["--json"]].concat()).expect(0).json()["rows"].clone()
+    };
+    let collections = ask(&["collections"]);
+    assert_eq!((&collections[0]["row"]["document_count"], &collections[1]), (&2.into(), &serde_json::Value::Null));
+    let documents = ask(&["documents", collections[0]["row"]["id"].as_str().expect("an id")]);
+    assert_eq!(documents.as_array().map(Vec::len), Some(2), "{documents}");
+    let operations = ask(&["operations-in", "completed"]);
+    assert_eq!(operations[0]["row"]["collection_id"], collections[0]["row"]["id"], "{operations}");
+    assert_eq!(ask(&["operations-in", "failed"]).as_array().map(Vec::len), Some(0));
+    let operation = ask(&["operation", operations[0]["row"]["uuid"].as_str().expect("an id")]);
+    assert_eq!(operation[0]["row"]["meta"]["job_id"], "a", "{operation}");
+
     // The job of the orphan appears: it is released into a collection of another owner.
     rig.legacy.run(job("late", "/q", 2)).await;
     settled(&mut rig, &mut run).await;

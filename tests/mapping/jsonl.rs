@@ -1,13 +1,13 @@
 //! Legacy rows as JSON lines, and what comes of them as JSON lines, for comparison with an independent implementation.
 //!
-//! A line of `TABLE.jsonl` is one legacy row: integers are numbers, documents are strings that hold the JSON text, times are
+//! A line of `TABLE.jsonl` is one legacy row: an item in DynamoDB JSON, or of Postgres: integers are numbers, documents are strings that hold the JSON text, times are
 //! ISO texts, SQL NULL is `null`, and a double that JSON cannot say is a string.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rehome::event::{Decimal, Float, Json, Timestamp, Value};
-use rehome::mapping::schema::Kind;
+use rehome::mapping::schema::{Kind, Presence, SourceTableDef, Store};
 use rehome::mapping::{Accounts, Corpus, Migration, SourceRow, SourceTable};
 
 /// Anything that can go wrong with the files.
@@ -82,9 +82,18 @@ pub fn read(migration: &Migration, folder: &Path) -> Result<Corpus, Failure> {
     let mut rows = Vec::new();
     for (index, table) in migration.source_tables().iter().enumerate() {
         let source = SourceTable(u16::try_from(index)?);
-        let text = std::fs::read_to_string(folder.join(format!("{}.jsonl", table.name)))?;
+        let file = folder.join(format!("{}.jsonl", table.name));
+        if table.presence == Presence::Optional && !file.exists() {
+            continue;
+        }
+        let text = std::fs::read_to_string(file)?;
         for line in text.split('\n').filter(|line| !line.is_empty()) {
             let row = Json::parse(line)?;
+            if migration.source_store() == Store::DynamoDb {
+                let row = item(table, &row).ok_or("no item")?;
+                rows.push((source, SourceRow { key: migration.key_of(source, &row), values: row }));
+                continue;
+            }
             let values: Vec<Value> = table
                 .columns
                 .iter()
@@ -115,6 +124,35 @@ fn value(json: &Json, kind: Kind) -> Result<Value, Failure> {
             Value::Timestamp(Timestamp::from_unix_us(us).ok_or("no time")?)
         }
         _ => return Err(format!("a value does not fit {}", kind.word()).into()),
+    })
+}
+
+/// An item as a row: its key's attributes, and all of it.
+fn item(table: &SourceTableDef, row: &Json) -> Option<Vec<Value>> {
+    let Json::Object(attributes) = row else { return None };
+    let item = attributes.iter().map(|(name, value)| Some((name.as_str().into(), untyped(value)?)));
+    let item: BTreeMap<Box<str>, Value> = item.collect::<Option<_>>()?;
+    let mut values =
+        table.key.iter().map(|key| item.get(&table.columns[*key].name).cloned()).collect::<Option<Vec<_>>>()?;
+    values.push(Value::Map(item));
+    Some(values)
+}
+
+/// Reads a value in DynamoDB JSON, numbers in the one writing that a table gives them.
+fn untyped(json: &Json) -> Option<Value> {
+    let Json::Object(members) = json else { return None };
+    let [(letter, inner)] = members.as_slice() else { return None };
+    Some(match (letter.as_str(), inner) {
+        ("NULL", _) => Value::Null,
+        ("BOOL", Json::Bool(truth)) => Value::Bool(*truth),
+        ("N", Json::String(text)) => Value::Decimal(Decimal::parse(text).ok()?.normalised()),
+        ("S", Json::String(text)) => Value::text(text.as_str()),
+        ("L", Json::Array(items)) => Value::List(items.iter().map(untyped).collect::<Option<_>>()?),
+        ("M", Json::Object(members)) => {
+            let member = |(name, value): &(String, Json)| Some((name.as_str().into(), untyped(value)?));
+            Value::Map(members.iter().map(member).collect::<Option<_>>()?)
+        }
+        _ => return None,
     })
 }
 

@@ -227,7 +227,7 @@ fn comments_and_examples_do_not_change_the_generation() {
 
 #[test]
 fn each_mistake_in_places_groups_and_items_is_told() {
-    let (semantik, jobs) = ("schemas/semantik", "schemas/jobs");
+    let (semantik, jobs, delphi) = ("schemas/semantik", "schemas/jobs", "schemas/delphi");
     let mistakes = [
         (semantik, "mapping.toml", "id = \"@job.unit\"", "id = \"@job.unti\"", "unknown output here `job.unti`"),
         (semantik, "mapping.toml", "match = [\".id\"]", "match = [\".user_id\"]", "not one that rows are found by"),
@@ -308,6 +308,32 @@ fn each_mistake_in_places_groups_and_items_is_told() {
         (jobs, "target.toml", "projection = \"all\"", "projection = \"most\"", "unknown projection `most`"),
         (jobs, "target.toml", "GSI3SK = \"N\"", "GSI3SK = \"L\"", "unknown type of a key `L`"),
         (jobs, "legacy.toml", "source = \"postgres\"", "source = \"mysql\"", "unknown kind of store `mysql`"),
+        (
+            delphi,
+            "mapping.toml",
+            "like = \"{zid}:{tick:whole}\"",
+            "like = \"{zid}{tick:whole}\"",
+            "nothing stands between",
+        ),
+        (delphi, "mapping.toml", "take = \"zid\"", "take = \"zod\"", "unknown part of the pattern `zod`"),
+        (
+            delphi,
+            "mapping.toml",
+            "agreed = \"@queue.conversation\"",
+            "agreed = \"@report\"",
+            "not what a reference finds",
+        ),
+        (delphi, "mapping.toml", "zid = \"@zid\"\n", "zid = { native = \".zid\" }\n", "could not be told to be alike"),
+        (delphi, "mapping.toml", "zid = \"@zid\"\n", "zid = \"@tick\"\n", "the key attribute `zid` is S"),
+        (delphi, "mapping.toml", "zid = \"@zid\"\n", "job_id = \"@zid\"\n", "stands under attributes or drop too"),
+        (delphi, "mapping.toml", "attribute_type = \"row\"\n", "", "unknown reason of quarantine `attribute_type`"),
+        (
+            delphi,
+            "mapping.toml",
+            "to = \"Delphi_UMAPGraph\"",
+            "to = \"Delphi_UMAPGraph_ByJob\"",
+            "unknown target table `Delphi_UMAPGraph_ByJob`",
+        ),
     ];
     for (folder, file, from, to, message) in mistakes {
         let sources = Sources::read(&root(folder)).expect("the folder is there");
@@ -315,4 +341,68 @@ fn each_mistake_in_places_groups_and_items_is_told() {
         let found = error.problems.iter().any(|problem| problem.message.contains(message));
         assert!(found, "{folder}/{file}: `{from}` → `{to}` gave\n{error}");
     }
+}
+
+#[test]
+fn each_mistake_in_queries_is_told() {
+    let (semantik, jobs, delphi) = ("schemas/semantik", "schemas/jobs", "schemas/delphi");
+    let mistakes = [
+        (
+            delphi,
+            "where = { job_id = \"{job}\" }",
+            "where = { zid = \"{job}\" }",
+            "no condition gives `job_id`, the hash key",
+        ),
+        (
+            delphi,
+            "index = \"ReportIdTimestampIndex\"",
+            "index = \"ReportIndex\"",
+            "unknown index of `Delphi_NarrativeReports`",
+        ),
+        (delphi, "parameters = [\"job\"]", "parameters = [\"jab\"]", "unknown parameter `job`"),
+        (delphi, "parameters = [\"job\"]", "parameters = [\"job\", \"more\"]", "nothing uses the parameter `more`"),
+        (delphi, "name = \"by-job\"", "name = \"jobs\"", "the query `jobs` stands twice"),
+        (delphi, "where = { report_id = \"{report}\" }", "where = { report_id = \"{report\" }", "opens no parameter"),
+        (delphi, "rank = 4\nscan = true", "rank = 4", "no condition gives `job_id`"),
+        (jobs, "SK = \"META\" }", "tp = \"sgjob\" }", "`tp` is not in the key that is read"),
+        (jobs, "\"dat.sts\", \"crt\", \"upd\"]", "\"dut.sts\", \"crt\", \"upd\"]", "unknown column or attribute `dut`"),
+        (jobs, "iso = \"crt\"", "iso = \"created\"", "unknown column or attribute `created`"),
+        (jobs, "describe = [\"algoitny_main\"]", "", "must read rows or describe tables"),
+        (semantik, "scan = true\n", "", "no key or index of `collections` begins with"),
+        (semantik, "where = { owner_id =", "where = { name_of =", "unknown column of `collections` `name_of`"),
+        (semantik, "where = { owner_id = \"{user}\" }", "where = { updated_at = \"{user}\" }", "cannot be compared so"),
+        (
+            semantik,
+            "where = { owner_id = \"{user}\" }",
+            "where = { owner_id = { starts_with = \"{user}\" } }",
+            "cannot be compared so",
+        ),
+        (
+            semantik,
+            "where = { owner_id =",
+            "index = \"collections_owner\"\nwhere = { owner_id =",
+            "Postgres chooses its index itself",
+        ),
+        (semantik, "order = [\"owner_id\", \"name\"]", "order = [\"owner\"]", "unknown column or attribute `owner`"),
+    ];
+    for (folder, from, to, message) in mistakes {
+        let sources = Sources::read(&root(folder)).expect("the folder is there");
+        let error = broken_in(sources, "mapping.toml", from, to);
+        let found = error.problems.iter().find(|problem| problem.message.contains(message));
+        let Some(problem) = found else { panic!("{folder}: `{from}` → `{to}` gave\n{error}") };
+        assert!(problem.position().0 > 1 && !problem.fix.is_empty(), "{error}");
+    }
+}
+
+#[test]
+fn queries_do_not_change_the_generation() {
+    let sources = Sources::read(&root("schemas/jobs")).expect("the folder is there");
+    let base = Migration::compile(&sources).expect("it compiles");
+    assert!(!base.queries().is_empty());
+    let mut without = sources.clone();
+    let (mapping, _) = sources.mapping.text.split_once("\n[[query]]").expect("queries");
+    without.mapping = SourceFile::new("mapping.toml", mapping);
+    let changed = Migration::compile(&without).expect("it compiles");
+    assert!(changed.queries().is_empty());
+    assert_eq!(changed.generation(), base.generation());
 }

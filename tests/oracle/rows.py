@@ -113,10 +113,86 @@ def jobs(draw, folder):
     write(folder, "job_progress_history", progress)
 
 
+TICKS = [25001, 32858, 34990]
+JOBS = ["", "none", "unknown_job", "j-1", "5b9d3b14-d774-46de-9d93-313bd1013f2f"]
+
+
+def attribute(value):
+    """A value in DynamoDB JSON; a dict of one upper-case member is one already."""
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ("S", "N", "NULL", "BOOL", "L", "M"):
+        return value
+    if value is None:
+        return {"NULL": True}
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, (int, float)):
+        return {"N": repr(value)}
+    if isinstance(value, str):
+        return {"S": value}
+    if isinstance(value, list):
+        return {"L": [attribute(item) for item in value]}
+    return {"M": {name: attribute(member) for name, member in value.items()}}
+
+
+def delphi(draw, folder):
+    """Conversations with several runs, of which some know their job; half of the keys of each table are unusual."""
+    zids = ["19548", "77001", "3", "ü 4", "none"]
+    tables = {}
+
+    def put(table, key, **more):
+        """An item; one key stands once."""
+        if draw.random() < 0.15:
+            more["job_id"] = draw.choice([*JOBS, None, 5, ["j"]])
+        item = {name: attribute(value) for name, value in {**key, **more}.items() if value != "absent"}
+        tables.setdefault(f"Delphi_{table}", {})[json.dumps([item[name] for name in key])] = item
+
+    def unusual(usual, *others):
+        return now_and_then(draw, usual, others, 0.08)
+
+    for zid in zids[:4]:
+        latest = draw.choice([32858, 25001, 1, "32858", None, "absent", {"N": "32858.0"}, {"N": "2.5001E4"}])
+        put("PCAConversationConfig", {"zid": zid}, latest_math_tick=latest, last_updated=unusual(1763140003, "now", "absent"))
+        for tick in TICKS:
+            if draw.random() < 0.7:
+                time = draw.choice([1763050000 + tick, 1763050000 + tick, "absent", "soon", {"N": "1.5"}])
+                put("PCAResults", {"zid": zid, "math_tick": tick}, timestamp=time, pca={"center": [0.1, {"N": "1E-7"}]})
+    for number in range(400):
+        zid, tick = draw.choice(zids), draw.choice([*TICKS, *TICKS, 7])
+        key = unusual(f"{zid}:{tick}", zid, f":{tick}", f"{zid}:0{tick}", f"{zid}:{tick}:1", f"{zid}:-5", f"{zid}:1.5")
+        own = {"zid": unusual(draw.choice(["absent", zid]), "", None, 19548, "77001"),
+               "timestamp": unusual("absent", 5, "x", None), "math_tick": unusual("absent", 6, "32858")}
+        number = draw.randrange(60)
+        put("KMeansClusters", {"zid_tick": key, "group_id": number % 7}, members=[1, 2, number], **own)
+        put("CommentRouting", {"zid_tick": key, "comment_id": str(number)}, stats={"agree": 1, "x": None}, **own)
+        put("PCAParticipantProjections", {"zid_tick": key, "participant_id": str(number)}, coordinates=[0.5, -0.25], **own)
+        group = unusual(f"{zid}:{tick}:{number % 3}", f"{zid}:{tick}", f"{zid}:{tick}:", f"{zid}:{tick}:x", f"{zid}:{tick}:-1")
+        put("RepresentativeComments", {"zid_tick_gid": group, "comment_id": str(number)}, repness=1.5, group_id=9, **own)
+        edge = f"{number}_{number + draw.randrange(2)}"
+        put("UMAPGraph", {"conversation_id": zid, "edge_id": edge}, position=draw.choice([None, {"x": 1, "y": 2}]))
+        topic = draw.choice([f"layer{number % 3}_{number}", f"{draw.choice(JOBS)}#{number % 3}#{number - 9}", f"a#{number}",
+                             f"a#b#{number}", f"a#0#0{number}"])
+        put("CommentClustersLLMTopicNames", {"conversation_id": zid, "topic_key": topic}, topic_name=f"{number}:")
+        for table in ("CommentEmbeddings", "CommentHierarchicalClusterAssignments"):
+            put(table, {"conversation_id": zid, "comment_id": number}, embedding={"vector": [{"N": "0.50"}, {"N": "9" * 38}]})
+        for table in ("CommentClustersStructureKeywords", "CommentClustersFeatures"):
+            put(table, {"conversation_id": zid, "cluster_key": f"layer0_{number}"}, top_words=draw.choice([[], None, ["a", ""]]))
+        put("UMAPConversationConfig", {"conversation_id": zid}, metadata={"zid": 5, "owner": ""})
+        report = draw.choice(["r1", "r2", "r3", "r4"])
+        section = unusual("global_groups", "s" * 1000)
+        put("NarrativeReports", {"rid_section_model": unusual(f"{report}#{section}#m", report, f"{report}#{section}"),
+                                 "timestamp": f"2025-11-14T17:26:{number:02}.{draw.choice(['000044', '000Z', '000+00:00'])}"},
+            report_id=unusual(report, "absent", "", 5, None), zid=unusual("absent", "5", 5, None, ""), report_data="{")
+    for number in range(12):
+        put("JobQueue", {"job_id": f"q{number}"}, report_id=draw.choice(["r1", "r2", "r2", "r3", "", "absent", 5]),
+            conversation_id=draw.choice(["19548", "19548", "77001", "", None, "absent", 5]))
+    for table, items in tables.items():
+        write(folder, table, list(items.values()))
+
+
 def main():
     """The command."""
     migration, seed, folder = sys.argv[1:]
-    {"semantik": semantik, "jobs": jobs}[migration](random.Random(int(seed)), folder)
+    {"semantik": semantik, "jobs": jobs, "delphi": delphi}[migration](random.Random(int(seed)), folder)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ mod mark;
 mod plan;
 mod provision;
 mod read;
+mod select;
 mod spec;
 mod write;
 

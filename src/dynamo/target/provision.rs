@@ -108,6 +108,21 @@ async fn describe(client: &Client, spec: &TableSpec) -> Result<Option<TableDescr
     }
 }
 
+/// The live key and indexes of a table, each as a line of text by its name; the key's is empty. Nothing when there is no such
+/// table.
+pub async fn shape(client: &Client, spec: &TableSpec) -> Result<Vec<(String, String)>, Error> {
+    let Some(table) = describe(client, spec).await? else { return Ok(Vec::new()) };
+    let definitions = table.attribute_definitions();
+    let mut lines = vec![(String::new(), key_text(table.key_schema(), definitions))];
+    for index in table.global_secondary_indexes() {
+        let held = index.projection().and_then(|held| held.projection_type()).map_or("", ProjectionType::as_str);
+        let text = format!("{} {held}", key_text(index.key_schema(), definitions));
+        lines.push((index.index_name().unwrap_or_default().to_owned(), text));
+    }
+    lines.sort();
+    Ok(lines)
+}
+
 /// The waits between looks.
 fn waits() -> ExponentialBuilder {
     ExponentialBuilder::default().with_min_delay(LOOK.0).with_max_delay(LOOK.1).with_max_times(LOOKS_MAX)

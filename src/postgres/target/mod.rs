@@ -12,6 +12,7 @@ mod plan;
 mod provision;
 mod read;
 mod record;
+mod select;
 mod sql;
 mod text;
 mod write;

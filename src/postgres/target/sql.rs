@@ -66,7 +66,7 @@ const OWN_TYPES: &[&str] = &[
 ];
 
 /// A type's name as it reads where no schema is searched but the server's own.
-fn type_reference(shape: &TableShape, type_name: &str) -> String {
+pub fn type_reference(shape: &TableShape, type_name: &str) -> String {
     let element = type_name.strip_prefix('_').unwrap_or(type_name);
     if OWN_TYPES.contains(&element) {
         return quote(type_name);

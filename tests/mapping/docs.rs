@@ -1,0 +1,25 @@
+//! The worked example of `docs/mapping.md`: what a stranger copies must be right.
+
+use rehome::mapping::{Migration, SourceFile, Sources, run_cases};
+
+use crate::support::root;
+
+#[test]
+fn the_worked_example_compiles_and_its_case_holds() {
+    let page = std::fs::read_to_string(root("docs/mapping.md")).expect("the page");
+    let (_, section) = page.split_once("\n## Write your own migration\n").expect("the section");
+    let (section, _) = section.split_once("\n## ").expect("a next section");
+    let blocks: Vec<&str> =
+        section.split("```toml\n").skip(1).filter_map(|block| Some(block.split_once("```")?.0)).collect();
+    let [legacy, target, mapping] = blocks.as_slice() else { panic!("{} blocks", blocks.len()) };
+    let sources = Sources {
+        legacy: SourceFile::new("orders/legacy.toml", *legacy),
+        mapping: SourceFile::new("orders/mapping.toml", *mapping),
+        target: SourceFile::new("orders/target.toml", *target),
+        cases: Vec::new(),
+    };
+    let migration = Migration::compile(&sources).unwrap_or_else(|error| panic!("{error}"));
+    let results = run_cases(&migration);
+    assert!(results.len() == 1 && results[0].failures.is_empty(), "{results:#?}");
+    assert_eq!(migration.queries().len(), 1);
+}
