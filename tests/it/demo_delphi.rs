@@ -72,7 +72,7 @@ const HAZARDS: &[Hazard] = &[
     ("a time with an offset", "NarrativeReports", |item| {
         text(item, "timestamp").is_some_and(|time| time.ends_with("+00:00"))
     }),
-    ("a job without a conversation", "JobQueue", |item| text(item, "conversation_id") == Some("")),
+    ("a job without a conversation", "JobQueue", |item| !item.contains_key("conversation_id")),
     ("a job without a worker", "JobQueue", |item| !item.contains_key("worker_id")),
 ];
 
