@@ -9,6 +9,7 @@ mod capture_run;
 mod commands;
 mod delphi;
 mod demo_data;
+mod demo_delphi;
 mod demo_jobs;
 mod demo_run;
 mod demo_semantik;
