@@ -1,8 +1,8 @@
 //! What a migration requires of its target before anything is written: rows of the application's own.
 
+use crate::event::key_text;
 use crate::mapping::schema::Store;
 use crate::postgres::target::has_row;
-use crate::event::key_text;
 use crate::source::{Finding, Severity};
 use crate::target::{Error as TargetError, Target as _, TargetKey, TargetTable};
 

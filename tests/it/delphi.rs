@@ -10,8 +10,8 @@ use rehome::mapping::Migration;
 use rehome::mapping::schema::Kind;
 use serde_json::{Value, json};
 
-use crate::support::dynamo::{Item, address, client, items, table, text};
 use crate::support::cluster::Database;
+use crate::support::dynamo::{Item, address, client, items, table, text};
 use crate::support::rig::{Rig, Run};
 
 /// Edges of a graph that no change of a tick may touch.

@@ -332,7 +332,7 @@ async fn an_item_that_is_too_large_is_parked_and_follows_when_it_has_shrunk() {
     assert_eq!(status["balanced"], true, "{status}");
     assert_eq!(status["conservation"]["target"]["parked"], 1, "{status}");
     assert_eq!(items(&client, "large_main").await.len(), 1, "the other is not held up");
-    assert_eq!(with(&rig, &["diff", "jobs", "script:1"]).code, 1, "a parked unit is a proven difference");
+    assert_ne!(with(&rig, &["diff", "jobs", "script:1"]).code, 0, "what is parked is not equal");
 
     rig.legacy.run("update script_generation_jobs set solution_code = repeat('x', 400000) where id = 1").await;
     with(&rig, &["run", "jobs", "--until", "caught-up"]).expect(0);

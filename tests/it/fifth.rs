@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::support::dynamo::{Item, address, client, items, number, text};
 use crate::support::cluster::Database;
+use crate::support::dynamo::{Item, address, client, items, number, text};
 use crate::support::rig::{Rig, Run};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");

@@ -6,6 +6,9 @@ use crate::support::cluster::{Database, run};
 use crate::support::legacy;
 use crate::support::rig::Rig;
 
+/// In the place of the one that README leaves to its reader.
+const PASSWORD: &str = "a-password";
+
 /// The statements of README that begin with a comment of this word, under other names of roles and database.
 fn statements(block: &str, role: &str, database: &str) -> String {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a file");
@@ -15,7 +18,9 @@ fn statements(block: &str, role: &str, database: &str) -> String {
     let lines = found.lines().map(|line| line.split_once("--").map_or(line, |(statement, _)| statement));
     let sql = lines.collect::<Vec<_>>().join("\n");
     assert!(sql.contains("CREATE ROLE rehome") && sql.contains("DATABASE app"), "{sql}");
-    sql.replace("app_owner", &format!("{role}_owner"))
+    assert!(sql.contains("PASSWORD '…'"), "{sql}");
+    sql.replace('…', PASSWORD)
+        .replace("app_owner", &format!("{role}_owner"))
         .replace("rehome", role)
         .replace("DATABASE app", &format!("DATABASE {database}"))
 }
@@ -24,7 +29,7 @@ fn statements(block: &str, role: &str, database: &str) -> String {
 fn address(database: &Database, role: &str) -> String {
     let (scheme, rest) = database.url.split_once("//").expect("a URL");
     let (_, place) = rest.split_once('@').expect("a user");
-    format!("{scheme}//{role}@{place}")
+    format!("{scheme}//{role}:{PASSWORD}@{place}")
 }
 
 /// Up, run, diff and down with roles that may do what README says and nothing else.
@@ -82,7 +87,7 @@ async fn a_role_that_may_not_publish_a_table_is_told_what_it_lacks() {
     rig.legacy.run("create role stranger_owner; alter table conversation_calls owner to stranger_owner").await;
     rig.legacy
         .run(format!(
-            "create role stranger login replication; grant connect, create on database {} to stranger; \
+            "create role stranger login replication password '{PASSWORD}'; grant connect, create on database {} to stranger; \
              grant usage on schema public to stranger; grant select on all tables in schema public to stranger",
             rig.legacy.name
         ))

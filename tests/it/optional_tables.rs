@@ -33,8 +33,12 @@ async fn a_postgres_table_that_is_not_there_is_named_and_skipped_until_it_is() {
     let with = |rig: &Rig, arguments: &[&str]| rig.rehome(&[arguments, &["--schemas", &schemas]].concat());
     let status = |rig: &Rig| with(rig, &["status", "luthien", "--json"]).json();
     let check = with(&rig, &["check", "luthien", "--json"]).expect(0).json();
-    assert_eq!(check["source"][0]["place"], format!("public.{JUDGE}"), "{check}");
-    assert_eq!(check["source"].as_array().map(Vec::len), Some(1), "{check}");
+    // Slots that other tests left on the same server are told, too.
+    let found = check["source"].as_array().expect("a list").iter();
+    let found: Vec<_> = found.filter(|found| !found["place"].to_string().contains("replication slot")).collect();
+    assert_eq!(found.len(), 1, "{check}");
+    assert_eq!(found[0]["place"], format!("public.{JUDGE}"), "{check}");
+    assert_eq!(found[0]["severity"], "warning", "{check}");
     assert_eq!(check["unmentioned"], serde_json::json!(["public.beside", "public.parts"]));
     let check = with(&rig, &["check", "luthien"]).expect(0);
     assert!(check.out.contains("for information: public.beside, public.parts"), "{check:?}");

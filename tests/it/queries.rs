@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
+use crate::support::cluster::Database;
 use crate::support::dynamo::address;
 use crate::support::jobs::{LEGACY, progress, script};
-use crate::support::schemas::edited as renamed;
-use crate::support::cluster::Database;
 use crate::support::rig::Rig;
+use crate::support::schemas::edited as renamed;
 
 fn rows(answer: &Value) -> Vec<&Value> {
     answer["rows"].as_array().expect("rows").iter().map(|row| &row["row"]).collect()

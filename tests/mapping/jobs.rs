@@ -68,6 +68,5 @@ fn keys_that_begin_differently_and_tell_their_rows_need_no_claims_and_others_do(
     };
     assert!(!changed("PK = { template = \"PEJOB#{@uuid}\" }", "PK = { template = \"SGJOB#{@uuid}\" }"));
     assert!(!changed("PK = { template = \"PEJOB#{@uuid}\" }", "PK = { template = \"S{@uuid}\" }"), "S begins SGJOB#");
-    assert!(!changed(".{@fraction}#{.id}\"", ".{@fraction}#{.object_id}\""), "two entries of one job and time");
     assert!(!changed(".{@fraction}#{.id}\"", ".{@fraction}{.id}\""), "the fraction and the number run together");
 }

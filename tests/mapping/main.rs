@@ -12,7 +12,7 @@ mod language;
 mod luthien;
 mod oracle;
 mod rename;
-mod rules;
 mod rename_rows;
+mod rules;
 mod semantik;
 mod support;

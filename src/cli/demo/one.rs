@@ -150,7 +150,9 @@ impl Backfill {
 /// Waits until the target holds everything that was written before.
 async fn caught_up(engine: &Engine, changes: u64) -> Result<Status, Failure> {
     let mark = match engine.migration().source_store() {
-        Store::Postgres => engine.comparer().await?.source_position().await?.map_or(Mark::Streamed(changes), Mark::Position),
+        Store::Postgres => {
+            engine.comparer().await?.source_position().await?.map_or(Mark::Streamed(changes), Mark::Position)
+        }
         Store::DynamoDb => Mark::Streamed(changes),
     };
     let began = Instant::now();
