@@ -34,13 +34,18 @@ impl Shaper<'_, '_> {
             Store::Postgres => self.of_postgres(raw).map(|()| columns),
             Store::DynamoDb => self.of_dynamo(raw, &columns),
         };
-        Some(Requirement { table: name.as_str().into(), columns: columns? })
+        // The mapping may call a table otherwise than the store does; one that it does not know has the store's name.
+        let mut tables = self.migration.targets.iter();
+        let live = tables
+            .find(|table| *table.alias == **name)
+            .map_or_else(|| name.as_str().into(), |table| table.name.clone());
+        Some(Requirement { table: live, columns: columns? })
     }
 
     /// Checks the columns of a table that the migration knows; others are the application's own.
     fn of_postgres(&mut self, raw: &raw::Require) -> Option<()> {
         let tables = &self.migration.targets;
-        let Some(table) = tables.iter().find(|table| *table.name == **raw.target_table.get_ref()) else {
+        let Some(table) = tables.iter().find(|table| *table.alias == **raw.target_table.get_ref()) else {
             return Some(());
         };
         let mut known = Some(());
@@ -56,8 +61,8 @@ impl Shaper<'_, '_> {
     /// An item is found by its whole key, whose numbers are decimals.
     fn of_dynamo(&mut self, raw: &raw::Require, columns: &[(Box<str>, Value)]) -> Option<Vec<(Box<str>, Value)>> {
         let name = raw.target_table.get_ref();
-        let Some(table) = self.migration.dynamo.iter().find(|table| *table.name == **name) else {
-            let known = self.migration.dynamo.iter().map(|table| &*table.name);
+        let Some(table) = self.migration.dynamo.iter().find(|table| *table.alias == **name) else {
+            let known = self.migration.dynamo.iter().map(|table| &*table.alias);
             self.compiler.problems.unknown(raw.target_table.span(), "target table", name, known);
             return None;
         };

@@ -126,7 +126,8 @@ impl Compiler<'_> {
     }
 
     fn known_table(&self, name: &str) -> Option<TargetTable> {
-        let index = self.migration.target_tables().iter().position(|table| *table.name == *name)?;
+        let mut tables = self.migration.target_tables().iter();
+        let index = tables.position(|table| *table.alias == *name || *table.name == *name)?;
         u16::try_from(index).ok().map(TargetTable)
     }
 
@@ -134,7 +135,7 @@ impl Compiler<'_> {
     pub(super) fn target(&mut self, name: &Name) -> Option<TargetTable> {
         let table = self.known_table(name.get_ref());
         if table.is_none() {
-            let known = self.migration.target_tables().iter().map(|table| &*table.name);
+            let known = self.migration.target_tables().iter().map(|table| &*table.alias);
             self.problems.unknown(name.span(), "target table", name.get_ref(), known);
         }
         table
