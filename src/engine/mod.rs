@@ -9,6 +9,7 @@ pub mod diff;
 mod error;
 mod files;
 mod folder;
+mod judging;
 mod legacy;
 mod load;
 pub mod protocol;
