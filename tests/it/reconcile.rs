@@ -15,7 +15,7 @@ pub(crate) fn reconcile(rig: &Rig, code: i32) -> (Value, Vec<Value>) {
 fn try_reconcile(rig: &Rig) -> (i32, Value, Vec<Value>) {
     let reports = tempfile::tempdir().expect("a folder");
     let path = reports.path().to_str().expect("text");
-    let outcome = rig.rehome(&["reconcile", rig.migration, "--json", "--patience", "30", "--reports", path]);
+    let outcome = rig.rehome(&["reconcile", rig.migration, "--json", "--patience", "8", "--reports", path]);
     assert!(outcome.code < 3, "{outcome:?}");
     let summary = outcome.json();
     let night = std::fs::read_dir(reports.path().join(rig.migration)).expect("reports").flatten();
@@ -122,7 +122,7 @@ async fn under_live_writes_nothing_is_called_wrong_but_what_is() {
     rig.settled(&mut run).await;
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let writer = tokio::spawn(write(rig.legacy.connect().await, std::sync::Arc::clone(&stop)));
-    for _ in 0..3 {
+    for _ in 0..2 {
         let (code, summary, listed) = tokio::task::block_in_place(|| try_reconcile(&rig));
         let confirmed: Vec<&Value> = listed.iter().filter(|found| found["state"] == "confirmed").collect();
         assert!(confirmed.is_empty() && code != 1, "a false alarm: {confirmed:?} {summary}");
