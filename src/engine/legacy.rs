@@ -102,17 +102,21 @@ impl<'a> Legacy<'a> {
         }
     }
 
+    /// Every row of a source that is read item by item; `None` of one that has snapshots, whose units are read alone.
+    pub(super) async fn all_items(&self) -> Result<Option<Reading>, Error> {
+        let Live::Dynamo(server, tables) = &self.live else { return Ok(None) };
+        let mut rows = self.of_files();
+        for (place, table) in tables.iter().enumerate().filter(|(place, _)| self.there[*place]) {
+            let Some(table) = table else { continue };
+            rows[place] = self.arranged(place, items::read(server, &table.shape, &Find::All).await?);
+        }
+        Ok(Some(Reading { position: None, rows }))
+    }
+
     /// The units that the source's rows name.
     pub(super) async fn units(&self) -> Result<BTreeSet<String>, Error> {
         let everything = match &self.live {
-            Live::Dynamo(server, tables) => {
-                let mut rows = self.of_files();
-                for (place, table) in tables.iter().enumerate().filter(|(place, _)| self.there[*place]) {
-                    let Some(table) = table else { continue };
-                    rows[place] = self.arranged(place, items::read(server, &table.shape, &Find::All).await?);
-                }
-                Reading { position: None, rows }
-            }
+            Live::Dynamo(..) => self.all_items().await?.unwrap_or_else(|| self.placed(None, Vec::new(), Vec::new())),
             Live::Postgres(pool) => {
                 let tables =
                     || self.engine.migration.source_tables().iter().zip(&*self.engine.sources).zip(&self.there);
