@@ -7,15 +7,16 @@ use crate::support::rig::Rig;
 
 /// The summary of a comparison, and the discrepancies of its report.
 pub(crate) fn reconcile(rig: &Rig, code: i32) -> (Value, Vec<Value>) {
-    let (found, summary, listed) = try_reconcile(rig);
+    let (found, summary, listed) = try_reconcile(rig, "60");
     assert_eq!(found, code, "{summary}");
     (summary, listed)
 }
 
-fn try_reconcile(rig: &Rig) -> (i32, Value, Vec<Value>) {
+/// As [`reconcile`], with so many seconds for rows that move.
+fn try_reconcile(rig: &Rig, patience: &str) -> (i32, Value, Vec<Value>) {
     let reports = tempfile::tempdir().expect("a folder");
     let path = reports.path().to_str().expect("text");
-    let outcome = rig.rehome(&["reconcile", rig.migration, "--json", "--patience", "8", "--reports", path]);
+    let outcome = rig.rehome(&["reconcile", rig.migration, "--json", "--patience", patience, "--reports", path]);
     assert!(outcome.code < 3, "{outcome:?}");
     let summary = outcome.json();
     let night = std::fs::read_dir(reports.path().join(rig.migration)).expect("reports").flatten();
@@ -123,13 +124,13 @@ async fn under_live_writes_nothing_is_called_wrong_but_what_is() {
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let writer = tokio::spawn(write(rig.legacy.connect().await, std::sync::Arc::clone(&stop)));
     for _ in 0..2 {
-        let (code, summary, listed) = tokio::task::block_in_place(|| try_reconcile(&rig));
+        let (code, summary, listed) = tokio::task::block_in_place(|| try_reconcile(&rig, "8"));
         let confirmed: Vec<&Value> = listed.iter().filter(|found| found["state"] == "confirmed").collect();
         assert!(confirmed.is_empty() && code != 1, "a false alarm: {confirmed:?} {summary}");
     }
     // Document 7 is left alone by the writer, but not its collection.
     rig.target.run("update documents_v2 set file_size = 1 where file_name = '7'").await;
-    let (code, summary, listed) = tokio::task::block_in_place(|| try_reconcile(&rig));
+    let (code, summary, listed) = tokio::task::block_in_place(|| try_reconcile(&rig, "8"));
     assert_eq!(code, 1, "{summary}");
     let confirmed: Vec<&Value> = listed.iter().filter(|found| found["state"] == "confirmed").collect();
     assert_eq!(confirmed.len(), 1, "{confirmed:?}");
