@@ -141,6 +141,9 @@ impl Judging<'_> {
         let (Some(before), Some(comparer)) = (&self.cut.before, &self.comparer) else { return Ok(settled) };
         let keys: Vec<TargetKey> = group.iter().flat_map(keys_of).collect();
         for _ in 0..FOLLOWS {
+            if Instant::now() > self.deadline {
+                break;
+            }
             let first = self.part(scope).await?;
             let held: Vec<TargetRow> = comparer.rows(&keys).await?;
             let second = self.part(scope).await?;
@@ -172,7 +175,7 @@ impl Judging<'_> {
                     };
                 }
             }
-            if !settled.contains(&Settled::Ask) || Instant::now() > self.deadline {
+            if !settled.contains(&Settled::Ask) {
                 break;
             }
             tokio::time::sleep(PAUSE).await;

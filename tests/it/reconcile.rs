@@ -111,6 +111,8 @@ async fn write(mut connection: sqlx::PgConnection, stop: std::sync::Arc<std::syn
         };
         crate::support::cluster::run(&mut connection, statement).await;
         count += 1;
+        // As many as a projection without optimisations keeps up with.
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     count
 }
