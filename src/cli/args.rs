@@ -162,7 +162,7 @@ pub enum Command {
         #[command(subcommand)]
         action: CertificateAction,
     },
-    /// Ask the target one of the questions that the migration declares, such as all jobs of a conversation.
+    /// Ask the target one of the questions that the migration declares, such as all rows of one owner, the latest first.
     ///
     /// Without a name it lists them. Only keys and indexes are read, unless the query itself says that it scans; what was read
     /// for the answer is told on standard error.

@@ -16,7 +16,8 @@ use crate::target::{TargetKey, TargetRow, TargetTable};
 
 use super::diff::{RowDifference, Verdict};
 use super::protocol::{Answer, Motion, PartStand, PartView, Request};
-use super::reconcile::{Cut, PAUSE, unexpected};
+use super::reconcile::{Cut, PAUSE};
+use super::unit::unexpected;
 use super::{Comparer, Engine, Error, UnitDiff};
 
 /// Bytes of parts' names that one question holds.
@@ -39,7 +40,6 @@ pub(super) struct Judging<'a> {
     pub(super) started: jiff::Timestamp,
     /// Rows by target table and class: expected ones, and those that are there.
     pub(super) classes: BTreeMap<(u16, Class), (u64, u64)>,
-    pub(super) states: BTreeMap<crate::reconcile::State, u64>,
     pub(super) uses: Uses,
 }
 
@@ -262,7 +262,6 @@ impl Judging<'_> {
         if finding.class == Class::Settled {
             return;
         }
-        *self.states.entry(finding.state).or_default() += 1;
         let shape = &self.engine.tables[usize::from(found.table)];
         let locator = if found.expected.is_empty() { found.actual } else { found.expected };
         let key = Key::decode(locator).map(|key| key_text(&key.0)).unwrap_or_default();
@@ -308,7 +307,8 @@ impl Judging<'_> {
             return Vec::new();
         };
         let field = |field: crate::rules::FieldDifference| Field {
-            field: field.field.to_string(),
+            // What lies below a column or an attribute has names that are contents of the row (I12).
+            field: field.field.root.to_string(),
             kind: match (&field.expected, &field.actual) {
                 (Some(_), None) => FieldKind::Missing,
                 (None, _) => FieldKind::Extra,
@@ -318,7 +318,9 @@ impl Judging<'_> {
             actual: field.actual.as_ref().map(shown),
             rule: field.waived.map(|rule| rule.0.to_string()),
         };
-        fields.into_iter().map(field).collect()
+        let mut fields: Vec<Field> = fields.into_iter().map(field).collect();
+        fields.dedup_by(|later, earlier| later.field == earlier.field);
+        fields
     }
 }
 

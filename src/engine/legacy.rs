@@ -6,7 +6,7 @@ use crate::dynamo;
 use crate::dynamo::live::{self as items, Find};
 use crate::dynamo::table::{Table, describe};
 use crate::event::{Key, Lsn, Row, Value};
-use crate::mapping::schema::{Role, Store, UnitLookup};
+use crate::mapping::schema::{Presence, Role, Store, UnitLookup};
 use crate::mapping::{Condition, Corpus, SourceRow, SourceTable, UnitRead};
 use crate::postgres::live::{self, LiveTable, Wanted};
 use crate::postgres::{PgPool, catalog};
@@ -305,9 +305,14 @@ async fn postgres(engine: &Engine) -> Result<(Live, Vec<bool>), Error> {
 async fn dynamo(engine: &Engine) -> Result<(Live, Vec<bool>), Error> {
     let server = engine.source_tables().await?;
     let mut tables = Vec::new();
-    for (source, absence) in engine.captured() {
+    for (place, source) in engine.sources.iter().enumerate() {
+        if engine.by_file(place) {
+            tables.push(None);
+            continue;
+        }
         let table = describe(&server, &source.relation.table).await?;
-        if table.is_none() && absence == Absence::Error {
+        let required = engine.migration.source_tables()[place].presence == Presence::Required;
+        if table.is_none() && required {
             return Err(Error::NotReady(vec![Finding {
                 what: "there is no such table".to_owned(),
                 place: format!("table {}", source.relation),

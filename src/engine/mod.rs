@@ -43,7 +43,7 @@ pub use files::LookupFrom;
 pub use folder::Folder;
 pub use legacy::WholeTable;
 pub use query::{Reply, Rows};
-pub use reconcile::{Planting, Reconciling};
+pub use reconcile::{Planting, Reconciling, SpillFolder};
 pub use run::Until;
 pub use setup::{Adopted, Down, Earlier, Up};
 pub use unit::{Comparer, Sums, UnitDiff};

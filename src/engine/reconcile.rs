@@ -6,6 +6,7 @@
 //! looked at one by one, by the same comparison as `diff`; those that never stand still are listed as unsettled.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +16,10 @@ use tempfile::TempDir;
 use crate::dynamo::pace::Pace;
 use crate::dynamo::target::mark_of;
 use crate::event::{DigestKey, Lsn, RelationName, Value};
-use crate::mapping::schema::Store;
+use crate::mapping::schema::{Presence, Store};
 use crate::postgres::target::recorded_keys;
 use crate::project::scope::{scope_key, unit_key, unit_of};
+use crate::project::source::SourceShape;
 use crate::reconcile::actual::Owners;
 use crate::reconcile::canary::Canaries;
 use crate::reconcile::emit::{Context, Naming};
@@ -29,7 +31,8 @@ use crate::target::TargetRow;
 
 use super::judging::Judging;
 use super::protocol::{Answer, Request, Stand};
-use super::sides::{self, Opened, Wanted};
+use super::sides::{self, Need, Opened, Wanted};
+use super::unit::unexpected;
 use super::{Engine, Error};
 
 /// Name of the table of rehome's own that says what was written for which part.
@@ -44,7 +47,41 @@ const PARTITION_ROWS: u64 = 50_000;
 const PARTITIONS_MAX: u64 = 128;
 
 /// Begins the name of a folder for spills.
-const SPILL: &str = "spill-";
+const SPILL: &str = "rehome-spill-";
+/// File in it that is locked by the process that uses it.
+const SPILL_LOCK: &str = "lock";
+
+/// A folder for what does not fit into memory.
+#[derive(Debug)]
+pub struct SpillFolder {
+    spills: PathBuf,
+    _lock: File,
+    _whole: TempDir,
+}
+
+impl SpillFolder {
+    /// A new one within a folder; removes those whose processes are gone.
+    fn new(folder: &Path) -> std::io::Result<Self> {
+        for entry in std::fs::read_dir(folder)?.flatten() {
+            let ours = entry.file_name().to_string_lossy().starts_with(SPILL);
+            // One that is just being made has no lock yet.
+            if ours && File::open(entry.path().join(SPILL_LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let whole = tempfile::Builder::new().prefix(SPILL).tempdir_in(folder)?;
+        let lock = File::create(whole.path().join(SPILL_LOCK))?;
+        lock.lock()?;
+        let spills = whole.path().join("spills");
+        std::fs::create_dir(&spills)?;
+        Ok(Self { spills, _lock: lock, _whole: whole })
+    }
+
+    /// Where spills may go.
+    pub fn path(&self) -> &Path {
+        &self.spills
+    }
+}
 
 /// How a comparison is made.
 pub struct Reconciling {
@@ -99,7 +136,8 @@ impl Engine {
         let clock = Instant::now();
         let key = self.digest_key()?;
         let before = self.stand().await?;
-        let source = self.source_side().await?;
+        let given = if self.folder.exists() { self.rows_of_files().await? } else { BTreeMap::new() };
+        let source = self.source_side(&given).await?;
         let (target, owners) = self.target_side().await?;
         let rows = target.rows.iter().zip(&*self.tables).map(|(rows, _)| *rows).collect::<Vec<_>>();
         let canaries = match how.planting {
@@ -120,6 +158,7 @@ impl Engine {
             source: Arc::clone(&source_side),
             target: Arc::clone(&target_side),
             owners,
+            given,
             workers: how.workers,
             partitions,
         };
@@ -140,7 +179,6 @@ impl Engine {
             details_left: how.details_max,
             started,
             classes: BTreeMap::new(),
-            states: BTreeMap::new(),
             uses: Uses::default(),
         };
         for partition in 0..outcome.found.partitions() {
@@ -171,18 +209,22 @@ impl Engine {
         Ok(summary::summary(&around, &outcome))
     }
 
-    /// An empty folder for spills, which only this comparison uses; it goes with the answer.
+    /// An empty folder for spills, which only this comparison uses; it goes with the answer. Those of comparisons that were
+    /// killed go now.
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be made.
-    pub fn spill(&self, folder: Option<&Path>) -> Result<TempDir, Error> {
+    pub fn spill(&self, folder: Option<&Path>) -> Result<SpillFolder, Error> {
         let folder = match folder {
             Some(folder) => folder.to_owned(),
             None if self.folder.exists() => self.folder.path().to_owned(),
             None => std::env::temp_dir(),
         };
-        let made = tempfile::Builder::new().prefix(SPILL).tempdir_in(&folder);
-        made.map_err(|source| Error::File { action: "make a folder for spills in", path: folder, source })
+        SpillFolder::new(&folder).map_err(|source| Error::File {
+            action: "make a folder for spills in",
+            path: folder,
+            source,
+        })
     }
 
     /// The key of the deployment's digests; where there is no state folder, one that is drawn now.
@@ -232,12 +274,19 @@ impl Engine {
             && sides::position(&self.target_server()?).await? == target)
     }
 
-    async fn source_side(&self) -> Result<Opened, Error> {
-        let wanted = self.sources.iter().map(|source| Wanted {
+    /// The source's side, but for tables that files stand for.
+    async fn source_side(&self, given: &BTreeMap<usize, Vec<Vec<Value>>>) -> Result<Opened, Error> {
+        let wanted = |(place, source): (usize, &SourceShape)| Wanted {
             relation: source.relation.clone(),
             columns: source.columns.iter().map(|(name, _)| name.clone()).collect(),
-        });
-        let wanted = wanted.collect();
+            renamed: source.renamed.clone(),
+            need: match self.migration.source_tables()[place].presence {
+                _ if given.contains_key(&place) => Need::Given,
+                Presence::Required => Need::Required,
+                Presence::Optional => Need::Optional,
+            },
+        };
+        let wanted = self.sources.iter().enumerate().map(wanted).collect();
         match self.migration.source_store() {
             Store::Postgres => sides::postgres(&self.source()?, "source", wanted).await,
             Store::DynamoDb => {
@@ -254,6 +303,8 @@ impl Engine {
             .map(|shape| Wanted {
                 relation: relation(&shape.schema, &shape.name),
                 columns: shape.columns.iter().map(|column| column.name.clone()).collect(),
+                renamed: Vec::new(),
+                need: Need::Required,
             })
             .collect();
         let migration: Box<str> = self.migration.name().into();
@@ -271,7 +322,8 @@ impl Engine {
             return Ok((sides::postgres(&server, "target", wanted).await?, Owners::Unknown));
         }
         let columns = RECORD_COLUMNS.map(Box::from).into();
-        wanted.push(Wanted { relation: relation(RECORD.0, RECORD.1), columns });
+        let record = relation(RECORD.0, RECORD.1);
+        wanted.push(Wanted { relation: record, columns, renamed: Vec::new(), need: Need::Required });
         let opened = sides::postgres(&server, "target", wanted).await?;
         let tables = Arc::clone(&self.tables);
         let record = move |row: &[Value]| {
@@ -290,18 +342,30 @@ fn unit_or_none(scope: &[u8]) -> &[u8] {
     if scope.is_empty() { scope } else { unit_of(scope) }
 }
 
-/// An answer to another question, or a failure told by the running process.
-pub(super) fn unexpected(answer: Answer) -> Error {
-    match answer {
-        Answer::Failed { message, .. } => Error::Remote(message),
-        _ => Error::Remote("the running process answered another question".to_owned()),
-    }
-}
-
 /// Largest resident memory of this process so far, in bytes; 0 where the system does not tell.
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let number = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     number.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_comparison_left_goes_and_what_another_uses_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let left = folder.path().join("rehome-spill-left");
+        std::fs::create_dir(&left).expect("a folder");
+        std::fs::write(left.join(SPILL_LOCK), "").expect("a file");
+        let one = SpillFolder::new(folder.path()).expect("a folder");
+        assert!(!left.exists());
+        std::fs::write(one.path().join("rows-1"), "rows").expect("a file");
+        let other = SpillFolder::new(folder.path()).expect("a folder");
+        assert!(one.path().join("rows-1").exists() && other.path() != one.path());
+        drop((one, other));
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
 }

@@ -38,6 +38,27 @@ pub(super) struct Opened {
 pub(super) struct Wanted {
     pub relation: RelationName,
     pub columns: Vec<Box<str>>,
+    /// Attributes that the mapping calls otherwise: live name, and the mapping's.
+    pub renamed: Vec<(Box<str>, Box<str>)>,
+    pub need: Need,
+}
+
+/// Whether a table has to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// It has.
+    Required,
+    /// It may lack, and then has no rows.
+    Optional,
+    /// It is not read: a file stands for it.
+    Given,
+}
+
+impl Wanted {
+    /// The table, not read.
+    fn unread(self) -> Table {
+        Table { relation: self.relation, columns: self.columns, renamed: self.renamed, counted: None }
+    }
 }
 
 /// Opens a Postgres side: one exported snapshot, every table counted under it.
@@ -47,17 +68,26 @@ pub(super) async fn postgres(server: &Server, name: &'static str, wanted: Vec<Wa
     let position = live::position(&mut holder).await?;
     let mut catalogs = server.connect().await?;
     let (mut leaves, mut tables, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-    for Wanted { relation, columns } in wanted {
-        let Some(found) = catalog::table(&mut catalogs, &relation).await? else {
-            return Err(Error::NoTable { side: name, table: relation.to_string() });
+    for wanted in wanted {
+        let found = match wanted.need {
+            Need::Given => None,
+            Need::Required | Need::Optional => catalog::table(&mut catalogs, &wanted.relation).await?,
         };
-        let counted = live::count(&mut holder, &relation).await?;
+        let Some(found) = found else {
+            if wanted.need == Need::Required {
+                return Err(Error::NoTable { side: name, table: wanted.relation.to_string() });
+            }
+            rows.push(0);
+            tables.push(wanted.unread());
+            continue;
+        };
+        let counted = live::count(&mut holder, &wanted.relation).await?;
         rows.push(counted);
         for leaf in catalog::leaves(&mut catalogs, found.oid).await? {
             let catalog::Leaf { oid, name, filenode, blocks, bytes } = leaf;
-            leaves.push(LeafNow { table: relation.clone(), name, oid, filenode, blocks, bytes });
+            leaves.push(LeafNow { table: wanted.relation.clone(), name, oid, filenode, blocks, bytes });
         }
-        tables.push(Table { relation, columns, counted: Some(counted) });
+        tables.push(Table { counted: Some(counted), ..wanted.unread() });
     }
     let pass = plan(&BTreeMap::new(), &leaves, RANGE_BYTES);
     let mut tasks = HashMap::new();
@@ -91,20 +121,29 @@ pub(super) async fn dynamo(
     read_capacity: Option<u32>,
 ) -> Result<Opened, Error> {
     let (mut tables, mut rows, mut tasks, mut ranges) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
-    for (index, Wanted { relation, columns }) in wanted.into_iter().enumerate() {
-        let Some(found) = describe(&server, &relation.table).await? else {
-            return Err(Error::NoTable { side: name, table: relation.table.to_string() });
+    for (index, wanted) in wanted.into_iter().enumerate() {
+        let found = match wanted.need {
+            Need::Given => None,
+            Need::Required | Need::Optional => describe(&server, &wanted.relation.table).await?,
+        };
+        let Some(found) = found else {
+            if wanted.need == Need::Required {
+                return Err(Error::NoTable { side: name, table: wanted.relation.table.to_string() });
+            }
+            rows.push(0);
+            tables.push(wanted.unread());
+            continue;
         };
         rows.push(found.items);
         let total = u32::try_from((found.bytes / SEGMENT_BYTES).max(SEGMENTS_MIN)).unwrap_or(u32::MAX);
         for number in 0..total {
             let id = RangeId(u32::try_from(ranges.len()).unwrap_or(u32::MAX));
-            let table = relation.table.clone();
+            let table = wanted.relation.table.clone();
             let segment = Segment { table, number, total, next: Next::Start, rows: 0, bytes: 0 };
             tasks.insert(id, SegmentTask { shape: found.shape.clone(), segment });
             ranges.push(Range { id, table: index, extent: Extent::Segment { number, total } });
         }
-        tables.push(Table { relation, columns, counted: None });
+        tables.push(wanted.unread());
     }
     let pace = Arc::new(Pace::new(read_capacity));
     let unmarked = |_| String::new();

@@ -377,7 +377,7 @@ impl Comparer<'_> {
 }
 
 /// An answer to another question, or a failure told by the running process.
-fn unexpected(answer: Answer) -> Error {
+pub(super) fn unexpected(answer: Answer) -> Error {
     match answer {
         Answer::Failed { message, .. } => Error::Remote(message),
         _ => Error::Remote("the running process answered another question".to_owned()),

@@ -28,5 +28,5 @@ pub use json::{DEPTH_MAX, Json, JsonError};
 pub use relation::{Column, Relation, RelationName, SchemaHash};
 pub use row::{Cell, Key, Row, key_text};
 pub use timestamp::{NotATimestamp, Timestamp};
-pub use value::{Float, Value};
+pub use value::{Float, Value, rename_members};
 pub use version::{Class, Epoch, Lsn, NotASequenceNumber, SequenceNumber, Version};

@@ -100,3 +100,13 @@ impl Value {
         }
     }
 }
+
+/// Gives members of a map other names, each from the first to the second. Another member that has such a name already takes
+/// the first, so that none is lost.
+pub fn rename_members(map: &mut BTreeMap<Box<str>, Value>, renamed: &[(Box<str>, Box<str>)]) {
+    for (from, to) in renamed {
+        let (value, other) = (map.remove(from), map.remove(to));
+        map.extend(value.map(|value| (to.clone(), value)));
+        map.extend(other.map(|other| (from.clone(), other)));
+    }
+}

@@ -1,9 +1,9 @@
 //! The source tables as the migration's definition lists them, and how the relations of events are bound to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::event::{Cell, Relation, RelationName, Row, SchemaHash, Value};
+use crate::event::{Cell, Relation, RelationName, Row, SchemaHash, Value, rename_members};
 
 /// A source table that takes part in a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,20 +100,10 @@ pub fn arrange(mut row: Row, layout: &Layout) -> Row {
     }
     for cell in row.0.iter_mut().filter(|_| !layout.renamed.is_empty()) {
         if let Cell::Value(Value::Map(item)) = cell {
-            rename(item, &layout.renamed);
+            rename_members(item, &layout.renamed);
         }
     }
     row
-}
-
-/// Gives attributes of an item the mapping's names. Another attribute that has such a name already takes the live name, so
-/// that none is lost.
-fn rename(item: &mut BTreeMap<Box<str>, Value>, renamed: &[(Box<str>, Box<str>)]) {
-    for (live, name) in renamed {
-        let (value, other) = (item.remove(live), item.remove(name));
-        item.extend(value.map(|value| (name.clone(), value)));
-        item.extend(other.map(|other| (live.clone(), other)));
-    }
 }
 
 /// The bindings of all relation shapes met so far.

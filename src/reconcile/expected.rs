@@ -42,9 +42,7 @@ pub struct SourceAccount {
 impl SourceAccount {
     /// Adds what another worker found.
     pub fn merge(&mut self, other: SourceAccount) {
-        let mut units = Accounts { tables: std::mem::take(&mut self.units), quarantined_rows: Vec::new() };
-        units.add(Accounts { tables: other.units, quarantined_rows: Vec::new() });
-        self.units = units.tables;
+        self.add_units(other.units);
         add(&mut self.read, other.read);
         add(&mut self.waiting, other.waiting);
         add(&mut self.lookup, other.lookup);
@@ -53,6 +51,13 @@ impl SourceAccount {
         for (table, reasons) in other.quarantined {
             add(self.quarantined.entry(table).or_default(), reasons);
         }
+    }
+
+    /// Adds what the mapping says of other rows; which rows it quarantined is not kept.
+    fn add_units(&mut self, units: BTreeMap<SourceTable, TableAccount>) {
+        let mut accounts = Accounts { tables: std::mem::take(&mut self.units), quarantined_rows: Vec::new() };
+        accounts.add(Accounts { tables: units, quarantined_rows: Vec::new() });
+        self.units = accounts.tables;
     }
 
     /// Whether every row that was read is accounted for once.
@@ -93,21 +98,18 @@ pub struct Shared {
 pub struct ReferenceSink {
     shared: Arc<Shared>,
     pending: Writer,
-    /// Rows taken by table.
-    pub read: BTreeMap<SourceTable, u64>,
 }
 
 impl ReferenceSink {
     /// A sink of one worker.
     pub fn new(shared: &Arc<Shared>) -> Self {
-        Self { pending: shared.pending.writer(), shared: Arc::clone(shared), read: BTreeMap::new() }
+        Self { pending: shared.pending.writer(), shared: Arc::clone(shared) }
     }
 }
 
 impl Sink for ReferenceSink {
     fn take(&mut self, table: usize, rows: Vec<Vec<Value>>) -> Result<(), Error> {
         let source = source_table(table);
-        *self.read.entry(source).or_default() += rows.len() as u64;
         for values in rows {
             let key = self.shared.context.migration.key_of(source, &values);
             let row = row_of(&values);
@@ -285,12 +287,7 @@ impl SourceSink {
     }
 
     fn emit(&mut self, scope: &[u8], evaluation: Evaluation) -> Result<(), Error> {
-        for (table, account) in evaluation.accounts.tables {
-            let mut accounts =
-                Accounts { tables: std::mem::take(&mut self.account.units), quarantined_rows: Vec::new() };
-            accounts.add(Accounts { tables: [(table, account)].into(), quarantined_rows: Vec::new() });
-            self.account.units = accounts.tables;
-        }
+        self.account.add_units(evaluation.accounts.tables);
         add(&mut self.account.counts, evaluation.counts);
         if let Some(parked) = evaluation.parked {
             *self.account.parked.entry(parked.reason).or_default() += 1;

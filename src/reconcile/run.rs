@@ -18,7 +18,7 @@ use super::references::References;
 use super::side::{Done, Side, Sink as _, read};
 use super::spill::{Spill, Writer};
 use super::sum::Sum;
-use crate::event::{Canonical as _, Key};
+use crate::event::{Canonical as _, Key, Value};
 use crate::rules::{Broken, Comparison, Finding, Pair, RuleId, Uses};
 use crate::target::{TargetRow, TargetTable};
 
@@ -32,6 +32,8 @@ pub struct Plan {
     pub target: Arc<Side>,
     /// How it is known which rows rehome wrote.
     pub owners: Owners,
+    /// Rows of source tables that files stand for, by table.
+    pub given: BTreeMap<usize, Vec<Vec<Value>>>,
     /// Workers of each side.
     pub workers: usize,
     /// Partitions of every spill; one of each is in memory at a time, for each worker.
@@ -94,7 +96,7 @@ const BROKEN_SHOWN: usize = 100;
 /// # Errors
 /// Whatever keeps a side from being read to its end, or a record from coming through: then nothing is to be concluded.
 pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
-    let Plan { context, source, target, owners, workers, partitions } = plan;
+    let Plan { context, source, target, owners, given, workers, partitions } = plan;
     let spill = |name| Spill::new(folder, name, partitions);
     let spills = Spills { expected: spill("expected"), actual: spill("actual"), added: spill("added") };
     let shared = Arc::new(Shared {
@@ -110,9 +112,11 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
         References::tables(&context.migration).into_iter().map(|table| usize::from(table.0)).collect();
     let (first, second): (Vec<usize>, Vec<usize>) =
         (0..source.ranges.len()).partition(|index| referred.contains(&source.ranges[*index].table));
-    let sinks = (0..workers).map(|_| ReferenceSink::new(&shared)).collect();
-    let (mut source_done, sinks) = read(&source, first, sinks).await?;
-    drop(sinks);
+    let mut sinks: Vec<ReferenceSink> = (0..workers).map(|_| ReferenceSink::new(&shared)).collect();
+    if let Some(sink) = sinks.first_mut() {
+        given.into_iter().try_for_each(|(table, rows)| sink.take(table, rows))?;
+    }
+    let (mut source_done, _) = read(&source, first, sinks).await?;
 
     let source_sinks = (0..workers).map(|_| SourceSink::new(&shared)).collect();
     let target_sinks = (0..workers).map(|_| TargetSink::new(&context, &spills, &recorded, owners.clone())).collect();

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Error;
-use crate::event::{Cell, Relation, RelationName, SchemaHash, Value};
+use crate::event::{Cell, Relation, RelationName, SchemaHash, Value, rename_members};
 use crate::log::Batch;
 use crate::source::{RangeId, RangeOutcome, Snapshot};
 
@@ -37,6 +37,8 @@ pub struct Table {
     pub relation: RelationName,
     /// Columns wanted of it, in the order of the rows to be handed over.
     pub columns: Vec<Box<str>>,
+    /// Attributes of its items that the mapping calls otherwise: live name, and the mapping's.
+    pub renamed: Vec<(Box<str>, Box<str>)>,
     /// Rows counted under the same snapshot by other means than reading them; absent where there is no snapshot.
     pub counted: Option<u64>,
 }
@@ -186,7 +188,13 @@ fn take_ranges<S: Sink>(side: &Side, mut sink: S, mut handed: mpsc::Receiver<Han
             let mut rows = Vec::with_capacity(batch.events.len());
             for event in batch.events {
                 let (Some(columns), Some(row)) = (bound.get(&event.relation), event.after) else { continue };
-                rows.push(arrange(row.0, columns));
+                let mut values = arrange(row.0, columns);
+                for value in values.iter_mut().filter(|_| !side.tables[table].renamed.is_empty()) {
+                    if let Value::Map(item) = value {
+                        rename_members(item, &side.tables[table].renamed);
+                    }
+                }
+                rows.push(values);
             }
             count += rows.len() as u64;
             if !rows.is_empty() {

@@ -350,18 +350,10 @@ fn incomplete(
     }
     let unbalanced = sources.iter().filter(|count| !count.balanced()).count() + usize::from(!outcome.source.balanced());
     tell(why, "conservation", "equations of legacy tables do not hold", unbalanced as u64);
-    let unbalanced = targets.iter().filter(|count| !balanced(count)).count();
+    let unbalanced = targets.iter().filter(|count| !count.balanced()).count();
     tell(why, "conservation", "equations of target tables do not hold", unbalanced as u64);
     let lost = hops.iter().filter(|hop| hop.digests == Digests::Different || hop.rows_in != hop.rows_out).count();
     tell(why, "plumbing", "stages of the comparison gave out something else than went in", lost as u64);
-}
-
-/// Whether both sides of a target table add up: rows that someone else's stand in for count on both.
-fn balanced(count: &TargetCount) -> bool {
-    count.expected.balanced()
-        && count.read.balanced()
-        && count.paired()
-        && count.counted.is_none_or(|counted| counted == count.read.rows)
 }
 
 /// Faults that were not found, and places that were not read.

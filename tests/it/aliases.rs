@@ -35,6 +35,7 @@ async fn columns_of_a_postgres_table_may_have_other_names() {
         rig.target.texts("select call_id || coalesce(provider, '-') from conversation_calls_v2 order by 1").await;
     assert_eq!(calls, ["aq", "b-"]);
     assert_eq!(with(&rig, &["diff", "luthien", "b"]).code, 0);
+    crate::reconcile::reconcile_with(&rig, &["--schemas", &schemas], 0);
     assert_eq!(run.terminate().code, 0);
 }
 
@@ -107,5 +108,6 @@ async fn key_attributes_of_a_dynamodb_table_may_have_other_names() {
     assert_eq!(copied, [("b", "b", "2")], "and the key goes along under the mapping's name");
     let diff = with(&["diff", "copy", "event:b"]);
     assert_eq!(diff.code, 0, "{diff:?}");
+    crate::reconcile::reconcile_with(&rig, &["--schemas", &schemas], 0);
     assert_eq!(run.terminate().code, 0);
 }

@@ -236,6 +236,11 @@ async fn conversations_become_jobs_and_a_tick_that_moves_touches_the_rows_of_two
     arrived(&client, &migration, &mut run, &second).await;
     assert_eq!(run.terminate().code, 0);
     assert_eq!(rig.status()["balanced"], true);
+    // All of it agrees; what could not be mapped keeps the verdict from being a match.
+    let (code, summary, listed) = crate::reconcile::try_reconcile(&rig, &["--patience", "30"]);
+    assert_eq!(listed, Vec::<Value>::new(), "{summary}");
+    assert_ne!(code, 1, "{summary}");
+    assert!(summary["targets"][0]["expected"]["rows"].as_u64() > Some(0), "{summary}");
     rig.rehome(&["down", "delphi", "--yes"]).expect(0);
 }
 

@@ -49,6 +49,7 @@ async fn a_unit_of_items_is_compared_and_what_nobody_expects_is_found() {
         assert!(!found.err.contains("read units"), "a key leads there: {found:?}");
     }
     assert_eq!(diff("event:nobody").code, 3);
+    crate::reconcile::reconcile_with(&rig, &["--schemas", &schemas], 0);
 
     // An item is changed in place, keeping our mark; another bears the unit's mark, and nobody expects it.
     let whole = items(&client, "diff_by_owner").await;
@@ -58,6 +59,12 @@ async fn a_unit_of_items_is_compared_and_what_nobody_expects_is_found() {
     put("diff_by_owner", changed).await;
     let found = diff("event:a").expect(1);
     assert_eq!(kinds(&found), ["changed"], "{found:?}");
+    let (summary, listed) = crate::reconcile::reconcile_with(&rig, &["--schemas", &schemas], 1);
+    assert_eq!(
+        (listed.len(), &listed[0]["kind"], &listed[0]["state"]),
+        (1, &"changed".into(), &"confirmed".into()),
+        "{summary}"
+    );
     put("diff_by_owner", ours.clone()).await;
     diff("event:a").expect(0);
     let mut extra = ours.clone();

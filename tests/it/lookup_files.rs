@@ -47,6 +47,8 @@ async fn a_file_stands_for_a_lookup_and_what_goes_from_it_goes() {
     assert_eq!(status["balanced"], true, "{status}");
     assert_eq!(written().await, 3);
     assert_eq!(with(&rig, &["diff", "jobs", "script:1"]).code, 0);
+    let (summary, _) = crate::reconcile::reconcile_with(&rig, &["--schemas", &schemas], 0);
+    assert_eq!(summary["sources"][0]["lookup"], 2, "the file's rows: {summary}");
     // What the stream tells finds its way through the file's rows too.
     rig.legacy.run(progress(3, 11, 1, "2024-10-09T04:03:48+00")).await;
     rig.settled(&mut run).await;

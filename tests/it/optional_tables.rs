@@ -50,6 +50,7 @@ async fn a_postgres_table_that_is_not_there_is_named_and_skipped_until_it_is() {
     assert_eq!(settled["skipped"], serde_json::json!([JUDGE]), "{settled}");
     assert_eq!(rig.target.texts("select call_id from conversation_calls_v2").await, ["a"]);
     assert_eq!(with(&rig, &["diff", "luthien", "a"]).code, 0, "its rows in a table that is not there are none");
+    crate::reconcile::reconcile_with(&rig, &["--schemas", &schemas], 0);
     // It appears, with rows: that is told, and the next run reads everything again.
     rig.legacy.run(&shape).await;
     let row = format!("insert into {JUDGE} (call_id, probability) values ('a', 0.5)");

@@ -2,21 +2,25 @@
 
 use serde_json::Value;
 
-use crate::support::cluster::Database;
 use crate::support::rig::Rig;
 
 /// The summary of a comparison, and the discrepancies of its report.
 pub(crate) fn reconcile(rig: &Rig, code: i32) -> (Value, Vec<Value>) {
-    let (found, summary, listed) = try_reconcile(rig, "60");
+    reconcile_with(rig, &[], code)
+}
+
+/// As [`reconcile`], with further arguments.
+pub(crate) fn reconcile_with(rig: &Rig, arguments: &[&str], code: i32) -> (Value, Vec<Value>) {
+    let (found, summary, listed) = try_reconcile(rig, &[&["--patience", "60"], arguments].concat());
     assert_eq!(found, code, "{summary}");
     (summary, listed)
 }
 
-/// As [`reconcile`], with so many seconds for rows that move.
-fn try_reconcile(rig: &Rig, patience: &str) -> (i32, Value, Vec<Value>) {
+/// As [`reconcile_with`], whatever comes of it: the exit code first.
+pub(crate) fn try_reconcile(rig: &Rig, arguments: &[&str]) -> (i32, Value, Vec<Value>) {
     let reports = tempfile::tempdir().expect("a folder");
     let path = reports.path().to_str().expect("text");
-    let outcome = rig.rehome(&["reconcile", rig.migration, "--json", "--patience", patience, "--reports", path]);
+    let outcome = rig.rehome(&[&["reconcile", rig.migration, "--json", "--reports", path], arguments].concat());
     assert!(outcome.code < 3, "{outcome:?}");
     let summary = outcome.json();
     let night = std::fs::read_dir(reports.path().join(rig.migration)).expect("reports").flatten();
@@ -37,29 +41,16 @@ fn classes(summary: &Value, table: &str) -> (Value, Value) {
     (target["expected"]["classes"].clone(), target["read"]["classes"].clone())
 }
 
-const LEGACY: &str = "create table users (id integer primary key, username text not null); \
-    create table jobs (id text primary key, name text not null, description text, status text not null, \
-      created_at text not null, updated_at text not null, directory_path text not null, model_name text, \
-      chunk_size integer, chunk_overlap integer, batch_size integer, vector_dim integer, quantization text, \
-      instruction text, error text, user_id integer, parent_job_id text, job_type text, start_time text); \
-    create table documents (id bigint primary key, job_id text not null, path text not null, size bigint not null, \
-      modified text not null, extension text not null, content_hash text, doc_id text, status text not null, error text, \
-      chunks_created integer not null, created_at text not null); \
-    create index ix_documents_job on documents (job_id); \
-    insert into users values (1, 'one'), (2, 'two'); \
-    insert into jobs (id, name, status, created_at, updated_at, directory_path, user_id, model_name, job_type) \
+/// Twenty jobs of two owners, and three thousand documents of theirs.
+const FILL: &str = "insert into jobs (id, name, status, created_at, updated_at, directory_path, user_id, model_name, job_type) \
       select 'job' || i, 'n', 'completed', '2025-07-01T10:00:00+00:00', '2025-07-01T11:00:00', '/d/' || i, 1 + i % 2, \
       'm', 'index' from generate_series(1, 20) i; \
     insert into documents select i, 'job' || (1 + i % 20), '/d/' || i, 3, '', '.txt', 'h' || i, null, 'completed', null, 1, \
       '2025-07-02T00:00:00' from generate_series(1, 3000) i";
 
 async fn rig() -> Rig {
-    let mut legacy = Database::new().await;
-    legacy.run(LEGACY).await;
-    let mut target = Database::new().await;
-    target.run("create table users (id integer primary key); insert into users values (1), (2)").await;
-    let rig = Rig::of("semantik", legacy, target);
-    rig.rehome(&["up", "semantik"]).expect(0);
+    let mut rig = crate::semantik::rig().await;
+    rig.legacy.run(FILL).await;
     rig
 }
 
@@ -126,13 +117,13 @@ async fn under_live_writes_nothing_is_called_wrong_but_what_is() {
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let writer = tokio::spawn(write(rig.legacy.connect().await, std::sync::Arc::clone(&stop)));
     for _ in 0..2 {
-        let (code, summary, listed) = tokio::task::block_in_place(|| try_reconcile(&rig, "8"));
+        let (code, summary, listed) = tokio::task::block_in_place(|| try_reconcile(&rig, &["--patience", "8"]));
         let confirmed: Vec<&Value> = listed.iter().filter(|found| found["state"] == "confirmed").collect();
         assert!(confirmed.is_empty() && code != 1, "a false alarm: {confirmed:?} {summary}");
     }
     // Document 7 is left alone by the writer, but not its collection.
     rig.target.run("update documents_v2 set file_size = 1 where file_name = '7'").await;
-    let (code, summary, listed) = tokio::task::block_in_place(|| try_reconcile(&rig, "8"));
+    let (code, summary, listed) = tokio::task::block_in_place(|| try_reconcile(&rig, &["--patience", "8"]));
     assert_eq!(code, 1, "{summary}");
     let confirmed: Vec<&Value> = listed.iter().filter(|found| found["state"] == "confirmed").collect();
     assert_eq!(confirmed.len(), 1, "{confirmed:?}");

@@ -33,7 +33,7 @@ fn document(id: i64, job: &str, hash: &str, size: i64) -> String {
     )
 }
 
-async fn rig() -> Rig {
+pub(crate) async fn rig() -> Rig {
     let mut legacy = Database::new().await;
     legacy.run(LEGACY).await;
     let mut target = Database::new().await;

@@ -108,6 +108,7 @@ pub fn side(name: &'static str, rows: Rows) -> Side {
     let table = Table {
         relation: RelationName { schema: "public".into(), table: "t".into() },
         columns: COLUMNS.iter().map(|(name, _)| (*name).into()).collect(),
+        renamed: Vec::new(),
         counted: None,
     };
     let count = u32::try_from(rows.rows.len().div_ceil(RANGE_ROWS).max(1)).expect("few");
@@ -175,6 +176,7 @@ impl Bench {
             source: Arc::clone(&source),
             target: Arc::clone(&target),
             owners: Owners::Unknown,
+            given: BTreeMap::new(),
             workers: self.workers,
             partitions: 4,
         };
