@@ -8,7 +8,10 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, PutRequest, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, WriteRequest,
+};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use rehome::dynamo::codec::{Attributes, write_item};
 use rehome::dynamo::table::{KeyAttribute, KeyKind};
@@ -29,10 +32,34 @@ const CONCURRENCY: usize = 8;
 /// Items of one BatchWriteItem.
 const BATCH: usize = 25;
 /// Measures; ours are the rows' own names, the others are loops of the SDK.
-const MEASURES: [&str; 5] = ["PutItem bare", "PutItem with a condition", "conditional", "BatchWriteItem bare", "batch"];
+const MEASURES: [&str; 7] = [
+    "PutItem bare",
+    "PutItem with a condition",
+    "PutItem as ours",
+    "conditional",
+    "BatchWriteItem bare",
+    "BatchWriteItem as ours",
+    "batch",
+];
 /// What is compared with what.
-const PAIRS: [(&str, &str); 3] =
-    [("conditional", "PutItem bare"), ("conditional", "PutItem with a condition"), ("batch", "BatchWriteItem bare")];
+const PAIRS: [(&str, &str); 5] = [
+    ("conditional", "PutItem bare"),
+    ("conditional", "PutItem with a condition"),
+    ("conditional", "PutItem as ours"),
+    ("batch", "BatchWriteItem bare"),
+    ("batch", "BatchWriteItem as ours"),
+];
+
+/// What a bare loop sends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// The item.
+    Item,
+    /// The item, under a condition.
+    Condition,
+    /// The item with marks like ours, and the cost asked for; a put also under a condition like ours.
+    AsOurs,
+}
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -56,11 +83,11 @@ async fn measure(items: usize, runs: usize) -> Outcome<()> {
             provision(&server, std::slice::from_ref(&spec)).await?;
             let began = Instant::now();
             match name {
-                "PutItem bare" => bare_puts(&server, &spec, items, None).await?,
-                "PutItem with a condition" => {
-                    bare_puts(&server, &spec, items, Some("attribute_not_exists(id)")).await?;
-                }
-                "BatchWriteItem bare" => bare_batches(&server, &spec, items).await?,
+                "PutItem bare" => bare_puts(&server, &spec, items, Sent::Item).await?,
+                "PutItem with a condition" => bare_puts(&server, &spec, items, Sent::Condition).await?,
+                "PutItem as ours" => bare_puts(&server, &spec, items, Sent::AsOurs).await?,
+                "BatchWriteItem bare" => bare_batches(&server, &spec, items, Sent::Item).await?,
+                "BatchWriteItem as ours" => bare_batches(&server, &spec, items, Sent::AsOurs).await?,
                 "conditional" => project(&server, &spec, items, Sharing::Shared).await?,
                 _ => project(&server, &spec, items, Sharing::Exclusive).await?,
             }
@@ -118,30 +145,53 @@ fn key(id: usize) -> Box<str> {
     format!("item-{id:08}").into()
 }
 
-fn attributes(items: usize) -> Outcome<Vec<Attributes>> {
-    Ok((0..items).map(|id| write_item(&item(id))).collect::<Result<_, _>>()?)
+fn attributes(items: usize, sent: Sent) -> Outcome<Vec<Attributes>> {
+    let item = |id| {
+        let mut item = write_item(&item(id))?;
+        if sent == Sent::AsOurs {
+            let mark = format!("[\"bench\",\"unit-{id}\",\"ffff\"]");
+            item.insert("_rehome_u".to_owned(), AttributeValue::S(mark));
+            item.insert("_rehome_v".to_owned(), AttributeValue::B(Blob::new([0; 24])));
+        }
+        Ok(item)
+    };
+    (0..items).map(item).collect()
 }
 
-async fn bare_puts(server: &Server, spec: &TableSpec, items: usize, condition: Option<&str>) -> Outcome<()> {
+async fn bare_puts(server: &Server, spec: &TableSpec, items: usize, sent: Sent) -> Outcome<()> {
     let client = server.tables();
-    let puts = attributes(items)?.into_iter().map(|item| async {
+    let puts = attributes(items, sent)?.into_iter().map(|item| async {
         let put = client.put_item().table_name(&*spec.name).set_item(Some(item));
-        put.set_condition_expression(condition.map(str::to_owned)).send().await?;
+        let put = match sent {
+            Sent::Item => put,
+            Sent::Condition => put.condition_expression("attribute_not_exists(id)"),
+            Sent::AsOurs => put
+                .condition_expression("attribute_not_exists(#key)")
+                .expression_attribute_names("#key", "id")
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total),
+        };
+        put.send().await?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     });
     stream::iter(puts).buffer_unordered(CONCURRENCY).try_collect().await
 }
 
-async fn bare_batches(server: &Server, spec: &TableSpec, items: usize) -> Outcome<()> {
+async fn bare_batches(server: &Server, spec: &TableSpec, items: usize, sent: Sent) -> Outcome<()> {
     let client = server.tables();
-    let items = attributes(items)?;
+    let items = attributes(items, sent)?;
     let batches = items.chunks(BATCH).map(|batch| async move {
         let mut writes = Vec::with_capacity(batch.len());
         for item in batch {
             let put = PutRequest::builder().set_item(Some(item.clone())).build()?;
             writes.push(WriteRequest::builder().put_request(put).build());
         }
-        let answer = client.batch_write_item().request_items(&*spec.name, writes).send().await?;
+        let call = client.batch_write_item().request_items(&*spec.name, writes);
+        let call = match sent {
+            Sent::AsOurs => call.return_consumed_capacity(ReturnConsumedCapacity::Total),
+            Sent::Item | Sent::Condition => call,
+        };
+        let answer = call.send().await?;
         match answer.unprocessed_items.is_none_or(|left| left.is_empty()) {
             true => Ok::<_, Box<dyn std::error::Error + Send + Sync>>(()),
             false => Err("the local server leaves nothing unprocessed".into()),

@@ -61,11 +61,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// A private server found no port.
-    pub(super) fn listen(source: std::io::Error) -> Self {
-        Self::Listen { source }
-    }
-
     /// Keeps of a driver's error what holds no row contents.
     pub(super) fn server(action: &'static str, error: &sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code());

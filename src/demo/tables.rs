@@ -45,8 +45,9 @@ pub struct Tables {
 impl Tables {
     /// Starts a server; it takes connections when this returns.
     pub async fn start() -> Result<Self, Error> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(Error::listen)?;
-        let port = listener.local_addr().map_err(Error::listen)?.port();
+        let listen = |source| Error::Listen { source };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(listen)?;
+        let port = listener.local_addr().map_err(listen)?.port();
         let database = Database::memory().map_err(|error| refused("start", &error))?;
         let server = tokio::spawn(server::serve_on(listener, database.clone()));
         Ok(Self { database, port, server })

@@ -411,7 +411,7 @@ fn truncated(state: &State, table: u16) -> Result<Option<Version>, Error> {
 /// The first key of a space.
 fn first_key(state: &State, space: Space) -> Result<Option<Vec<u8>>, Error> {
     let mut found = None;
-    state.scan(space, &[], |key, _| {
+    state.scan_after(space, None, |key, _| {
         found = Some(key.to_vec());
         Ok(false)
     })?;

@@ -69,6 +69,15 @@ impl Changes {
         self.counts[space as usize]
     }
 
+    /// Keys of a space, without it, in the order in which they first came, each with its value.
+    pub(super) fn of(&self, space: Space) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let of_space = move |entry: &&Entry| self.count(space) > 0 && self.buffer[entry.key.start] == space as u8;
+        self.entries.iter().filter(of_space).map(|entry| {
+            let key = &self.buffer[entry.key.start + 1..entry.key.end];
+            (key, entry.value.clone().map(|value| &self.buffer[value]))
+        })
+    }
+
     /// Number of keys.
     pub(super) fn len(&self) -> usize {
         self.entries.len()

@@ -14,6 +14,7 @@ pub mod counters;
 mod error;
 pub mod fold;
 mod held;
+mod marks;
 pub mod names;
 pub mod owned;
 pub mod pick;

@@ -5,7 +5,7 @@
 //! its place among millions by itself. A table is synced before it counts, and counts as a whole, so a crash leaves all of
 //! the changes or none, as it does after a batch.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use fjall::{Database, Keyspace};
 
 use super::Error;
 use super::changes::Changes;
+use super::marks::Marks;
 use super::state::{Space, State};
 
 /// A set of changes of this many bytes, keys and values, is loaded as a table: a table costs two or three syncs and a run
@@ -40,9 +41,9 @@ struct Below {
 impl Below {
     fn begin(state: &State, changes: Changes) -> Result<Self, Error> {
         let changes = Arc::new(changes);
-        let (database, store, taken) = (state.database().clone(), state.store().clone(), Arc::clone(&changes));
+        let (store, taken) = (state.store(), Arc::clone(&changes));
         let commit = std::thread::Builder::new().name("state-commit".into());
-        let commit = commit.spawn(move || commit_to(&database, &store, &taken));
+        let commit = commit.spawn(move || store.commit(&taken));
         let commit = commit.map_err(|source| Error::state("write", source.into()))?;
         Ok(Self { changes, commit: Some(commit) })
     }
@@ -110,8 +111,7 @@ impl<'a> Session<'a> {
         if let Some(below) = self.below {
             below.end()?;
         }
-        commit_to(self.state.database(), self.state.store(), &self.changes)
-            .map_err(|source| Error::state("write", source))
+        self.state.store().commit(&self.changes).map_err(|source| Error::state("write", source))
     }
 
     /// Begins to commit all changes beside what follows, and goes on above them: they are seen here as before, by others
@@ -125,31 +125,61 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Commits changes in the order of stored keys: the store's tables are sorted, and neighbours are found faster than
-/// strangers.
-fn commit_to(database: &Database, store: &Keyspace, changes: &Changes) -> fjall::Result<()> {
-    if changes.bytes() < LOAD_BYTES_MIN {
-        let mut batch = database.batch();
+/// The sorted store, and what is known of it in memory.
+#[derive(Clone)]
+pub(super) struct Store {
+    pub(super) database: Database,
+    pub(super) keyspace: Keyspace,
+    marks: Arc<Mutex<Marks>>,
+}
+
+impl Store {
+    /// A store of which nothing is known yet.
+    pub(super) fn new(database: Database, keyspace: Keyspace) -> Self {
+        Self { database, keyspace, marks: Arc::default() }
+    }
+
+    /// What is known of spaces that are filled and emptied all the time.
+    pub(super) fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits changes; nobody reads marks between the commit and what is known of it.
+    fn commit(&self, changes: &Changes) -> fjall::Result<()> {
+        let mut marks = Marks::concern(changes).then(|| self.marks());
+        self.write(changes)?;
+        if let Some(marks) = &mut marks {
+            marks.follow(changes);
+        }
+        Ok(())
+    }
+
+    /// Writes changes in the order of stored keys: the store's tables are sorted, and neighbours are found faster than
+    /// strangers.
+    fn write(&self, changes: &Changes) -> fjall::Result<()> {
+        if changes.bytes() < LOAD_BYTES_MIN {
+            let mut batch = self.database.batch();
+            for (key, value) in changes.sorted() {
+                match value {
+                    Some(value) => batch.insert(&self.keyspace, key, value),
+                    None => batch.remove(&self.keyspace, key),
+                }
+            }
+            return batch.commit();
+        }
+        let mut table = self.keyspace.start_ingestion()?;
         for (key, value) in changes.sorted() {
             match value {
-                Some(value) => batch.insert(store, key, value),
-                None => batch.remove(store, key),
+                Some(value) => table.write(key, value)?,
+                None => table.write_tombstone(key)?,
             }
         }
-        return batch.commit();
-    }
-    let mut table = store.start_ingestion()?;
-    for (key, value) in changes.sorted() {
-        match value {
-            Some(value) => table.write(key, value)?,
-            None => table.write_tombstone(key)?,
+        table.finish()?;
+        while self.keyspace.l0_table_count() > TABLES_WAITING_MAX {
+            std::thread::sleep(MERGE_POLL);
         }
+        Ok(())
     }
-    table.finish()?;
-    while store.l0_table_count() > TABLES_WAITING_MAX {
-        std::thread::sleep(MERGE_POLL);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

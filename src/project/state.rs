@@ -33,10 +33,10 @@
 use std::ops::Bound;
 use std::path::Path;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
+use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
 
 use super::Error;
-use super::session::Session;
+use super::session::{Session, Store};
 
 /// A space of the state store; its number begins the stored keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,8 +100,7 @@ const STORE: &str = "state";
 
 /// An open state store.
 pub struct State {
-    database: Database,
-    store: Keyspace,
+    store: Store,
 }
 
 impl std::fmt::Debug for State {
@@ -118,21 +117,18 @@ impl State {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let database =
             Database::builder(folder).cache_size(CACHE_BYTES).open().map_err(|source| Error::state("open", source))?;
-        let store = database.keyspace(STORE, KeyspaceCreateOptions::default);
-        Ok(Self { store: store.map_err(|source| Error::state("open", source))?, database })
+        let keyspace = database.keyspace(STORE, KeyspaceCreateOptions::default);
+        let keyspace = keyspace.map_err(|source| Error::state("open", source))?;
+        Ok(Self { store: Store::new(database, keyspace) })
     }
 
-    pub(super) fn database(&self) -> &Database {
-        &self.database
-    }
-
-    pub(super) fn store(&self) -> &Keyspace {
-        &self.store
+    pub(super) fn store(&self) -> Store {
+        self.store.clone()
     }
 
     /// A value as last committed.
     pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let value = self.store.get(space.key(key)).map_err(|source| Error::state("read", source))?;
+        let value = self.store.keyspace.get(space.key(key)).map_err(|source| Error::state("read", source))?;
         Ok(value.map(|value| value.to_vec()))
     }
 
@@ -143,7 +139,7 @@ impl State {
         prefix: &[u8],
         visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
     ) -> Result<(), Error> {
-        each(self.store.prefix(space.key(prefix)), visit)
+        each(self.store.keyspace.prefix(space.key(prefix)), visit)
     }
 
     /// Visits committed keys and values behind `after`, in order, until `visit` answers false.
@@ -151,24 +147,45 @@ impl State {
         &self,
         space: Space,
         after: Option<&[u8]>,
-        visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
     ) -> Result<(), Error> {
+        let mut after = after.map(<[u8]>::to_vec);
+        if after.is_none() {
+            self.store.marks().learn(space, || {
+                let stored = self.store.keyspace.prefix(space.key(&[])).map(fjall::Guard::key);
+                stored.map(|key| Ok(key.map_err(|source| Error::state("read", source))?[1..].to_vec()))
+            })?;
+        }
+        while let Some(keys) = self.marks_behind(space, after.as_deref()) {
+            for key in &keys {
+                if !visit(key, &[])? {
+                    return Ok(());
+                }
+            }
+            let Some(last) = keys.into_iter().next_back() else { return Ok(()) };
+            after = Some(last);
+        }
         let start = match after {
-            Some(after) => Bound::Excluded(space.key(after)),
+            Some(after) => Bound::Excluded(space.key(&after)),
             None => Bound::Included(space.key(&[])),
         };
         let end = Bound::Excluded(vec![space as u8 + 1]);
-        each(self.store.range((start, end)), visit)
+        each(self.store.keyspace.range((start, end)), visit)
+    }
+
+    /// Some keys of a space that are known in memory; the lock is not held while they are visited.
+    fn marks_behind(&self, space: Space, after: Option<&[u8]>) -> Option<Vec<Vec<u8>>> {
+        self.store.marks().behind(space, after)
     }
 
     /// Makes everything committed outlast the machine; needed only for what the log does not tell.
     pub fn sync(&self) -> Result<(), Error> {
-        self.database.persist(PersistMode::SyncData).map_err(|source| Error::state("sync", source))
+        self.store.database.persist(PersistMode::SyncData).map_err(|source| Error::state("sync", source))
     }
 
     /// The state as it is now, to be counted while it changes.
     pub fn freeze(&self) -> Frozen<'_> {
-        Frozen { state: self, snapshot: self.database.snapshot() }
+        Frozen { state: self, snapshot: self.store.database.snapshot() }
     }
 
     /// Begins a set of changes that become visible together.
@@ -207,13 +224,15 @@ pub struct Frozen<'a> {
 impl Frozen<'_> {
     /// A value as of then.
     pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let value = self.snapshot.get(&self.state.store, space.key(key));
+        let value = self.snapshot.get(&self.state.store.keyspace, space.key(key));
         Ok(value.map_err(|source| Error::state("read", source))?.map(|value| value.to_vec()))
     }
 
     /// Visits all keys and values of a space as of then, in order.
     pub fn each(&self, space: Space, mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Error>) -> Result<(), Error> {
-        each(self.snapshot.prefix(&self.state.store, space.key(&[])), |key, value| visit(key, value).map(|()| true))
+        each(self.snapshot.prefix(&self.state.store.keyspace, space.key(&[])), |key, value| {
+            visit(key, value).map(|()| true)
+        })
     }
 }
 
@@ -226,6 +245,56 @@ mod tests {
         for (place, space) in SPACES.iter().enumerate() {
             assert_eq!(*space as usize, place);
         }
+    }
+
+    fn dirty(state: &State, after: Option<&[u8]>) -> Vec<u8> {
+        let mut found = Vec::new();
+        let scanned = state.scan_after(Space::Dirty, after, |key, _| {
+            found.extend_from_slice(key);
+            Ok(true)
+        });
+        scanned.expect("readable");
+        found
+    }
+
+    #[test]
+    fn marks_are_found_as_they_were_committed_and_after_a_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = State::open(folder.path()).expect("a store");
+        assert_eq!(dirty(&state, None), b"");
+        let mut session = state.session();
+        for key in [b"d", b"a", b"c", b"b"] {
+            session.put(Space::Dirty, key, []);
+        }
+        assert_eq!(dirty(&state, None), b"", "not committed yet");
+        session.commit().expect("writable");
+        assert_eq!((dirty(&state, None), dirty(&state, Some(b"b"))), (b"abcd".to_vec(), b"cd".to_vec()));
+        let mut session = state.session();
+        session.remove(Space::Dirty, b"b");
+        session.put(Space::Dirty, b"e", []);
+        session.commit_behind().expect("writable").commit().expect("writable");
+        assert_eq!(dirty(&state, None), b"acde");
+        drop(state);
+        assert_eq!(dirty(&State::open(folder.path()).expect("a store"), Some(b"a")), b"cde", "read from the store");
+    }
+
+    #[test]
+    fn more_marks_than_are_kept_in_memory_are_found_in_the_store() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = State::open(folder.path()).expect("a store");
+        let count = |state: &State| dirty(state, None).len() / 4;
+        assert_eq!(count(&state), 0);
+        let all = u32::try_from(crate::project::marks::KEYS_MAX).expect("few") + 10;
+        for (from, to, left) in [(0, all - 20, all - 20), (all - 20, all, all), (all, all + 5, all + 5)] {
+            let mut session = state.session();
+            (from..to).for_each(|key| session.put(Space::Dirty, &key.to_be_bytes(), []));
+            session.commit().expect("writable");
+            assert_eq!(count(&state), left as usize);
+        }
+        let mut session = state.session();
+        (1..all + 5).for_each(|key| session.remove(Space::Dirty, &key.to_be_bytes()));
+        session.commit().expect("writable");
+        assert_eq!(count(&state), 1, "known again");
     }
 
     #[test]
