@@ -423,4 +423,18 @@ pub enum LogAction {
         #[arg(long)]
         reveal: bool,
     },
+    /// Erase every event of rows that have gone, as the law may ask for a person's.
+    ///
+    /// The rows must have been deleted in the source, the target must have followed, and no run may be under way. Log and
+    /// state are written anew without them, which needs as much room on the disk again. Each event leaves a mark with a
+    /// digest of its key, so that the log's chain of digests still closes.
+    Erase {
+        /// The migration.
+        migration: String,
+        /// The source table.
+        table: String,
+        /// Keys of the rows, as `log show` shows them; the parts of a key of several columns are joined by a comma and a space.
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+    },
 }

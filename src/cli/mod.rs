@@ -72,7 +72,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             records::accept_schema(global, &migration, &table, read_again).await
         }
         Command::Load { migration, files, lookups } => load::load(global, &migration, &files, &lookups).await,
-        Command::Log { action } => records::show(global, action).await,
+        Command::Log { action } => records::act(global, action).await,
         Command::Stop { migration } => setup::stop(global, &migration).await,
         Command::Down { migration, yes } => setup::down(global, &migration, yes).await,
     }

@@ -1,4 +1,4 @@
-//! `rehome log show` and `rehome accept-schema`.
+//! `rehome log` and `rehome accept-schema`.
 
 use crate::engine::protocol::{Answer, Request};
 
@@ -6,11 +6,31 @@ use super::args::{Global, LogAction};
 use super::exit::Exit;
 use super::{Failure, engine, output};
 
+/// Does what was asked with the log.
+pub async fn act(global: &Global, action: LogAction) -> Result<Exit, Failure> {
+    match action {
+        LogAction::Show { migration, from, limit, table, reveal } => {
+            show(global, &migration, Request::Log { from, limit, reveal, table }).await
+        }
+        LogAction::Erase { migration, table, keys } => erase(global, &migration, &table, &keys).await,
+    }
+}
+
+/// Erases rows that have gone.
+async fn erase(global: &Global, migration: &str, table: &str, keys: &[String]) -> Result<Exit, Failure> {
+    let erased = engine(global, migration)?.erase(table, keys).await?;
+    if global.json {
+        output::json(&serde_json::json!({ "table": table, "rows": erased.rows, "events": erased.events }));
+    } else {
+        output::line(format!("{table}: {} row(s) erased, {} event(s) of theirs", erased.rows, erased.events));
+    }
+    Ok(Exit::Success)
+}
+
 /// Shows records of the log, one JSON object a line.
-pub async fn show(global: &Global, action: LogAction) -> Result<Exit, Failure> {
-    let LogAction::Show { migration, from, limit, table, reveal } = action;
-    let engine = engine(global, &migration)?;
-    match engine.ask(Request::Log { from, limit, reveal, table }).await? {
+async fn show(global: &Global, migration: &str, request: Request) -> Result<Exit, Failure> {
+    let engine = engine(global, migration)?;
+    match engine.ask(request).await? {
         Answer::Log { records, next } => {
             for record in &records {
                 output::line(record.to_string());

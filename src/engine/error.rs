@@ -55,6 +55,9 @@ pub enum Error {
     /// A unit that is not in quarantine was to be left out.
     #[error("unit {0} is not in quarantine: leaving it out would remove its rows from the target")]
     NotParked(String),
+    /// What was to be erased must not be, or not yet.
+    #[error("nothing was erased: {0}")]
+    NotErased(String),
     /// Nothing was set up yet.
     #[error("{} holds no migration yet", .0.display())]
     NotUp(PathBuf),
@@ -187,6 +190,9 @@ impl Error {
                 "`rehome check --source URL` names what is missing, and its fix"
             }
             Error::Query(_) => "`rehome query MIGRATION` lists the queries with their arguments",
+            Error::NotErased(_) => {
+                "delete the rows in the source, let `rehome run MIGRATION --until caught-up` end, and erase them then"
+            }
             Error::NotUp(_) => "run `rehome up MIGRATION --source URL --target URL` first",
             Error::NoAddress { side: "source" } => "pass --source URL or set REHOME_SOURCE",
             Error::NoAddress { .. } => "pass --target URL or set REHOME_TARGET",

@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod diff;
+mod erase;
 mod error;
 mod files;
 mod folder;
@@ -38,6 +39,7 @@ use crate::project::state::{Space, State};
 use crate::target::TableShape;
 
 pub use crate::dynamo::target::Sharing;
+pub use erase::Erasure;
 pub use error::Error;
 pub use files::LookupFrom;
 pub use folder::Folder;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::encoding::ordered::key_from_bytes;
 use crate::event::key_text;
 use crate::event::{Canonical, Key, RelationName, SchemaHash, from_hex, to_hex};
-use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, notice_to_json, to_json};
+use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, erased_to_json, notice_to_json, to_json};
 use crate::mapping::{Migration, Part, evaluate};
 use crate::project::apply::Applier;
 use crate::project::conservation::Conservation;
@@ -479,6 +479,8 @@ impl Session {
                     }
                     Record::Notice(_) if table.is_some() => continue,
                     Record::Notice(notice) => notice_to_json(&notice),
+                    Record::Erased(erased) if table.is_some_and(|table| *table != *erased.relation.table) => continue,
+                    Record::Erased(erased) => erased_to_json(&erased),
                 };
                 if let Some(fields) = shown.as_object_mut() {
                     fields.insert("offset".to_owned(), offset.0.into());

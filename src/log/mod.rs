@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::event::{Event, Relation, SchemaHash};
+use crate::event::{Event, Relation, RelationName, SchemaHash};
 
 mod check;
 mod embedded;
@@ -23,7 +23,7 @@ pub use embedded::{EmbeddedLog, Options};
 pub use error::Error;
 pub use memory::MemoryLog;
 pub use record::partition_of;
-pub use view::{Reveal, notice_to_json, to_json};
+pub use view::{Reveal, erased_to_json, notice_to_json, to_json};
 
 /// Place of an event in its partition: dense, from 0, assigned at the durable append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -62,6 +62,17 @@ pub enum Record {
     Event(Event),
     /// A request to evaluate a unit again.
     Notice(Notice),
+    /// What was an event, until an operator had it erased.
+    Erased(Erased),
+}
+
+/// What is left of an event that was erased.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Erased {
+    /// The row's table.
+    pub relation: RelationName,
+    /// Digest of the row's key under the deployment's key: it tells whoever knows the key that this was the row.
+    pub key: [u8; 16],
 }
 
 /// Records read from one partition.

@@ -4,12 +4,14 @@ use crate::event::encoding::{Canonical, DecodeError, Reader, put_text};
 use crate::event::{Event, Key, Op, RelationName};
 
 use super::check::Shapes;
-use super::{Notice, Partition, Record};
+use super::{Erased, Notice, Partition, Record};
 
 /// Tag of a stored event.
 const EVENT: u8 = 0;
 /// Tag of a stored notice.
 const NOTICE: u8 = 1;
+/// Tag of what is left of an erased event.
+const ERASED: u8 = 2;
 
 impl Canonical for Notice {
     fn put(&self, out: &mut Vec<u8>) {
@@ -27,6 +29,11 @@ impl Canonical for Record {
         match self {
             Record::Event(event) => put_event(event, out),
             Record::Notice(notice) => put_notice(notice, out),
+            Record::Erased(Erased { relation, key }) => {
+                out.push(ERASED);
+                relation.put(out);
+                out.extend_from_slice(key);
+            }
         }
     }
 
@@ -34,6 +41,12 @@ impl Canonical for Record {
         match reader.byte()? {
             EVENT => Event::take(reader).map(Record::Event),
             NOTICE => Notice::take(reader).map(Record::Notice),
+            ERASED => {
+                let relation = RelationName::take(reader)?;
+                let mut key = [0; 16];
+                key.copy_from_slice(reader.raw(16)?);
+                Ok(Record::Erased(Erased { relation, key }))
+            }
             unknown => Err(DecodeError::Tag(unknown)),
         }
     }

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value as Shown, json};
 
-use super::Notice;
+use super::{Erased, Notice};
 use crate::event::{Cell, Class, Event, Key, Lsn, Op, Origin, Relation, Row, Timestamp, Transaction, Value, Version};
 
 /// Whether row contents are shown.
@@ -46,6 +46,11 @@ pub fn to_json(event: &Event, relation: &Relation, reveal: Reveal) -> Shown {
 /// A request to evaluate a unit again.
 pub fn notice_to_json(notice: &Notice) -> Shown {
     json!({ "notice": { "unit": &*notice.unit, "reason": &*notice.reason } })
+}
+
+/// What is left of an event that was erased.
+pub fn erased_to_json(erased: &Erased) -> Shown {
+    json!({ "erased": { "relation": erased.relation.to_string(), "key_digest": hex(&erased.key) } })
 }
 
 fn op(op: Op) -> &'static str {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::event::{Event, Op, Version};
-use crate::log::{EventLog, Notice, Offset, Record};
+use crate::log::{Erased, EventLog, Notice, Offset, Record};
 use crate::mapping::{Migration, ReferenceId};
 
 use super::counters::Counters;
@@ -120,6 +120,7 @@ impl Applier {
                     session = state.session();
                 }
                 Record::Event(event) => self.event(log, &mut session, event, offset)?,
+                Record::Erased(erased) => self.erased(&erased),
                 Record::Notice(notice) => match notice.reason.split_once(": ") {
                     Some((names::ACCEPT, table)) => self.accept(&mut session, table),
                     Some((names::READ_AGAIN, table)) => {
@@ -140,6 +141,15 @@ impl Applier {
             }
         }
         Ok(session)
+    }
+
+    /// The row has been gone since before its events were erased: a state that is rebuilt need not know it.
+    fn erased(&mut self, erased: &Erased) {
+        if let Some(source) = self.sources.iter().find(|source| source.relation == erased.relation) {
+            let counts = self.counters.table(&source.label);
+            counts.captured += 1;
+            *counts.dropped.entry("erased".to_owned()).or_default() += 1;
+        }
     }
 
     /// Commits what records changed, with the offset to go on from, and looks again at what that concerns.

@@ -22,6 +22,7 @@ pub mod prepare;
 pub mod projector;
 pub mod records;
 pub mod references;
+mod renew;
 pub mod result;
 pub mod row;
 pub mod rows;

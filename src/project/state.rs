@@ -35,8 +35,8 @@ use std::path::Path;
 
 use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
 
-use super::Error;
 use super::session::{Session, Store};
+use super::{Error, renew};
 
 /// A space of the state store; its number begins the stored keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,6 +115,7 @@ impl State {
     /// # Errors
     /// [`Error::State`] when the folder cannot be used.
     pub fn open(folder: &Path) -> Result<Self, Error> {
+        renew::mend(folder)?;
         let database =
             Database::builder(folder).cache_size(CACHE_BYTES).open().map_err(|source| Error::state("open", source))?;
         let keyspace = database.keyspace(STORE, KeyspaceCreateOptions::default);

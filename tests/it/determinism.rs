@@ -116,7 +116,7 @@ async fn recorded(rig: &Rig) -> Recorded {
         from = chunk.next;
         events.extend(chunk.records.into_iter().filter_map(|(_, record)| match record {
             Record::Event(event) => Some(event),
-            Record::Notice(_) => None,
+            Record::Notice(_) | Record::Erased(_) => None,
         }));
     }
 }

@@ -36,7 +36,7 @@ async fn events(log: &dyn EventLog) -> Vec<Event> {
         from = chunk.next;
         events.extend(chunk.records.into_iter().filter_map(|(_, record)| match record {
             Record::Event(event) => Some(event),
-            Record::Notice(_) => None,
+            Record::Notice(_) | Record::Erased(_) => None,
         }));
     }
 }

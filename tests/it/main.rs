@@ -17,6 +17,7 @@ mod determinism;
 mod dynamo_migrations;
 mod dynamo_source_diff;
 mod end_to_end;
+mod erase;
 mod faults;
 mod fifth;
 mod forgetful;

@@ -68,7 +68,7 @@ pub fn ids(records: &[Record]) -> Vec<i64> {
             Some(Value::Int(id)) => Some(*id),
             _ => None,
         },
-        Record::Notice(_) => None,
+        Record::Notice(_) | Record::Erased(_) => None,
     };
     records.iter().filter_map(id).collect()
 }

@@ -106,7 +106,7 @@ pub async fn events(log: &dyn EventLog) -> Vec<Event> {
             from = chunk.next;
             events.extend(chunk.records.into_iter().filter_map(|(_, record)| match record {
                 Record::Event(event) => Some(event),
-                Record::Notice(_) => None,
+                Record::Notice(_) | Record::Erased(_) => None,
             }));
         }
     }

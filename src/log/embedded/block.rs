@@ -7,12 +7,19 @@
 //! ```text
 //! 0 format  1-2 partition  3-6 count  7-14 first offset  15-46 predecessor's link  47-78 digest of the body  79.. body
 //! ```
+//!
+//! Where records were erased the block is *rewritten*: its head keeps the digest of the body that it had, so that its link
+//! is as it was and the chain still closes; a digest of what it holds now, head included, stands between head and body.
 
 use crate::event::encoding::{Canonical, Reader};
 use crate::log::{Offset, Partition, Record};
 
 /// Version of the form of blocks.
 const FORMAT: u8 = 1;
+/// Form of a block in which records were erased.
+const REWRITTEN: u8 = 2;
+/// Length of the digest of a rewritten block.
+const REWRITTEN_LEN: usize = 32;
 
 /// Length of a block's head.
 pub(super) const HEAD_LEN: usize = 79;
@@ -103,13 +110,19 @@ pub(super) struct Block<'a> {
 impl<'a> Block<'a> {
     /// Reads a block's head and checks the body's digest; says what is wrong otherwise.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, &'static str> {
-        let (head, body) = bytes.split_first_chunk::<HEAD_LEN>().ok_or("a block is shorter than its head")?;
-        if head[0] != FORMAT {
-            return Err("a block has an unknown format");
-        }
-        let mut digest = [0; 32];
-        digest.copy_from_slice(&head[47..79]);
-        if *blake3::hash(body).as_bytes() != digest {
+        let (head, rest) = bytes.split_first_chunk::<HEAD_LEN>().ok_or("a block is shorter than its head")?;
+        let mut linked = *head;
+        linked[0] = FORMAT;
+        let (body, matches) = match head[0] {
+            FORMAT => (rest, blake3::hash(rest).as_bytes()[..] == head[47..79]),
+            REWRITTEN => {
+                let (digest, body) =
+                    rest.split_first_chunk::<REWRITTEN_LEN>().ok_or("a block is shorter than its head")?;
+                (body, rewritten(head, body) == *digest)
+            }
+            _ => return Err("a block has an unknown format"),
+        };
+        if !matches {
             return Err("a block's digest does not match");
         }
         let mut previous = [0; 32];
@@ -124,7 +137,7 @@ impl<'a> Block<'a> {
             first: Offset(first),
             next: Offset(next),
             previous: Link(previous),
-            link: Link::of(head),
+            link: Link::of(&linked),
             count,
             body,
         })
@@ -141,6 +154,24 @@ impl<'a> Block<'a> {
         }
         reader.finish().map_err(|_| "a block holds more than its records")
     }
+}
+
+/// A block with other records in place of those that it had, as many of them; its place in the chain stays.
+pub(super) fn rewrite(block: &[u8], records: &[(Offset, Record)]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(block.len());
+    records.iter().for_each(|(_, record)| record.put(&mut body));
+    let mut head = block[..HEAD_LEN].to_vec();
+    head[0] = REWRITTEN;
+    let digest = rewritten(&head, &body);
+    [&head[..], &digest, &body].concat()
+}
+
+/// Digest of a rewritten block.
+fn rewritten(head: &[u8], body: &[u8]) -> [u8; REWRITTEN_LEN] {
+    let mut hasher = blake3::Hasher::new_derive_key("rehome log rewritten block v1");
+    hasher.update(head);
+    hasher.update(body);
+    *hasher.finalize().as_bytes()
 }
 
 #[cfg(test)]
@@ -180,11 +211,37 @@ mod tests {
         let mut records = Vec::new();
         block.records(Offset(41), &mut records).expect("whole records");
         assert_eq!(records, [(Offset(41), notice("b"))]);
+        assert_no_bit_counts_for_nothing(&bytes, link);
+    }
+
+    fn assert_no_bit_counts_for_nothing(bytes: &[u8], link: Link) {
         for bit in 0..bytes.len() * 8 {
-            let mut damaged = bytes.clone();
+            let mut damaged = bytes.to_vec();
             damaged[bit / 8] ^= 1 << (bit % 8);
             // A changed head that still reads has another link, so the next block does not fit to it.
             assert!(Block::read(&damaged).is_err() || Block::read(&damaged).is_ok_and(|block| block.link != link));
         }
+    }
+
+    #[test]
+    fn a_rewritten_block_keeps_its_place_and_its_link_and_its_damage_is_found() {
+        let mut bytes = Draft::begin();
+        notice("a secret").put(&mut bytes);
+        notice("b").put(&mut bytes);
+        let (bytes, link, _) = Draft::close(bytes, 2).seal(Partition(3), Offset(40), Link::origin(7, Partition(3)));
+        let relation = crate::event::strategies::small_relation("t").name.clone();
+        let erased = Record::Erased(crate::log::Erased { relation, key: [7; 16] });
+        let records = [(Offset(40), erased), (Offset(41), notice("b"))];
+        let rewritten = rewrite(&bytes, &records);
+        let block = Block::read(&rewritten).expect("a whole block");
+        assert_eq!((block.first, block.next, block.link), (Offset(40), Offset(42), link));
+        let mut found = Vec::new();
+        block.records(Offset(0), &mut found).expect("whole records");
+        assert_eq!(found, records);
+        assert!(!rewritten.windows(6).any(|bytes| bytes == b"secret"));
+        assert_no_bit_counts_for_nothing(&rewritten, link);
+        // Again, as when another row of the block is erased later.
+        let records = [records[0].clone(), records[0].clone()];
+        assert_eq!(Block::read(&rewrite(&rewritten, &records)).expect("a whole block").link, link);
     }
 }

@@ -9,6 +9,10 @@
 //!
 //! A new log is made as `creating/` and renamed to `current/` when whole: a death in between leaves `creating/`, which
 //! holds nothing that was ever acknowledged and is made again.
+//!
+//! A store is replaced as a whole when records are erased: the new one is made as `current/erasing/`, the old one is moved
+//! to `current/erased/`, the new one takes its place and the old one is removed. A death in between leaves either the old
+//! store where it was, or both under these names; then the old one counts, as nobody was told that anything was erased.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -17,6 +21,11 @@ use crate::log::Error;
 
 /// Version of the log as a whole; a log of a newer one is refused.
 const FORMAT: u32 = 1;
+
+/// Where a store is made that is to take the place of the present one.
+const REPLACEMENT: &str = "current/erasing";
+/// Where the one goes whose place it takes.
+const REPLACED: &str = "current/erased";
 
 /// An open and locked directory of a log.
 #[derive(Debug)]
@@ -67,6 +76,32 @@ impl Directory {
         self.path.join("current/store")
     }
 
+    /// Where a store is made that is to take the place of the present one; what a death left there is removed.
+    pub(super) fn begin_replacement(&self) -> Result<PathBuf, Error> {
+        let path = self.path.join(REPLACEMENT);
+        remove(&path)?;
+        Ok(path)
+    }
+
+    /// Puts the new store, which must be closed and durable, in the place of the old one, which is removed.
+    pub(super) fn replace_store(&self) -> Result<(), Error> {
+        let (new, old) = (self.path.join(REPLACEMENT), self.path.join(REPLACED));
+        fs::rename(self.store(), &old).map_err(store_error("replace"))?;
+        fs::rename(&new, self.store()).map_err(store_error("replace"))?;
+        sync(&self.path.join("current"))?;
+        remove(&old)
+    }
+
+    /// Ends what a death in [`Directory::replace_store`] left half done.
+    pub(super) fn mend(&self) -> Result<(), Error> {
+        let (new, old) = (self.path.join(REPLACEMENT), self.path.join(REPLACED));
+        if !self.store().try_exists().map_err(store_error("open"))? {
+            fs::rename(&old, self.store()).map_err(store_error("open"))?;
+        }
+        remove(&new)?;
+        remove(&old)
+    }
+
     /// Where the witness is.
     pub(super) fn witness(&self) -> PathBuf {
         self.path.join("current/witness")
@@ -107,6 +142,14 @@ impl Directory {
         }
         fs::rename(&creating, self.path.join("current")).map_err(store_error("create"))?;
         sync(&self.path)
+    }
+}
+
+/// Removes a folder, where it is there.
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(store_error("remove")(error)),
+        _ => Ok(()),
     }
 }
 

@@ -23,6 +23,7 @@ mod appender;
 mod block;
 mod directory;
 mod draft;
+mod erase;
 mod reader;
 mod store;
 mod witness;
@@ -87,6 +88,7 @@ impl EmbeddedLog {
         if header.partitions != options.partitions {
             return Err(Error::Partitions { found: header.partitions, asked: options.partitions });
         }
+        directory.mend()?;
         let store = Store::open(&directory.store())?;
         let found = store.load(header)?;
         let (mut witness, acknowledged) =
