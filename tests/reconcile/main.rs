@@ -5,6 +5,7 @@
 
 mod bench;
 mod faults;
+mod recall;
 mod settling;
 mod sim;
 mod simulation;
