@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::rules::{Comparison, Judged as Ours, Pair, Ruleset, Uses};
 use crate::target::{TableShape, TargetKey, TargetRow};
 
 use super::protocol::UnitView;
@@ -80,38 +81,99 @@ fn differing(expected: &TargetRow, actual: &TargetRow) -> Vec<usize> {
     pairs.filter(|(_, (a, b))| a.normalised() != b.normalised()).map(|(index, _)| index).collect()
 }
 
-/// Decides what a comparison proves.
+/// What rows are compared by.
+#[derive(Clone, Copy)]
+pub struct By<'a> {
+    /// Target tables.
+    pub tables: &'a [TableShape],
+    /// What counts as equal, and which rows are ours to judge; where there is none, what is stored alike, and all.
+    pub rules: Option<&'a Ruleset>,
+}
+
+impl By<'_> {
+    /// As [`compare`], by the rules.
+    pub fn compare(&self, expected: &[TargetRow], actual: &[TargetRow]) -> Vec<RowDifference> {
+        let mut differences = compare(self.tables, expected, actual);
+        if let Some(rules) = self.rules {
+            differences.retain(|row| counts(rules, row));
+        }
+        differences
+    }
+}
+
+/// Whether rules let a difference count.
+fn counts(rules: &Ruleset, row: &RowDifference) -> bool {
+    let rules = rules.table(row.key.table);
+    let judged = |row: &TargetRow| rules.scope(row, &mut Uses::default());
+    match (&row.expected, &row.actual) {
+        (Some(expected), Some(actual)) => {
+            let compared = rules.compare(expected, actual, Pair::Key, &mut Uses::default());
+            matches!(compared, Comparison::Different(_)) && !matches!(judged(actual), Ours::OutOfScope(_))
+        }
+        // By a rule the target may have let it go.
+        (Some(expected), None) => judged(expected) == Ours::Ours,
+        (None, Some(actual)) => !matches!(judged(actual), Ours::OutOfScope(_)),
+        (None, None) => false,
+    }
+}
+
+/// What a reading of a unit proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// Differences between live and held: the proven ones where there are any, else all.
+    pub differences: Vec<RowDifference>,
+    /// Keys of rows that differ too where others are proven to, in order.
+    pub beside: Vec<TargetKey>,
+}
+
+impl Judged {
+    /// The same, with nothing proven.
+    pub fn unproven(self) -> Self {
+        Self { verdict: Verdict::Incomplete, ..self }
+    }
+}
+
+/// Decides what a comparison proves, row by row.
 ///
 /// `live` and `logged` are what the mapping makes of the source's and of the log's rows, `held` what the target has.
-/// `covered` says that the log holds everything that `live` was read from.
+/// `covered` says that the log holds everything that `live` was read from. That one row of a unit is proven wrong says
+/// nothing of another, whose change may be on its way.
 pub fn judge(
-    tables: &[TableShape],
+    by: By<'_>,
     live: &[TargetRow],
     logged: &[TargetRow],
     held: &[TargetRow],
     view: &UnitView,
     covered: bool,
-) -> Verdict {
-    let same = |a: &[TargetRow], b: &[TargetRow]| compare(tables, a, b).is_empty();
-    let settled = !view.dirty && view.applied == view.end;
-    let logged_differs = !same(logged, held);
+) -> Judged {
+    let differences = by.compare(live, held);
     let parked = view
         .result
         .as_ref()
         .is_some_and(|result| matches!(result.status, crate::project::result::Status::Parked { .. }));
+    let settled = !view.dirty && view.applied == view.end;
+    let all = |verdict, differences| Judged { verdict, differences, beside: Vec::new() };
     if parked && live.is_empty() && held.is_empty() {
         // Nothing to compare: the mapping cannot say what the target should hold.
-        return Verdict::Incomplete;
+        return all(Verdict::Incomplete, differences);
     }
-    if same(live, held) && !parked {
+    if differences.is_empty() && !parked {
         // Equal at the moment of reading, and nothing of the unit known to be on its way.
-        return if view.dirty { Verdict::Incomplete } else { Verdict::Match };
+        return all(if view.dirty { Verdict::Incomplete } else { Verdict::Match }, differences);
     }
-    if settled && (logged_differs || parked) {
-        return Verdict::Mismatch;
+    if !settled || parked {
+        return all(if settled { Verdict::Mismatch } else { Verdict::Incomplete }, differences);
     }
-    if settled && covered && !same(live, logged) {
-        return Verdict::Mismatch;
+    let keys = |a, b| by.compare(a, b).into_iter().map(|row| row.key);
+    let mut wrong: BTreeSet<TargetKey> = keys(logged, held).collect();
+    if covered {
+        wrong.extend(keys(live, logged));
     }
-    Verdict::Incomplete
+    if !differences.iter().any(|row| wrong.contains(&row.key)) {
+        return all(Verdict::Incomplete, differences);
+    }
+    let (differences, beside): (Vec<_>, Vec<_>) = differences.into_iter().partition(|row| wrong.contains(&row.key));
+    Judged { verdict: Verdict::Mismatch, differences, beside: beside.into_iter().map(|row| row.key).collect() }
 }

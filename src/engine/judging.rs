@@ -2,23 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::event::{Canonical as _, Key, Value, from_hex, key_text, to_hex};
-use crate::project::scope::Scope;
+use crate::project::scope::{Scope, is_whole, unit_of};
 use crate::reconcile::counts::Class;
+use crate::reconcile::emit::Context;
 use crate::reconcile::join::{Difference, Found};
-use crate::reconcile::run::Outcome;
 use crate::reconcile::settle::{Finding, Parked, Settled, Stood, gone, proven, settle, unsettled};
+use crate::reconcile::spill::Spill;
 use crate::reconcile::{Discrepancy, Field, FieldKind, Proof, Shown, Sides, Writer, discrepancy_id, record};
-use crate::rules::{Comparison, Pair, Ruleset, Uses};
+use crate::rules::{Comparison, Pair, Uses};
 use crate::target::{TargetKey, TargetRow, TargetTable};
 
+use super::Error;
+use super::cut::{Cut, PAUSE, unexpected};
 use super::diff::{RowDifference, Verdict};
+use super::look::{Looking, UnitDiff};
 use super::protocol::{Answer, Motion, PartStand, PartView, Request};
-use super::reconcile::{Cut, PAUSE};
-use super::unit::unexpected;
-use super::{Comparer, Engine, Error, UnitDiff};
+use super::witness::{Projection, Witness};
 
 /// Bytes of parts' names that one question holds.
 const QUESTION_BYTES: usize = 256 * 1024;
@@ -27,31 +29,65 @@ const FOLLOWS: usize = 20;
 /// A unit is looked at for as long as this, even when the time for all of them is over.
 const LOOK_MIN: Duration = Duration::from_secs(2);
 
-/// Decides what differences come to.
-pub(super) struct Judging<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) rules: &'a Ruleset,
-    pub(super) cut: &'a Cut,
-    pub(super) deadline: Instant,
-    pub(super) comparer: Option<Comparer<'a>>,
-    /// The unit that was looked at last.
-    pub(super) looked: Option<(String, Option<Arc<UnitDiff>>)>,
-    pub(super) details_left: usize,
-    pub(super) started: jiff::Timestamp,
-    /// Rows by target table and class: expected ones, and those that are there.
-    pub(super) classes: BTreeMap<(u16, Class), (u64, u64)>,
-    pub(super) uses: Uses,
+/// What differences are judged on.
+#[derive(Clone, Copy)]
+pub struct Grounds<'a> {
+    /// What both sides were compared by.
+    pub context: &'a Context,
+    /// Where both sides stood.
+    pub cut: &'a Cut,
+    /// Where parts stand is asked here.
+    pub projection: &'a dyn Projection,
+    /// Rows and units are looked at again through this; what moved is unsettled where there is none.
+    pub witness: Option<&'a dyn Witness>,
+    /// When what moves is waited for no longer, as [`Projection::elapsed`] tells it.
+    pub deadline: Duration,
+    /// Units that are read again only to say which fields differ.
+    pub details_max: usize,
+    /// When the comparison began.
+    pub started: jiff::Timestamp,
 }
 
-impl Judging<'_> {
+/// Decides what differences come to.
+pub struct Judging<'a> {
+    grounds: Grounds<'a>,
+    /// The unit that was looked at last.
+    looked: Option<(String, Option<Arc<UnitDiff>>)>,
+    details_left: usize,
+    /// Rows by target table and class: expected ones, and those that are there.
+    pub classes: BTreeMap<(u16, Class), (u64, u64)>,
+    /// Uses of rules while differences were looked at.
+    pub uses: Uses,
+}
+
+/// What a part was seen as.
+enum Seen {
+    /// The log does not tell of it.
+    Unknown,
+    /// It changes, or waits to be projected.
+    Moving,
+    /// It stood still while the target's rows were read: what the log says it is, and these.
+    Still(PartView, Vec<TargetRow>),
+}
+
+impl<'a> Judging<'a> {
+    /// Judges nothing yet.
+    pub fn new(grounds: Grounds<'a>) -> Self {
+        let details_left = grounds.details_max;
+        Self { grounds, looked: None, details_left, classes: BTreeMap::new(), uses: Uses::default() }
+    }
+
     /// Judges the differences of one partition; all of a part are in the same.
-    pub(super) async fn partition(
+    ///
+    /// # Errors
+    /// When the spill cannot be read, or nobody can say where parts stand.
+    pub async fn partition(
         &mut self,
-        outcome: &Outcome,
+        differences: &Spill,
         partition: usize,
         take: &mut (dyn FnMut(Discrepancy) + Send),
     ) -> Result<(), Error> {
-        let bytes = outcome.found.take(partition)?;
+        let bytes = differences.take(partition)?;
         let mut all = record::all(&bytes, Found::take).map_err(crate::reconcile::Error::from)?;
         all.sort_by(|a, b| (a.scope, a.table, a.key).cmp(&(b.scope, b.table, b.key)));
         let scopes: BTreeSet<&[u8]> = all.iter().map(|found| found.scope).filter(|scope| !scope.is_empty()).collect();
@@ -62,21 +98,26 @@ impl Judging<'_> {
             let end = at + all[at..].iter().take_while(|found| found.scope == scope).count();
             let group = &all[at..end];
             at = end;
-            let (stand, parked) = stood.get(scope).copied().unwrap_or((Stood::Nobodys, Parked::No));
-            let settled: Vec<Settled> =
-                group.iter().map(|found| settle(found.difference, found.waived, stand, parked)).collect();
+            let mut settled: Vec<Settled> = group
+                .iter()
+                .map(|found| {
+                    let (stand, parked) =
+                        stood.get(scope).copied().unwrap_or_else(|| (self.alone(found.difference), Parked::No));
+                    settle(found.difference, found.waived, stand, parked)
+                })
+                .collect();
             let unit = match Scope::of(scope) {
                 Ok(Scope::Part { unit, .. }) if !scope.is_empty() => Some(unit),
                 _ => None,
             };
-            let asked: Vec<Settled> =
-                if settled.contains(&Settled::Ask) { self.follow(scope, group, settled).await? } else { settled };
-            let why = if asked.contains(&Settled::Ask) { Why::Asked } else { Why::Details };
+            if settled.contains(&Settled::Ask) {
+                self.follow(scope, group, &mut settled).await;
+            }
+            let why = if settled.contains(&Settled::Ask) { Why::Asked } else { Why::Details };
             let diff = match unit {
                 Some(unit) => self.look(unit, why).await,
                 None => None,
             };
-            let settled = asked;
             for (found, settled) in group.iter().zip(settled) {
                 let finding = match settled {
                     Settled::As(finding) => finding,
@@ -88,16 +129,36 @@ impl Judging<'_> {
         Ok(())
     }
 
+    /// How a row stood whose part nobody knows.
+    fn alone(&self, difference: Difference) -> Stood {
+        match difference {
+            // By the record, it is of no part.
+            Difference::Foreign => Stood::Nobodys,
+            // There is no record.
+            _ if self.grounds.cut.quiet => Stood::Still,
+            _ => Stood::Moved,
+        }
+    }
+
     /// How parts stood while both sides were read.
     async fn stood<'s>(&self, scopes: &[&'s [u8]]) -> Result<BTreeMap<&'s [u8], (Stood, Parked)>, Error> {
         let mut stood = BTreeMap::new();
-        let Some(before) = &self.cut.before else {
+        let Grounds { context, cut, projection, .. } = self.grounds;
+        let Some(before) = &cut.before else {
             // Nobody projects: whatever both servers hold still is real.
-            let stand = if self.cut.quiet { Stood::Still } else { Stood::Moved };
+            let stand = if cut.quiet { Stood::Still } else { Stood::Moved };
             return Ok(scopes.iter().map(|scope| (*scope, (stand, Parked::No))).collect());
         };
         let waiting: Option<BTreeSet<&str>> =
             before.waiting.as_ref().map(|waiting| waiting.iter().map(String::as_str).collect());
+        let totals = context.migration.totals() > 0;
+        let waits = |scope: &[u8], name: &str| {
+            let Some(waiting) = &waiting else { return true };
+            // The whole of a unit is written with each part whose sums it shows.
+            let unit = to_hex(unit_of(scope));
+            let any = || waiting.range(&*unit..).next().is_some_and(|name| name.starts_with(&unit));
+            waiting.contains(name) || totals && is_whole(scope) && any()
+        };
         let mut rest = scopes;
         while !rest.is_empty() {
             let mut bytes = 0;
@@ -109,91 +170,91 @@ impl Judging<'_> {
             rest = later;
             let parts: Vec<String> = now.iter().map(|scope| to_hex(scope)).collect();
             let request = Request::Since { offset: before.applied, parts: parts.clone() };
-            let stands = match self.engine.ask(request).await? {
+            let stands = match projection.ask(request).await? {
                 Answer::Since { parts } => parts,
                 other => return Err(unexpected(other)),
             };
             for ((scope, name), PartStand { motion, parked }) in now.iter().zip(&parts).zip(stands) {
-                let projected = waiting.as_ref().is_some_and(|waiting| !waiting.contains(name.as_str()));
-                let covered = self.cut.after.is_some();
-                let still = motion == Motion::Still && projected && covered;
-                let parked = match parked.as_deref() {
-                    None => Parked::No,
-                    Some(reason) if reason.starts_with("foreign") => Parked::Foreign,
-                    Some(_) => Parked::Otherwise,
-                };
-                stood.insert(*scope, (if still { Stood::Still } else { Stood::Moved }, parked));
+                let still = motion == Motion::Still && !waits(scope, name) && cut.after.is_some();
+                let stand = if still { Stood::Still } else { Stood::Moved };
+                stood.insert(*scope, (stand, parked_for(parked.as_deref())));
             }
         }
         Ok(stood)
     }
 
-    /// Looks at a part that moves again and again, until it stands still for as long as its rows are read, or time is over.
-    ///
-    /// What the target holds is then compared with what the log says the part is. If they differ, that is real, whatever the
-    /// source says. If they are equal, and the log told of a change since both sides were read, the change was the difference.
-    async fn follow(
-        &self,
-        scope: &[u8],
-        group: &[Found<'_>],
-        mut settled: Vec<Settled>,
-    ) -> Result<Vec<Settled>, Error> {
-        let (Some(before), Some(comparer)) = (&self.cut.before, &self.comparer) else { return Ok(settled) };
+    /// Looks at a part that moves again and again, until it stands still for as long as its rows are read, or time is over; what
+    /// is still to be asked then is to be looked at with its whole unit.
+    async fn follow(&self, scope: &[u8], group: &[Found<'_>], settled: &mut [Settled]) {
+        let Grounds { cut, projection, witness, deadline, .. } = self.grounds;
+        let (Some(_), Some(witness)) = (&cut.before, witness) else { return };
         let keys: Vec<TargetKey> = group.iter().flat_map(keys_of).collect();
         for _ in 0..FOLLOWS {
-            if Instant::now() > self.deadline {
-                break;
+            if projection.elapsed() > deadline {
+                return;
             }
-            let first = self.part(scope).await?;
-            let held: Vec<TargetRow> = comparer.rows(&keys).await?;
-            let second = self.part(scope).await?;
-            if let (Some(first), Some(second)) = (first, second)
-                && first == second
-                && !first.moving
-            {
-                let logged = comparer.as_read(first.rows.iter().filter_map(row_from).collect());
-                let told = first.last >= before.applied && before.captured.is_some();
-                for (found, settled) in group.iter().zip(&mut settled).filter(|(_, settled)| **settled == Settled::Ask)
-                {
-                    let of = keys_of(found);
-                    let at = |rows: &[TargetRow]| -> Vec<TargetRow> {
-                        let shape = &self.engine.tables[usize::from(found.table)];
-                        rows.iter().filter(|row| of.contains(&shape.key_of(row))).cloned().collect()
-                    };
-                    let (wanted, there) = (at(&logged), at(&held));
-                    let same = self.same(&wanted, &there);
-                    *settled = match (same, told, &first.parked) {
-                        (true, true, _) => Settled::As(gone(found.difference)),
-                        // Not expected by this part, and there: another part may have it now.
-                        (false, _, _) if wanted.is_empty() => Settled::Ask,
-                        (false, _, None) => settle(found.difference, false, Stood::Still, Parked::No),
-                        (false, _, Some(reason)) if reason.starts_with("foreign") => {
-                            settle(found.difference, false, Stood::Still, Parked::Foreign)
-                        }
-                        (false, _, Some(_)) => settle(found.difference, false, Stood::Still, Parked::Otherwise),
-                        (true, false, _) => Settled::Ask,
-                    };
+            match self.see(witness, scope, &keys).await {
+                Ok(Seen::Unknown) => return,
+                Ok(Seen::Still(part, held)) => {
+                    let logged = witness.as_read(part.rows.iter().filter_map(row_from).collect());
+                    let parked = parked_for(part.parked.as_deref());
+                    let asked = group.iter().zip(settled.iter_mut()).filter(|(_, settled)| **settled == Settled::Ask);
+                    asked.for_each(|(found, settled)| *settled = self.decide(found, &logged, &held, parked));
+                    return;
                 }
+                Ok(Seen::Moving) => {}
+                // Rows that go while they are evaluated, a store that is out of reach: nothing is known, this time.
+                Err(error) => tracing::warn!(error = %error, "a part could not be looked at by itself"),
             }
-            if !settled.contains(&Settled::Ask) {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
+            projection.pause(PAUSE).await;
         }
-        Ok(settled)
+    }
+
+    async fn see(&self, witness: &dyn Witness, scope: &[u8], keys: &[TargetKey]) -> Result<Seen, Error> {
+        let first = self.part(scope).await?;
+        let held = witness.target(keys).await?;
+        Ok(match (first, self.part(scope).await?) {
+            (None, None) => Seen::Unknown,
+            (Some(first), Some(second)) if first == second && !first.moving => Seen::Still(first, held),
+            _ => Seen::Moving,
+        })
+    }
+
+    /// What a part that stands still says of one of its differences, by the rows that the log says it has, and those held.
+    ///
+    /// If these differ, that is real, whatever the source says. If they are equal, and are what was read of the source, then
+    /// the change that made the difference has arrived. If they are equal and something else, the source has moved on, or
+    /// holds what the log was never told: that the source alone can say.
+    fn decide(&self, found: &Found<'_>, logged: &[TargetRow], held: &[TargetRow], parked: Parked) -> Settled {
+        let of = keys_of(found);
+        let shape = &self.grounds.context.shapes[usize::from(found.table)];
+        let at = |rows: &[TargetRow]| -> Vec<TargetRow> {
+            rows.iter().filter(|row| row.table.0 == found.table && of.contains(&shape.key_of(row))).cloned().collect()
+        };
+        let (wanted, there) = (at(logged), at(held));
+        if self.same(&wanted, &there) {
+            let now = wanted.first().map(|row| self.grounds.context.strict(row));
+            return if now == found.digests[0] { Settled::As(gone(found.difference)) } else { Settled::Ask };
+        }
+        match wanted.is_empty() {
+            // Not expected by this part, and there: another part may have it now.
+            true => Settled::Ask,
+            false => settle(found.difference, false, Stood::Still, parked),
+        }
     }
 
     /// Whether rows of one key are the same, as the rules see them.
     fn same(&self, wanted: &[TargetRow], there: &[TargetRow]) -> bool {
         let equal = |(a, b): (&TargetRow, &TargetRow)| {
-            let compared = self.rules.table(a.table).compare(a, b, Pair::Key, &mut Uses::default());
+            let rules = self.grounds.context.rules.table(a.table);
+            let compared = rules.compare(a, b, Pair::Key, &mut Uses::default());
             !matches!(compared, Comparison::Different(_))
         };
         wanted.len() == there.len() && wanted.iter().zip(there).all(equal)
     }
 
     async fn part(&self, scope: &[u8]) -> Result<Option<PartView>, Error> {
-        match self.engine.ask(Request::Parts { parts: vec![to_hex(scope)] }).await? {
+        match self.grounds.projection.ask(Request::Parts { parts: vec![to_hex(scope)] }).await? {
             Answer::Parts { mut parts } => Ok(parts.pop().flatten()),
             other => Err(unexpected(other)),
         }
@@ -206,16 +267,19 @@ impl Judging<'_> {
         {
             return diff.clone();
         }
+        let Grounds { context, projection, witness, deadline, .. } = self.grounds;
         let wanted = match why {
-            Why::Asked => Instant::now() < self.deadline,
+            Why::Asked => projection.elapsed() < deadline,
             Why::Details => self.details_left > 0,
         };
         if !wanted {
             return None;
         }
         self.details_left = self.details_left.saturating_sub(1);
-        let patience = self.deadline.saturating_duration_since(Instant::now()).max(LOOK_MIN);
-        let diff = match tokio::time::timeout(patience, self.comparer.as_ref()?.unit(unit)).await {
+        let patience = deadline.saturating_sub(projection.elapsed()).max(LOOK_MIN);
+        let (migration, tables, rules) = (&context.migration, &context.shapes, Some(&*context.rules));
+        let looking = Looking { migration, tables, rules, witness: witness? };
+        let diff = match tokio::time::timeout(patience, looking.unit(unit)).await {
             Ok(Ok(diff)) => Some(Arc::new(diff)),
             // It did not stand still for long enough: nothing is proven of it.
             Err(_) => None,
@@ -233,8 +297,12 @@ impl Judging<'_> {
         let Some(diff) = diff else { return unsettled(found.difference) };
         match diff.verdict {
             Verdict::Match => gone(found.difference),
-            Verdict::Mismatch if row_of(diff, found).is_some() => proven(found.difference),
-            Verdict::Mismatch => gone(found.difference),
+            Verdict::Mismatch => match row_of(diff, found) {
+                Some(row) => self.differing(found, row),
+                // That other rows of the unit are proven wrong says nothing of it.
+                None if keys_of(found).iter().any(|key| diff.unproven.contains(key)) => unsettled(found.difference),
+                None => gone(found.difference),
+            },
             Verdict::Incomplete => match &diff.parked {
                 Some(reason) if !reason.starts_with("foreign") => {
                     match settle(found.difference, false, Stood::Still, Parked::Otherwise) {
@@ -244,6 +312,20 @@ impl Judging<'_> {
                 }
                 _ => unsettled(found.difference),
             },
+        }
+    }
+
+    /// What a row of a unit comes to that is proven to differ.
+    fn differing(&self, found: &Found<'_>, row: &RowDifference) -> Finding {
+        let (Some(expected), Some(actual)) = (&row.expected, &row.actual) else { return proven(found.difference) };
+        let rules = self.grounds.context.rules.table(row.key.table);
+        let waived = match rules.compare(expected, actual, Pair::Key, &mut Uses::default()) {
+            Comparison::Different(fields) => fields.iter().all(|field| field.waived.is_some()),
+            Comparison::Equal | Comparison::Tolerated(_) => false,
+        };
+        match settle(found.difference, waived, Stood::Still, Parked::No) {
+            Settled::As(finding) if waived => finding,
+            _ => proven(found.difference),
         }
     }
 
@@ -262,7 +344,8 @@ impl Judging<'_> {
         if finding.class == Class::Settled {
             return;
         }
-        let shape = &self.engine.tables[usize::from(found.table)];
+        let Grounds { context, cut, started, .. } = self.grounds;
+        let shape = &context.shapes[usize::from(found.table)];
         let locator = if found.expected.is_empty() { found.actual } else { found.expected };
         let key = Key::decode(locator).map(|key| key_text(&key.0)).unwrap_or_default();
         let fields = diff.and_then(|diff| row_of(diff, found)).map(|row| self.fields(row)).unwrap_or_default();
@@ -271,13 +354,13 @@ impl Judging<'_> {
         let writer = match (found.difference, found.actual.is_empty()) {
             (_, true) => Writer::Unknown,
             (Difference::Foreign | Difference::ForeignChanged, false) => Writer::Foreign,
-            (_, false) if self.cut.before.is_none() => Writer::Unknown,
+            (_, false) if cut.before.is_none() => Writer::Unknown,
             (_, false) => Writer::Rehome,
         };
         let proof = Proof {
-            source: self.cut.source.map(|position| position.to_string()),
-            log: self.cut.after.as_ref().map(|stand| stand.applied),
-            target: self.cut.target.map(|position| position.to_string()),
+            source: cut.source.map(|position| position.to_string()),
+            log: cut.after.as_ref().map(|stand| stand.applied),
+            target: cut.target.map(|position| position.to_string()),
         };
         let [expected, actual] = found.digests.map(|digest| digest.map(|digest| to_hex(&digest)));
         take(Discrepancy {
@@ -294,7 +377,7 @@ impl Judging<'_> {
             writer,
             written: None,
             sides: Sides { expected, actual },
-            first_seen: self.started,
+            first_seen: started,
             age_nights: 0,
         });
     }
@@ -302,7 +385,7 @@ impl Judging<'_> {
     /// The fields in which two rows differ, as the rules see them.
     fn fields(&mut self, row: &RowDifference) -> Vec<Field> {
         let (Some(expected), Some(actual)) = (&row.expected, &row.actual) else { return Vec::new() };
-        let rules = self.rules.table(row.key.table);
+        let rules = self.grounds.context.rules.table(row.key.table);
         let Comparison::Different(fields) = rules.compare(expected, actual, Pair::Key, &mut self.uses) else {
             return Vec::new();
         };
@@ -321,6 +404,15 @@ impl Judging<'_> {
         let mut fields: Vec<Field> = fields.into_iter().map(field).collect();
         fields.dedup_by(|later, earlier| later.field == earlier.field);
         fields
+    }
+}
+
+/// Why a part is parked, as far as it matters here.
+fn parked_for(reason: Option<&str>) -> Parked {
+    match reason {
+        None => Parked::No,
+        Some(reason) if reason.starts_with("foreign") => Parked::Foreign,
+        Some(_) => Parked::Otherwise,
     }
 }
 

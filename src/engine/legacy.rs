@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::dynamo;
 use crate::dynamo::live::{self as items, Find};
 use crate::dynamo::table::{Table, describe};
-use crate::event::{Key, Lsn, Row, Value};
+use crate::event::{Lsn, Row, Value};
 use crate::mapping::schema::{Presence, Role, Store, UnitLookup};
-use crate::mapping::{Condition, Corpus, SourceRow, SourceTable, UnitRead};
+use crate::mapping::{Condition, SourceTable, UnitRead};
 use crate::postgres::live::{self, LiveTable, Wanted};
 use crate::postgres::{PgPool, catalog};
 use crate::project::source::{Layout, arrange};
 use crate::source::{Absence, Finding, Severity};
 
 use super::files::Rows;
+use super::look::corpus;
+use super::witness::Reading;
 use super::{Engine, Error};
 
 /// The live source, as comparisons read it.
@@ -32,15 +34,6 @@ enum Live {
     Postgres(PgPool),
     /// With what each table is; none for one that is not there.
     Dynamo(dynamo::Server, Vec<Option<Table>>),
-}
-
-/// One reading of the live source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reading {
-    /// Everything that the rows include was written before this position; a DynamoDB table tells none.
-    pub position: Option<Lsn>,
-    /// Rows by source table, in the mapping's order of columns.
-    pub rows: Vec<Rows>,
 }
 
 /// A table that has to be read whole to find the rows of a unit.
@@ -134,19 +127,7 @@ impl<'a> Legacy<'a> {
                 self.placed(Some(read.position), places, read.rows)
             }
         };
-        Ok(self.corpus(&everything)?.units().map(str::to_owned).collect())
-    }
-
-    /// What was read, with every row in its place.
-    pub(super) fn corpus(&self, reading: &Reading) -> Result<Corpus, Error> {
-        let mut rows = Vec::new();
-        for (place, (table, definition)) in reading.rows.iter().zip(self.engine.migration.source_tables()).enumerate() {
-            for values in table {
-                let key = Key(definition.key.iter().map(|&column| values[column].clone()).collect());
-                rows.push((index(place), SourceRow { key, values: values.clone() }));
-            }
-        }
-        Ok(Corpus::place(&self.engine.migration, rows)?)
+        Ok(corpus(&self.engine.migration, &everything)?.units().map(str::to_owned).collect())
     }
 
     async fn read_rows(&self, pool: &PgPool, unit: &str) -> Result<Reading, Error> {

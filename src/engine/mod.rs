@@ -2,17 +2,20 @@
 //!
 //! Read [`folder`] for what lies on the disk, [`setup`] for what is made and removed, [`run`] for what goes on for long,
 //! [`session`] for what can be asked, [`control`] for how a running process answers,
-//! `query` for what readers of the target ask, [`diff`] for what a comparison proves.
+//! `query` for what readers of the target ask, [`diff`] for what a comparison of a unit proves, [`cut`] and [`judging`] for what
+//! one of everything does.
 
 pub mod control;
+pub mod cut;
 pub mod diff;
 mod erase;
 mod error;
 mod files;
 mod folder;
-mod judging;
+pub mod judging;
 mod legacy;
 mod load;
+pub mod look;
 pub mod protocol;
 mod query;
 mod reconcile;
@@ -22,8 +25,10 @@ pub mod session;
 mod setup;
 mod shapes;
 mod sides;
+mod standing;
 mod stores;
 mod unit;
+pub mod witness;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,11 +49,12 @@ pub use error::Error;
 pub use files::LookupFrom;
 pub use folder::Folder;
 pub use legacy::WholeTable;
+pub use look::UnitDiff;
 pub use query::{Reply, Rows};
 pub use reconcile::{Planting, Reconciling, SpillFolder};
 pub use run::Until;
 pub use setup::{Adopted, Down, Earlier, Up};
-pub use unit::{Comparer, Sums, UnitDiff};
+pub use unit::{Comparer, Sums};
 
 use folder::Owned;
 use protocol::{Answer, Request};
@@ -100,6 +106,7 @@ pub struct Engine {
     tables: Arc<[TableShape]>,
     settings: Settings,
     folder: Folder,
+    began: std::time::Instant,
 }
 
 /// An open log and state, owned by this process.
@@ -117,7 +124,7 @@ impl Engine {
         let sources = shapes::sources(&migration).into();
         let tables = shapes::targets(&migration).into();
         let folder = Folder::new(settings.state.clone());
-        Self { migration, sources, tables, settings, folder }
+        Self { migration, sources, tables, settings, folder, began: std::time::Instant::now() }
     }
 
     /// The migration.

@@ -26,21 +26,20 @@ use crate::reconcile::emit::{Context, Naming};
 use crate::reconcile::run::{self, Plan};
 use crate::reconcile::summary::{self, Around};
 use crate::reconcile::{Discrepancy, Grade, Summary};
-use crate::rules::{Ruleset, Uses};
+use crate::rules::Ruleset;
 use crate::target::TargetRow;
 
-use super::judging::Judging;
-use super::protocol::{Answer, Request, Stand};
+use super::cut::{self, Cut};
+use super::judging::{Grounds, Judging};
+use super::protocol::Stand;
 use super::sides::{self, Need, Opened, Wanted};
-use super::unit::unexpected;
+use super::witness::{Projection as _, Witness};
 use super::{Engine, Error};
 
 /// Name of the table of rehome's own that says what was written for which part.
 const RECORD: (&str, &str) = ("rehome", "units");
 /// Columns of it.
 const RECORD_COLUMNS: [&str; 4] = ["migration", "unit", "part", "owned"];
-/// Between two looks at where the log stands.
-pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// Rows that a partition of a spill has, about: some ten megabytes on both sides.
 const PARTITION_ROWS: u64 = 50_000;
 /// Partitions, at the most: as many files are open at once for each kind of record.
@@ -110,18 +109,6 @@ pub enum Planting {
     Nothing,
 }
 
-/// What is known of where both sides stood.
-pub(super) struct Cut {
-    /// Where the projector stood before either side was read; absent where there is none.
-    pub(super) before: Option<Stand>,
-    /// Where it stood when the log held all that was read of the source; absent when it never did.
-    pub(super) after: Option<Stand>,
-    pub(super) source: Option<Lsn>,
-    pub(super) target: Option<Lsn>,
-    /// Whether neither server wrote anything while both were read.
-    pub(super) quiet: bool,
-}
-
 impl Engine {
     /// Compares everything; each discrepancy goes to `take`, and what they come to is answered.
     ///
@@ -135,7 +122,7 @@ impl Engine {
         let started = how.started;
         let clock = Instant::now();
         let key = self.digest_key()?;
-        let before = self.stand().await?;
+        let before = self.before(how.patience).await?;
         let given = if self.folder.exists() { self.rows_of_files().await? } else { BTreeMap::new() };
         let source = self.source_side(&given).await?;
         let (target, owners) = self.target_side().await?;
@@ -164,25 +151,23 @@ impl Engine {
         };
         let outcome = run::run(plan, &how.spill).await?;
         let after = match (&before, source.position) {
-            (Some(_), Some(position)) if outcome.differing() => self.covered(position, how.patience).await?,
+            (Some(_), Some(position)) if outcome.differing() => cut::covered(self, position, how.patience).await?,
             _ => None,
         };
-        let quiet = before.is_none() && self.quiet(source.position, target.position).await?;
+        let quiet = before.is_none() && self.quiet(source.from, target.from).await?;
         let cut = Cut { before, after, source: source.position, target: target.position, quiet };
-        let mut judging = Judging {
-            engine: self,
-            rules: &how.rules,
+        let comparer = self.comparer().await.ok();
+        let mut judging = Judging::new(Grounds {
+            context: &context,
             cut: &cut,
-            deadline: clock + how.patience + clock.elapsed(),
-            comparer: self.comparer().await.ok(),
-            looked: None,
-            details_left: how.details_max,
+            projection: self,
+            witness: comparer.as_ref().map(|comparer| comparer as &dyn Witness),
+            deadline: self.elapsed() + how.patience,
+            details_max: how.details_max,
             started,
-            classes: BTreeMap::new(),
-            uses: Uses::default(),
-        };
+        });
         for partition in 0..outcome.found.partitions() {
-            judging.partition(&outcome, partition, take).await?;
+            judging.partition(&outcome.found, partition, take).await?;
         }
         let Judging { classes, uses, .. } = judging;
         let consumed = |pace: &Arc<Pace>| pace.rate().units;
@@ -201,7 +186,7 @@ impl Engine {
             memory_bytes: peak_memory(),
             grade: if cut.before.is_some() { Grade::Proven } else { Grade::Observed },
             log: cut.after.as_ref().or(cut.before.as_ref()).map(|stand| (stand.generation, stand.applied)),
-            moving: cut.before.as_ref().zip(cut.after.as_ref()).is_none_or(|(a, b)| a.applied != b.end) && !cut.quiet,
+            moving: cut.moving(),
             planted: how.planting == Planting::Canaries,
             root_key: key.derive("roots", &[&how.rules.id()]),
             read_units,
@@ -235,39 +220,15 @@ impl Engine {
         }
     }
 
-    /// Where the projector stands; `None` where there is none.
-    async fn stand(&self) -> Result<Option<Stand>, Error> {
+    /// Where the projector stands before either side is read; `None` where there is none.
+    async fn before(&self, patience: Duration) -> Result<Option<Stand>, Error> {
         if !self.folder.exists() {
             return Ok(None);
         }
-        match self.ask(Request::Stand).await? {
-            Answer::Stand(stand) => Ok(Some(stand)),
-            other => Err(unexpected(other)),
-        }
+        cut::before(self, patience).await.map(Some)
     }
 
-    /// Waits until the log holds what the source had written up to a position, and the projector knows it.
-    async fn covered(&self, position: Lsn, patience: Duration) -> Result<Option<Stand>, Error> {
-        let deadline = Instant::now() + patience;
-        let mut wanted: Option<u64> = None;
-        loop {
-            let Some(stand) = self.stand().await? else { return Ok(None) };
-            // Nothing is being captured, and waiting will not change that.
-            let Some(captured) = &stand.captured else { return Ok(None) };
-            if captured.parse::<Lsn>().is_ok_and(|captured| captured >= position) {
-                let end = *wanted.get_or_insert(stand.end);
-                if stand.applied >= end {
-                    return Ok(Some(stand));
-                }
-            }
-            if Instant::now() >= deadline {
-                return Ok(None);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// Whether neither server wrote anything since positions were taken.
+    /// Whether neither server wrote anything since positions were taken, before the snapshots were.
     async fn quiet(&self, source: Option<Lsn>, target: Option<Lsn>) -> Result<bool, Error> {
         let (Some(source), Some(target)) = (source, target) else { return Ok(false) };
         Ok(sides::position(&self.source()?).await? == source

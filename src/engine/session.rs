@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::encoding::ordered::key_from_bytes;
 use crate::event::key_text;
-use crate::event::{Canonical, Key, RelationName, SchemaHash, from_hex, to_hex};
+use crate::event::{Canonical, Key, RelationName, SchemaHash, to_hex};
 use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, erased_to_json, notice_to_json, to_json};
 use crate::mapping::{Migration, Part, evaluate};
 use crate::project::apply::Applier;
@@ -27,7 +27,7 @@ use crate::project::state::{Space, State};
 
 use crate::target::TableShape;
 
-use super::protocol::{Answer, Motion, ParkedUnit, PartStand, PartView, Request, Stand, Status, UnitView};
+use super::protocol::{Answer, ParkedUnit, Request, Status, UnitView};
 use super::{CaptureStatus, Error};
 use crate::capture::load::file::standing;
 use crate::capture::{self, Phase, marks};
@@ -37,8 +37,6 @@ use crate::mapping::schema::Store;
 const SHOW_BYTES: usize = 1024 * 1024;
 /// Rows shown of a part, or of those that a route quarantines.
 const QUARANTINED_SHOWN: usize = 1_000;
-/// Parts that wait to be projected and are listed; more are only known to be many.
-const WAITING_SHOWN: usize = 20_000;
 /// Attempts to evaluate a unit whose rows change meanwhile.
 const ATTEMPTS: usize = 20;
 
@@ -266,6 +264,8 @@ impl Session {
                     result = became;
                 }
             }
+            // Evaluated with new answers, and not marked for them yet.
+            dirty |= self.waking()?;
             let (applied, end) = (Applier::checkpoint(&self.state)?.0, self.log.end(Partition(0)).0);
             // A commit changes rows and parts together: the same parts before and after mean the rows stood still.
             if self.parts(unit)? == parts {
@@ -276,72 +276,8 @@ impl Session {
         Err(Error::Remote(format!("unit {unit} changes too fast to be read")))
     }
 
-    /// Where log and projection stand; the position that is captured was reached before anything else is looked at.
-    fn stand(&self) -> Result<Stand, Error> {
-        let captured = self.live.as_ref().map(|live| live.capture.borrow().durable.to_string());
-        let end = self.log.end(Partition(0)).0;
-        let frozen = self.state.freeze();
-        let applied = Applier::checkpoint_at(&frozen)?.0;
-        let mut waiting = Some(Vec::new());
-        if frozen.get(Space::Meta, names::MARKED)?.is_some() {
-            frozen.each(Space::Dirty, |scope, _| {
-                waiting = waiting.take().filter(|waiting| waiting.len() < WAITING_SHOWN);
-                waiting.iter_mut().for_each(|waiting| waiting.push(to_hex(scope)));
-                Ok(())
-            })?;
-        } else {
-            waiting = None;
-        }
-        let (generation, mapping) = (self.log.generation(), self.mapping_generation);
-        Ok(Stand { applied, end, generation, mapping, captured, waiting })
-    }
-
-    /// What became of parts since an offset.
-    fn since(&self, offset: u64, parts: &[String]) -> Result<Vec<PartStand>, Error> {
-        let stand = |text: &String| -> Result<PartStand, Error> {
-            let unknown = PartStand { motion: Motion::Unknown, parked: None };
-            let Some(scope) = from_hex(text) else { return Ok(unknown) };
-            let Some(bytes) = self.state.get(Space::Parts, &scope)? else { return Ok(unknown) };
-            let part = PartState::from_bytes(&bytes)?;
-            let mut stirred = part.last >= offset || due(&part, self.mapping_generation)?;
-            if let (false, Scope::Part { unit, part: Part::Whole }, 1..) =
-                (stirred, Scope::of(&scope)?, self.migration.totals())
-            {
-                // The whole shows sums of all parts, and is written again with each of them under its old version.
-                stirred = self.parts(unit)?.iter().any(|(_, part)| part.last >= offset);
-            }
-            let parked = match part.result()?.map(|result| result.status) {
-                Some(PartStatus::Parked { reason, .. }) => Some(reason),
-                _ => None,
-            };
-            Ok(PartStand { motion: if stirred { Motion::Stirred } else { Motion::Still }, parked })
-        };
-        parts.iter().map(stand).collect()
-    }
-
-    /// Parts as of the log, evaluated now.
-    fn part_views(&self, parts: &[String]) -> Result<Vec<Option<PartView>>, Error> {
-        let state_of = |scope: &[u8]| -> Result<Option<PartState>, Error> {
-            Ok(self.state.get(Space::Parts, scope)?.map(|bytes| PartState::from_bytes(&bytes)).transpose()?)
-        };
-        let view = |text: &String| -> Result<Option<PartView>, Error> {
-            let Some(scope) = from_hex(text) else { return Ok(None) };
-            let Some(part) = state_of(&scope)? else { return Ok(None) };
-            let rows = if part.incomplete == 0 { self.expected(&scope)? } else { Vec::new() };
-            let moving = part.incomplete > 0
-                || due(&part, self.mapping_generation)?
-                || state_of(&scope)?.as_ref() != Some(&part);
-            let parked = match part.result()?.map(|result| result.status) {
-                Some(PartStatus::Parked { reason, .. }) => Some(reason),
-                _ => None,
-            };
-            Ok(Some(PartView { last: part.last, moving, parked, rows }))
-        };
-        parts.iter().map(view).collect()
-    }
-
     /// The parts of a unit, the whole last.
-    fn parts(&self, unit: &str) -> Result<Vec<(Vec<u8>, PartState)>, Error> {
+    pub(super) fn parts(&self, unit: &str) -> Result<Vec<(Vec<u8>, PartState)>, Error> {
         let mut parts = Vec::new();
         if unit.len() > UNIT_BYTES_MAX {
             return Ok(parts);
@@ -353,7 +289,7 @@ impl Session {
         Ok(parts)
     }
 
-    fn expected(&self, scope: &[u8]) -> Result<Vec<(u16, String)>, Error> {
+    pub(super) fn expected(&self, scope: &[u8]) -> Result<Vec<(u16, String)>, Error> {
         let Scope::Part { unit, part } = Scope::of(scope)? else { return Ok(Vec::new()) };
         let totals = self.state.get(Space::Totals, &unit_key(unit))?.unwrap_or_default();
         let totals = sums_from(&totals, self.migration.totals())?;

@@ -26,7 +26,9 @@ const SEGMENTS_MIN: u64 = 4;
 pub(super) struct Opened {
     pub side: Side,
     pub rows: Vec<u64>,
-    /// Where a Postgres side stood when its snapshot was taken, or soon after.
+    /// Where a Postgres side stood before its snapshot was taken.
+    pub from: Option<Lsn>,
+    /// Where it stood when its snapshot was taken, or soon after.
     pub position: Option<Lsn>,
     /// The transaction that exported the snapshot.
     pub _holder: Option<Connection>,
@@ -64,6 +66,7 @@ impl Wanted {
 /// Opens a Postgres side: one exported snapshot, every table counted under it.
 pub(super) async fn postgres(server: &Server, name: &'static str, wanted: Vec<Wanted>) -> Result<Opened, Error> {
     let mut holder = server.connect().await?;
+    let from = live::position(&mut holder).await?;
     let snapshot = provision::export_snapshot(&mut holder).await?;
     let position = live::position(&mut holder).await?;
     let mut catalogs = server.connect().await?;
@@ -110,7 +113,7 @@ pub(super) async fn postgres(server: &Server, name: &'static str, wanted: Vec<Wa
     let snapshot_name = snapshot.clone();
     let snapshot = Arc::new(PgSnapshot::new(server.clone(), snapshot, Epoch(0), tasks));
     let side = Side { name, snapshot, tables, ranges, snapshot_name, position: position.to_string() };
-    Ok(Opened { side, rows, position: Some(position), _holder: Some(holder), pace: None })
+    Ok(Opened { side, rows, from: Some(from), position: Some(position), _holder: Some(holder), pace: None })
 }
 
 /// Opens a DynamoDB side: scans in fixed segments, with consistent reads.
@@ -149,7 +152,7 @@ pub(super) async fn dynamo(
     let unmarked = |_| String::new();
     let snapshot = Arc::new(DynamoScan::new(server, Epoch(0), tasks, unmarked, Arc::clone(&pace)));
     let side = Side { name, snapshot, tables, ranges, snapshot_name: "scan".into(), position: String::new() };
-    Ok(Opened { side, rows, position: None, _holder: None, pace: Some(pace) })
+    Ok(Opened { side, rows, from: None, position: None, _holder: None, pace: Some(pace) })
 }
 
 /// Where a Postgres server stands now.

@@ -174,6 +174,16 @@ impl State {
         each(self.store.keyspace.range((start, end)), visit)
     }
 
+    /// Whether a space holds nothing, as last committed.
+    pub fn empty(&self, space: Space) -> Result<bool, Error> {
+        let mut empty = true;
+        self.scan_after(space, None, |_, _| {
+            empty = false;
+            Ok(false)
+        })?;
+        Ok(empty)
+    }
+
     /// Some keys of a space that are known in memory; the lock is not held while they are visited.
     fn marks_behind(&self, space: Space, after: Option<&[u8]>) -> Option<Vec<Vec<u8>>> {
         self.store.marks().behind(space, after)

@@ -30,10 +30,15 @@ pub struct Context {
     pub items: bool,
     /// The faults that the comparison must find.
     pub canaries: Canaries,
+    /// What two rows must have alike to be equal.
+    pub form: Form,
     columns: Vec<Vec<Box<str>>>,
     keys: Vec<Digester>,
     rows: Vec<[u8; 32]>,
 }
+
+/// Appends what a row is compared as, by the rules of its table; rows that give the same bytes are equal.
+pub type Form = fn(&TableRules, &TargetRow, Pair, &mut Uses, &mut Vec<u8>);
 
 impl Context {
     /// A context; every digest depends on the deployment's key, the table and the meaning of the rules.
@@ -54,7 +59,28 @@ impl Context {
         let derived = |domain: &str, shape: &TableShape| key.derive(domain, &[&rules.id()[..], shape.name.as_bytes()]);
         let rows = shapes.iter().map(|shape| derived("reconcile row", shape)).collect();
         let Naming { scope_of, unit_of, as_stored, items } = naming;
-        Self { migration, shapes, rules, scope_of, unit_of, as_stored, items, canaries, columns: names, keys, rows }
+        let form: Form = TableRules::strict;
+        Self {
+            migration,
+            shapes,
+            rules,
+            scope_of,
+            unit_of,
+            as_stored,
+            items,
+            canaries,
+            form,
+            columns: names,
+            keys,
+            rows,
+        }
+    }
+
+    /// Digest of all that is compared of a row; uses of rules are not counted.
+    pub fn strict(&self, row: &TargetRow) -> [u8; 32] {
+        let mut form = Vec::with_capacity(512);
+        (self.form)(self.rules.table(row.table), row, Pair::Key, &mut Uses::default(), &mut form);
+        *blake3::keyed_hash(&self.rows[usize::from(row.table.0)], &form).as_bytes()
     }
 
     /// Digest of a row's own key.
@@ -232,14 +258,14 @@ impl Emitter {
             *blake3::keyed_hash(row_key, buffer).as_bytes()
         };
         let Self { buffer, uses, .. } = self;
-        let strict = form(buffer, &mut |out| rules.strict(row, Pair::Key, uses, out));
+        let strict = form(buffer, &mut |out| (context.form)(rules, row, Pair::Key, uses, out));
         let tolerant = match rules.has_tolerance() {
             true => form(buffer, &mut |out| rules.tolerant(row, Pair::Key, out)),
             false => strict,
         };
         let paired = rules.pairing(row).map(|pairing| {
             // How often rules were used is counted once for each row.
-            let strict = form(buffer, &mut |out| rules.strict(row, Pair::Match, &mut Uses::default(), out));
+            let strict = form(buffer, &mut |out| (context.form)(rules, row, Pair::Match, &mut Uses::default(), out));
             let group = form(buffer, &mut |out| Key(pairing.group.clone()).put(out));
             (short(&group), pairing.order, strict)
         });

@@ -35,6 +35,7 @@ mod postgres_stream;
 mod postgres_values;
 mod queries;
 mod reconcile;
+mod reconcile_faults;
 mod report_commands;
 mod report_nights;
 mod report_page;

@@ -12,12 +12,13 @@ use rehome::log::Batch;
 use rehome::mapping::Migration;
 use rehome::reconcile::actual::Owners;
 use rehome::reconcile::canary::Canaries;
-use rehome::reconcile::emit::{Context, Naming};
+use rehome::reconcile::emit::{Context, Form, Naming};
 use rehome::reconcile::join::{Difference, Found};
 use rehome::reconcile::run::{self, Outcome, Plan};
 use rehome::reconcile::side::{Extent, Range, Side, Table};
-use rehome::reconcile::{Error, record};
-use rehome::rules::Ruleset;
+use rehome::reconcile::summary::{self, Around};
+use rehome::reconcile::{Class, Error, Grade, Summary, record};
+use rehome::rules::{Ruleset, TableRules, Uses};
 use rehome::source::{Copied, Error as SourceError, RangeId, RangeOutcome, Snapshot};
 use rehome::target::{ColumnShape, TableShape, TargetRow};
 use tokio::sync::mpsc;
@@ -46,6 +47,8 @@ pub enum Fault {
     Fails,
     /// It finds its snapshot gone.
     Gone,
+    /// It hands everything over a second time, as one does that goes on after an error.
+    Twice,
 }
 
 /// A table in memory, read by ranges of ten rows.
@@ -76,7 +79,7 @@ impl Snapshot for Rows {
                 return Err(SourceError::Unreachable { action: "read a range", reason: "it went away".into() });
             }
             Some(Fault::Gone) => return Ok(RangeOutcome::SnapshotGone),
-            Some(Fault::Short) | None => {}
+            Some(Fault::Short | Fault::Twice) | None => {}
         }
         let from = range.0 as usize * RANGE_ROWS;
         let rows: Vec<_> = self.rows.iter().skip(from).take(RANGE_ROWS).cloned().collect();
@@ -98,7 +101,10 @@ impl Snapshot for Rows {
             events.pop();
         }
         let batch = Batch { relations: vec![Arc::clone(&relation)], events, ..Batch::default() };
-        out.send(batch).await.map_err(|_| SourceError::Unreachable { action: "read", reason: "gone".into() })?;
+        for _ in 0..if fault == Some(Fault::Twice) { 2 } else { 1 } {
+            let sent = out.send(batch.clone()).await;
+            sent.map_err(|_| SourceError::Unreachable { action: "read", reason: "gone".into() })?;
+        }
         Ok(RangeOutcome::Copied(Copied { rows: copied, bytes: copied * 40 }))
     }
 }
@@ -134,6 +140,8 @@ pub struct Bench {
     pub rules: Arc<Ruleset>,
     pub canaries: Canaries,
     pub workers: usize,
+    /// What rows are compared as.
+    pub form: Form,
 }
 
 impl Bench {
@@ -143,7 +151,7 @@ impl Bench {
         write_migration(folder.path());
         let migration = Arc::new(Migration::load(folder.path()).expect("it loads"));
         let rules = Arc::new(Ruleset::none(&migration));
-        Self { migration, rules, canaries: Canaries::none(1), workers: 2 }
+        Self { migration, rules, canaries: Canaries::none(1), workers: 2, form: TableRules::strict }
     }
 
     /// Compares two tables.
@@ -169,7 +177,9 @@ impl Bench {
             items: false,
         };
         let key = DigestKey::new([7; 32]);
-        let context = Context::new(self.migration, vec![shape].into(), self.rules, &key, self.canaries, naming);
+        let (migration, rules) = (Arc::clone(&self.migration), Arc::clone(&self.rules));
+        let mut context = Context::new(migration, vec![shape].into(), rules, &key, self.canaries, naming);
+        context.form = self.form;
         let (source, target) = (Arc::new(side("source", source)), Arc::new(side("target", target)));
         let plan = Plan {
             context: Arc::new(context),
@@ -191,7 +201,7 @@ impl Bench {
                 found.insert((key.0[0].clone(), one.difference), one.waived);
             }
         }
-        Ok(Compared { outcome, found, target })
+        Ok(Compared { outcome, found, migration: self.migration, rules: self.rules, source, target })
     }
 }
 
@@ -199,10 +209,44 @@ impl Bench {
 pub struct Compared {
     pub outcome: Outcome,
     pub found: BTreeMap<(Value, Difference), bool>,
+    pub migration: Arc<Migration>,
+    pub rules: Arc<Ruleset>,
+    pub source: Arc<Side>,
     pub target: Arc<Side>,
 }
 
 impl Compared {
+    /// What it comes to when every difference is settled: nothing of it was real.
+    pub fn summary(&self) -> Summary {
+        let both = |kind: Difference| (u64::from(kind != Difference::Extra), u64::from(kind != Difference::Missing));
+        let mut classes: BTreeMap<(u16, Class), (u64, u64)> = BTreeMap::new();
+        for ((table, kind), count) in &self.outcome.differences {
+            let sides = if *kind == Difference::Duplicate { (0, 1) } else { both(*kind) };
+            let (expected, actual) = classes.entry((*table, Class::Settled)).or_default();
+            *expected += sides.0 * count;
+            *actual += sides.1 * count;
+        }
+        let around = Around {
+            migration: &self.migration,
+            rules: &self.rules,
+            uses: Uses::default(),
+            classes,
+            source: &self.source,
+            target: &self.target,
+            started: jiff::Timestamp::UNIX_EPOCH,
+            finished: jiff::Timestamp::UNIX_EPOCH,
+            seconds: 0,
+            memory_bytes: 0,
+            grade: Grade::Proven,
+            log: None,
+            moving: false,
+            planted: true,
+            root_key: [7; 32],
+            read_units: None,
+        };
+        summary::summary(&around, &self.outcome)
+    }
+
     /// Panics unless exactly these differences were found.
     pub fn found_exactly(&self, expected: &[(i64, Difference)]) {
         let expected: Vec<(Value, Difference)> = expected.iter().map(|(id, kind)| (Value::Int(*id), *kind)).collect();

@@ -1,16 +1,16 @@
 //! Faults that peers missed, by the numbers of the acceptance corpus.
 
 use rehome::event::{Decimal, Timestamp, Value};
-use rehome::reconcile::Error;
 use rehome::reconcile::canary::{CLASSES, Canaries};
 use rehome::reconcile::join::Difference::{Changed, Duplicate, Extra, Missing};
 use rehome::reconcile::side::uncovered;
+use rehome::reconcile::{Error, Verdict};
 
 use super::bench::{Bench, Fault, Rows, row, rows, side};
 
 /// Fault 4: whole seconds.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_microsecond_is_found() {
+async fn fault_04_a_microsecond_is_found() {
     let mut target = rows(200);
     target[99][3] = Value::Timestamp(Timestamp(1_000_000 * 100 + 1));
     Bench::new().compare(rows(200), target).await.found_exactly(&[(100, Changed)]);
@@ -18,7 +18,7 @@ async fn a_microsecond_is_found() {
 
 /// Fault 5: the same change to several rows cancels.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_shift_of_four_rows_does_not_cancel() {
+async fn fault_05_the_same_shift_of_four_rows_does_not_cancel() {
     let mut target = rows(200);
     for id in [10, 20, 30, 40] {
         target[id - 1][3] = Value::Timestamp(Timestamp(1_000_000 * id as i64 + 600_000_000));
@@ -31,7 +31,7 @@ async fn the_same_shift_of_four_rows_does_not_cancel() {
 
 /// Fault 6: rows that are there twice cancel.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_is_there_twice_is_found() {
+async fn fault_06_a_row_that_is_there_twice_is_found() {
     let mut target = rows(50);
     target.push(row(7, "note 7"));
     Bench::new().compare(rows(50), target).await.found_exactly(&[(7, Duplicate)]);
@@ -43,7 +43,7 @@ async fn a_row_that_is_there_twice_is_found() {
 
 /// Fault 7: a row that is read in two ranges, or in none.
 #[test]
-fn every_place_is_read_once_or_the_table_is_not_covered() {
+fn fault_07_every_place_is_read_once_or_the_table_is_not_covered() {
     use rehome::reconcile::side::{Done, Extent};
     let of = |range| Done { range, rows: 10, taken: 10, bytes: 0 };
     let mut whole = side("target", Rows { rows: rows(35), fault: None });
@@ -58,23 +58,75 @@ fn every_place_is_read_once_or_the_table_is_not_covered() {
     assert_eq!(uncovered(&whole, &all), [0]);
 }
 
-/// Faults 8 and 9: rows beyond the other side's first and last key, rows that only the target has.
+/// Fault 8: rows beyond the other side's first and last key.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_beyond_either_end_and_rows_of_one_side_are_found() {
-    let source: Vec<_> = rows(100).into_iter().filter(|row| row[0] != Value::Int(50)).collect();
+async fn fault_08_rows_beyond_either_end_are_found() {
     let mut target: Vec<_> = rows(99).into_iter().skip(1).collect();
     target.push(row(-5, "before all"));
     target.push(row(i64::MAX, "behind all"));
-    let expected = [(1, Missing), (100, Missing), (50, Extra), (-5, Extra), (i64::MAX, Extra)];
-    Bench::new().compare(source, target).await.found_exactly(&expected);
+    let expected = [(1, Missing), (100, Missing), (-5, Extra), (i64::MAX, Extra)];
+    Bench::new().compare(rows(100), target).await.found_exactly(&expected);
+}
+
+/// Fault 9: rows that only the target has.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_09_rows_of_one_side_are_found() {
+    let source: Vec<_> = rows(100).into_iter().filter(|row| row[0] != Value::Int(50)).collect();
+    Bench::new().compare(source, rows(100)).await.found_exactly(&[(50, Extra)]);
     Bench::new().compare(rows(3), Vec::new()).await.found_exactly(&[(1, Missing), (2, Missing), (3, Missing)]);
     Bench::new().compare(Vec::new(), rows(2)).await.found_exactly(&[(1, Extra), (2, Extra)]);
     Bench::new().compare(Vec::new(), Vec::new()).await.found_exactly(&[]);
 }
 
+/// Fault 10: ranges end in any order, and the highest that was read says nothing of those below it.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_10_a_range_below_the_highest_that_was_never_read_is_a_gap() {
+    use rehome::reconcile::side::Done;
+    let whole = side("target", Rows { rows: rows(55), fault: None });
+    let done = |range| Done { range, rows: 10, taken: 10, bytes: 0 };
+    // Every set of ranges that a comparison may have read when it was cut off; only the full one is complete.
+    for set in 0_u32..1 << 6 {
+        let mut read: Vec<Done> = (0..6).filter(|range| set & 1 << range != 0).map(done).collect();
+        read.reverse();
+        let complete = uncovered(&whole, &read).is_empty();
+        assert_eq!(complete, set == (1 << 6) - 1, "{set:06b}");
+    }
+    // Cut off anywhere, the comparison has no outcome that could be taken for one of all rows.
+    for range in 0..6 {
+        let failing = Rows { rows: rows(55), fault: Some((range, Fault::Gone)) };
+        let plain = Rows { rows: rows(55), fault: None };
+        assert!(Bench::new().try_compare(plain, failing).await.is_err(), "range {range}");
+    }
+}
+
+/// Fault 11: what is read again is counted again.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_11_a_range_that_is_read_twice_is_not_taken_for_two() {
+    let twice = Rows { rows: rows(40), fault: Some((2, Fault::Twice)) };
+    let plain = Rows { rows: rows(40), fault: None };
+    let compared = Bench::new().try_compare(plain, twice).await.expect("it comes to its end");
+    compared.found_exactly(&[
+        (21, Duplicate),
+        (22, Duplicate),
+        (23, Duplicate),
+        (24, Duplicate),
+        (25, Duplicate),
+        (26, Duplicate),
+        (27, Duplicate),
+        (28, Duplicate),
+        (29, Duplicate),
+        (30, Duplicate),
+    ]);
+    let range = compared.outcome.target_done.iter().find(|done| done.range == 2).expect("it was read");
+    assert_eq!((range.rows, range.taken), (10, 20), "the ledger shows it");
+    let summary = compared.summary();
+    assert_eq!(summary.verdict, Verdict::Incomplete, "nothing is concluded of it: {:?}", summary.why);
+    assert!(summary.why.iter().any(|why| why.code == "gap"), "{:?}", summary.why);
+}
+
 /// Fault 19: an error in a worker, and the run ends as done all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_fails_leaves_no_outcome() {
+async fn fault_19_a_reader_that_fails_leaves_no_outcome() {
     let plain = || Rows { rows: rows(100), fault: None };
     for fault in [Fault::Fails, Fault::Gone] {
         let failing = || Rows { rows: rows(100), fault: Some((4, fault)) };
@@ -86,7 +138,7 @@ async fn a_reader_that_fails_leaves_no_outcome() {
 
 /// Fault 25: rows are lost on the way to the comparison.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_a_reader_counted_and_did_not_hand_over_leave_a_gap() {
+async fn fault_25_rows_that_a_reader_counted_and_did_not_hand_over_leave_a_gap() {
     let short = Rows { rows: rows(100), fault: Some((3, Fault::Short)) };
     let plain = Rows { rows: rows(100), fault: None };
     let compared = Bench::new().try_compare(plain, short).await.expect("it comes to its end");
@@ -95,17 +147,29 @@ async fn rows_that_a_reader_counted_and_did_not_hand_over_leave_a_gap() {
     assert!(uncovered(&compared.target, &compared.outcome.target_done).is_empty(), "though every range ended well");
 }
 
-/// Fault 20: what is listed is taken for all there is. Fault 27: everything differs.
+/// Fault 20: what is listed is taken for all there is. Counts have no limit.
 #[tokio::test(flavor = "multi_thread")]
-async fn when_everything_differs_everything_is_counted() {
+async fn fault_20_when_everything_differs_everything_is_counted() {
     let target = (1..=5_000).map(|id| row(id, "other")).collect();
     let compared = Bench::new().compare(rows(5_000), target).await;
     assert_eq!(compared.outcome.differences, [((0, Changed), 5_000)].into());
 }
 
+/// Fault 27: what it takes grows with the number of differences. The records are as many and as large, whatever differs.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_27_a_comparison_takes_as_much_when_all_differs() {
+    let equal = Bench::new().compare(rows(5_000), rows(5_000)).await;
+    let target = (1..=5_000).map(|id| row(id, &format!("mote {id}"))).collect();
+    let differing = Bench::new().compare(rows(5_000), target).await;
+    assert_eq!(differing.outcome.differences, [((0, Changed), 5_000)].into());
+    let (few, many) = (equal.outcome.spill_bytes, differing.outcome.spill_bytes);
+    assert!(many < 3 * few, "one small record more for each: {few} bytes, then {many}");
+    assert_eq!(equal.outcome.hops["expected rows"].0.count, differing.outcome.hops["expected rows"].0.count);
+}
+
 /// Fault 21: order and collation.
 #[tokio::test(flavor = "multi_thread")]
-async fn physical_order_does_not_matter() {
+async fn fault_21_physical_order_does_not_matter() {
     let mut target = rows(500);
     target.reverse();
     target.rotate_left(123);
@@ -114,7 +178,7 @@ async fn physical_order_does_not_matter() {
 
 /// Fault 3 through the whole comparison: long numbers are not shortened.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_digit_counts() {
+async fn fault_03_every_digit_counts() {
     let decimal = |text: &str| Value::Decimal(Decimal::parse(text).expect("a number"));
     let with = |last: &str| {
         let mut rows = rows(30);

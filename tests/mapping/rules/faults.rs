@@ -32,7 +32,7 @@ fn assert_all_equal(set: &Ruleset, rows: &[rehome::target::TargetRow]) {
 }
 
 #[test]
-fn corpus_01_values_do_not_run_into_one_another() {
+fn fault_01_values_do_not_run_into_one_another() {
     let texts = |name: &str, note: &str| row(&[("name", Value::text(name)), ("note", Value::text(note))]);
     let none = Ruleset::none(&postgres());
     assert_all_differ(
@@ -75,9 +75,9 @@ fn cell() -> impl Strategy<Value = (&'static str, Value)> {
 }
 
 proptest! {
-    /// Corpus 1 and 2: two rows give the same bytes when they are the same row, and only then.
+    /// Faults 1 and 2: two rows give the same bytes when they are the same row, and only then.
     #[test]
-    fn corpus_01_the_form_of_a_row_is_injective(
+    fn fault_01_the_form_of_a_row_is_injective(
         one in prop::collection::vec(cell(), 0..4),
         other in prop::collection::vec(cell(), 0..4),
     ) {
@@ -89,9 +89,9 @@ proptest! {
         prop_assert_eq!(judged == Comparison::Equal, same);
     }
 
-    /// Corpus 3: every 64-bit integer and every 38-digit number is itself, in the key too.
+    /// Fault 3: every 64-bit integer and every 38-digit number is itself, in the key too.
     #[test]
-    fn corpus_03_no_digit_of_a_number_is_lost(one in any::<i64>(), step in 1i64..1_000, digits in "[1-9][0-9]{37}") {
+    fn fault_03_no_digit_of_a_number_is_lost(one in any::<i64>(), step in 1i64..1_000, digits in "[1-9][0-9]{37}") {
         let other = one.wrapping_add(step);
         let (postgres, dynamo) = (Ruleset::none(&postgres()), Ruleset::none(&dynamo()));
         let id = |id: i64| row(&[("id", Value::Int(id))]);
@@ -110,7 +110,7 @@ proptest! {
 }
 
 #[test]
-fn corpus_02_forms_of_nothing_are_different_things() {
+fn fault_02_forms_of_nothing_are_different_things() {
     let text = |text: &str| row(&[("name", Value::text(text))]);
     let none = Ruleset::none(&postgres());
     let forms = ["", " ", "null", "NULL", "<null>", "false", "f", "0", "\0"];
@@ -139,7 +139,7 @@ fn corpus_02_forms_of_nothing_are_different_things() {
 
 /// What a rule makes one, it makes one, and nothing beside it.
 #[test]
-fn corpus_02_forms_of_nothing_are_one_where_a_rule_says_so() {
+fn fault_02_forms_of_nothing_are_one_where_a_rule_says_so() {
     let some = rules(
         &dynamo(),
         "[[normalise]]\ntable = \"events_by_owner\"\nfields = [\"x\"]\nunify = [\"absent\", \"empty\"]\nreason = \"r\"\n",
@@ -150,7 +150,7 @@ fn corpus_02_forms_of_nothing_are_one_where_a_rule_says_so() {
 }
 
 #[test]
-fn corpus_04_a_microsecond_is_found() {
+fn fault_04_a_microsecond_is_found() {
     let at = |us| row(&[("at", time(us))]);
     let ever = Value::Timestamp(rehome::event::Timestamp::INFINITY);
     let never = Value::Timestamp(rehome::event::Timestamp::NEG_INFINITY);
@@ -161,7 +161,7 @@ fn corpus_04_a_microsecond_is_found() {
 }
 
 #[test]
-fn corpus_21_neither_the_order_of_rows_nor_that_of_members_matters() {
+fn fault_21_neither_the_order_of_rows_nor_that_of_members_matters() {
     let none = Ruleset::none(&postgres());
     let written =
         [r#"{"b":1,"a":[1,2],"ä":"x"}"#, r#"{ "ä" : "x", "a": [1,2], "b":1 }"#, r#"{"a":[1,2],"b":1,"\u00e4":"x"}"#];
@@ -176,7 +176,7 @@ fn corpus_21_neither_the_order_of_rows_nor_that_of_members_matters() {
 }
 
 #[test]
-fn corpus_22_numbers_of_documents_and_keys_never_pass_through_a_double() {
+fn fault_22_numbers_of_documents_and_keys_never_pass_through_a_double() {
     let (near, next) = ("9007199254740992", "9007199254740993");
     let none = Ruleset::none(&postgres());
     assert_all_differ(&none, &[near, next].map(|text| row(&[("body", json(text))])));
@@ -197,9 +197,9 @@ fn corpus_22_numbers_of_documents_and_keys_never_pass_through_a_double() {
     assert!(matches!(judged, Comparison::Different(_)), "half is less than one: {judged:?}");
 }
 
-/// Corpus 23: the table of `src/rules/form.rs` and docs/rules.md, line by line.
+/// Fault 23: the table of `src/rules/form.rs` and docs/rules.md, line by line.
 #[test]
-fn corpus_23_each_store_s_values_are_one_where_it_does_not_tell_them_apart() {
+fn fault_23_each_store_s_values_are_one_where_it_does_not_tell_them_apart() {
     let none = Ruleset::none(&postgres());
     let of = |name: &'static str| move |value: Value| row(&[(name, value)]);
     // Postgres keeps the scale of a numeric, the sign of a double's zero, and no bits of a NaN.
@@ -237,7 +237,7 @@ fn corpus_23_each_store_s_values_are_one_where_it_does_not_tell_them_apart() {
 }
 
 #[test]
-fn corpus_24_times_are_floored_on_both_sides_and_never_rounded() {
+fn fault_24_times_are_floored_on_both_sides_and_never_rounded() {
     let seconds =
         rules(&postgres(), "[[normalise]]\ntable = \"things\"\nfields = [\"at\"]\nfloor = \"1 s\"\nreason = \"r\"\n");
     let at = |us| row(&[("at", time(us))]);
@@ -250,7 +250,7 @@ fn corpus_24_times_are_floored_on_both_sides_and_never_rounded() {
 /// A tolerance is judged on a pair: a digest would see two neighbours on either side of a boundary as different, and two
 /// that are nearly twice as far apart as one.
 #[test]
-fn corpus_24_a_tolerance_has_no_boundaries() {
+fn fault_24_a_tolerance_has_no_boundaries() {
     let within =
         rules(&postgres(), "[[tolerate]]\ntable = \"things\"\nfields = [\"at\"]\nwindow = \"1 s\"\nreason = \"r\"\n");
     let table = within.table(FIRST);
@@ -268,7 +268,7 @@ fn corpus_24_a_tolerance_has_no_boundaries() {
 }
 
 #[test]
-fn corpus_26_other_rules_are_another_id_and_other_words_are_not() {
+fn fault_26_other_rules_are_another_id_and_other_words_are_not() {
     let migration = postgres();
     let id = |text: &str| rules(&migration, text).id();
     let trim = |fields: &str, more: &str| {

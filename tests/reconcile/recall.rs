@@ -1,0 +1,149 @@
+//! Canaries are worth something only if a comparison that is blind is shown to be: by their recall, and by its verdict.
+
+use rehome::event::{Timestamp, Value};
+use rehome::reconcile::canary::{CLASSES, Canaries, Class};
+use rehome::reconcile::emit::Form;
+use rehome::reconcile::{Summary, Verdict};
+use rehome::rules::{Pair, TableRules, Uses};
+use rehome::target::TargetRow;
+
+use super::bench::{Bench, rows};
+use super::sim::world::World;
+use super::sim::{How, begin, compare};
+
+/// Rows that are compared.
+const ROWS: i64 = 2_000;
+
+/// What equal sides come to under a form, with canaries for tables of about so many rows.
+async fn compared(form: Form, about: u64) -> Summary {
+    let bench = Bench { canaries: Canaries::new([9; 32], &[about]), form, ..Bench::new() };
+    let compared = bench.compare(rows(ROWS), rows(ROWS)).await;
+    compared.found_exactly(&[]);
+    compared.summary()
+}
+
+/// Faults planted of a class, and those found.
+fn of(summary: &Summary, class: Class) -> (u64, u64) {
+    let of = summary.canaries.iter().filter(|row| row.class == class.name());
+    of.fold((0, 0), |(planted, found), row| (planted + row.planted, found + row.found))
+}
+
+fn incomplete_for(summary: &Summary, code: &str) {
+    assert_eq!(summary.verdict, Verdict::Incomplete, "{:?}", summary.why);
+    assert!(summary.why.iter().any(|why| why.code == code), "{:?}", summary.why);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_that_sees_finds_all_and_may_say_match() {
+    let summary = compared(TableRules::strict, 2_000).await;
+    let (planted, found) = summary.recall();
+    assert!(planted > 50 && planted == found, "{found} of {planted}");
+    assert_eq!(summary.verdict, Verdict::Match, "{:?}", summary.why);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_that_is_switched_off_is_known_by_its_canaries() {
+    let summary = compared(|_, _, _, _, _| {}, 2_000).await;
+    let (planted, found) = summary.recall();
+    assert!(found < planted, "{found} of {planted}");
+    for class in [Class::Text, Class::Number, Class::Time, Class::NullOrEmpty] {
+        assert_eq!(of(&summary, class).1, 0, "{class:?}");
+    }
+    incomplete_for(&summary, "canaries");
+}
+
+/// A form that makes every value of some cells the same one.
+fn without(row: &TargetRow, rules: &TableRules, pair: Pair, uses: &mut Uses, out: &mut Vec<u8>, blind: fn(&mut Value)) {
+    let mut row = row.clone();
+    row.values.iter_mut().for_each(blind);
+    rules.strict(&row, pair, uses, out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_that_is_blind_to_one_class_of_faults_is_known_by_that_class() {
+    let blind: [(Class, Form); 4] = [
+        (Class::Text, |rules, row, pair, uses, out| {
+            let blind = |value: &mut Value| {
+                if matches!(value, Value::Text(text) if !text.is_empty()) {
+                    *value = Value::text("some");
+                }
+            };
+            without(row, rules, pair, uses, out, blind);
+        }),
+        (Class::Number, |rules, row, pair, uses, out| {
+            let blind = |value: &mut Value| {
+                if let Value::Int(number) = value {
+                    *number = 0;
+                }
+            };
+            without(row, rules, pair, uses, out, blind);
+        }),
+        (Class::Time, |rules, row, pair, uses, out| {
+            let blind = |value: &mut Value| {
+                if let Value::Timestamp(time) = value {
+                    *time = Timestamp(0);
+                }
+            };
+            without(row, rules, pair, uses, out, blind);
+        }),
+        (Class::NullOrEmpty, |rules, row, pair, uses, out| {
+            let blind = |value: &mut Value| {
+                if matches!(value, Value::Text(text) if text.is_empty()) {
+                    *value = Value::Null;
+                }
+            };
+            without(row, rules, pair, uses, out, blind);
+        }),
+    ];
+    for (class, form) in blind {
+        let summary = compared(form, 2_000).await;
+        let (planted, found) = of(&summary, class);
+        assert!(planted > 0 && found == 0, "{class:?}: {found} of {planted}");
+        for other in CLASSES.into_iter().filter(|other| *other != class) {
+            let (planted, found) = of(&summary, other);
+            assert_eq!(planted, found, "{other:?} without {class:?}");
+        }
+        incomplete_for(&summary, "canaries");
+    }
+}
+
+/// One table of three, in a world at rest: not looked into, or not read at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_left_out_is_known() {
+    let world = World::new(1, 1);
+    drop(begin(&world).await);
+    let whole = compare(&world, How::default()).await.summary;
+    assert_eq!(whole.verdict, Verdict::Match, "{:?}", whole.why);
+    let blind: [Form; 3] = [
+        |rules, row, pair, uses, out| strict_but_for(0, rules, row, pair, uses, out),
+        |rules, row, pair, uses, out| strict_but_for(1, rules, row, pair, uses, out),
+        |rules, row, pair, uses, out| strict_but_for(2, rules, row, pair, uses, out),
+    ];
+    for (table, form) in blind.into_iter().enumerate() {
+        let name = &whole.targets[table].table;
+        let summary = compare(&world, How { form, ..How::default() }).await.summary;
+        let unfound: Vec<&str> =
+            summary.canaries.iter().filter(|row| row.found < row.planted).map(|row| &*row.table).collect();
+        assert!(!unfound.is_empty() && unfound.iter().all(|of| of == name), "{name}: {unfound:?}");
+        incomplete_for(&summary, "canaries");
+        // Nobody reads it, on either side.
+        let summary = compare(&world, How { unread: Some(table), ..How::default() }).await.summary;
+        assert!(summary.recall().0 < whole.recall().0, "{name}: none is planted there");
+        assert_ne!(summary.verdict, Verdict::Match, "{name}");
+        assert!(summary.why.iter().any(|why| why.code == "conservation"), "{name}: {:?}", summary.why);
+    }
+}
+
+fn strict_but_for(table: u16, rules: &TableRules, row: &TargetRow, pair: Pair, uses: &mut Uses, out: &mut Vec<u8>) {
+    if row.table.0 != table {
+        rules.strict(row, pair, uses, out);
+    }
+}
+
+/// A table of so many rows that one of a million is chosen, as far as anybody knows: none is, of two thousand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_canaries_proves_nothing() {
+    let summary = compared(TableRules::strict, u64::MAX).await;
+    assert_eq!(summary.recall(), (0, 0));
+    incomplete_for(&summary, "no_canaries");
+}

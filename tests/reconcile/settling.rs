@@ -1,0 +1,359 @@
+//! Differences of rows that change while they are compared: one chosen history each, on the simulation's world.
+
+use std::sync::Arc;
+
+use rehome::engine::diff::Verdict as UnitVerdict;
+use rehome::engine::look::{Looking, UnitDiff};
+use rehome::event::Value;
+use rehome::reconcile::{State, Verdict};
+use rehome::target::{TargetKey, TargetRow, TargetTable};
+use tokio::sync::Mutex;
+
+use super::sim::actors::Projecting;
+use super::sim::boxes::{BOXES, ITEMS, MARKS, SEEN, item, labelled, mark};
+use super::sim::script::{Happens, Point};
+use super::sim::sides::Eyes;
+use super::sim::world::World;
+use super::sim::{Compared, How, Known, begin, compare, named};
+
+/// Turns that a comparison waits which is to give up.
+const SHORT: How =
+    How { patience: 30, unanswered: 0, known: Known::Record, form: rehome::rules::TableRules::strict, unread: None };
+
+/// A world at rest, and its projector.
+async fn world() -> (Arc<World>, Arc<Mutex<Projecting>>) {
+    let world = World::new(1, 1);
+    let projecting = begin(&world).await;
+    (world, Arc::new(Mutex::new(projecting)))
+}
+
+/// An item of a box: the first ones are items 1 of `b`, 2 of `c`, 3 of `a`, and so on.
+fn key(world: &World, of: &str, id: i64) -> TargetKey {
+    let values = vec![Value::text(of), Value::Int(id), Value::Null, Value::Null, Value::Null];
+    world.key_of(&TargetRow { table: TargetTable(1), values })
+}
+
+/// Spoils a column of an item at the target.
+fn spoil(world: &World, of: &str, id: i64, column: usize, text: &str) {
+    let key = key(world, of, id);
+    world.held().rows.get_mut(&key).expect("it is there").values[column] = Value::text(text);
+}
+
+impl Compared {
+    /// Panics unless nothing is confirmed.
+    fn no_alarm(&self) -> &Self {
+        assert_eq!(self.keys(State::Confirmed).len(), 0, "a false alarm: {:?}", self.listed);
+        assert!(!self.apart.is_empty(), "the snapshots differ, or nothing is tested");
+        self
+    }
+}
+
+/// Has something happen once, at the first of some points.
+async fn once(world: &Arc<World>, at: Point, happens: impl FnOnce(Arc<World>) -> Happens + Send + 'static) {
+    let mut happens = Some(happens);
+    let step = move |point: Point, world: Arc<World>| -> Happens {
+        match happens.take_if(|_| point == at) {
+            Some(happens) => happens(world),
+            None => Box::pin(async {}),
+        }
+    };
+    world.script.set(step).await;
+}
+
+async fn look(world: &Arc<World>, unit: &str) -> UnitDiff {
+    let eyes = Eyes { world: Arc::clone(world), unanswered: 0 };
+    let (migration, tables) = (world.migration(), world.engine.tables());
+    let looking = Looking { migration, tables, rules: Some(&world.rules), witness: &eyes };
+    looking.unit(unit).await.expect("it is read")
+}
+
+/// Fault 12: nothing arrives, so all has arrived. The log is idle, all of it is applied and projected, and the source is ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_12_an_idle_log_is_not_one_that_has_everything() {
+    let (world, _) = world().await;
+    world.put(ITEMS, item(1, "b", "not captured yet"));
+    let compared = compare(&world, SHORT).await;
+    compared.no_alarm();
+    assert_eq!(compared.keys(State::Unsettled), [named(&world, &key(&world, "b", 1))].into());
+    assert_eq!(compared.summary.verdict, Verdict::Incomplete);
+}
+
+/// Fault 15: one row was seen equal at one version of the source, another at the next, and both together never.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_15_rows_that_are_equal_one_after_the_other_are_no_equal_unit() {
+    let (world, _) = world().await;
+    let mut readings = 0;
+    let step = move |point: Point, world: Arc<World>| -> Happens {
+        if point == Point::Unit {
+            readings += 1;
+            let (wrong, right) = if readings % 2 == 0 { (1, 4) } else { (4, 1) };
+            spoil(&world, "b", wrong, 2, "spoilt");
+            spoil(&world, "b", right, 2, &format!("note {right}"));
+        }
+        Box::pin(async {})
+    };
+    world.script.set(step).await;
+    let diff = look(&world, "b").await;
+    assert_eq!(diff.verdict, UnitVerdict::Incomplete, "{diff:?}");
+    assert_eq!(diff.differences.len(), 1, "in each reading one of them differs");
+}
+
+/// Fault 17: what is looked at again has changed again.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_17_a_row_that_changes_while_it_is_looked_at_again_is_not_called_wrong() {
+    let (world, projecting) = world().await;
+    world.put(ITEMS, item(1, "b", "on its way"));
+    let mut looks = 0;
+    let step = move |point: Point, world: Arc<World>| -> Happens {
+        looks += u32::from(point == Point::Target);
+        let projecting = Arc::clone(&projecting);
+        let again = point == Point::Target && looks <= 3;
+        let arrive = point == Point::Read || again;
+        Box::pin(async move {
+            if again {
+                world.put(ITEMS, item(1, "b", &format!("changed again, {looks}")));
+            }
+            if arrive {
+                world.capture_all().await;
+                projecting.lock().await.all().await;
+            }
+        })
+    };
+    world.script.set(step).await;
+    let compared = compare(&world, How::default()).await;
+    compared.no_alarm();
+    assert_eq!(compared.summary.verdict, Verdict::Match, "it has arrived: {:?}", compared.summary.why);
+}
+
+/// Fault 18: rows go, and questions cannot be answered, while differences are looked into.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_18_a_comparison_comes_to_its_end_whatever_goes_meanwhile() {
+    let (world, projecting) = world().await;
+    for id in 1..=8 {
+        world.put(ITEMS, item(id, "a", "on its way"));
+    }
+    let compared = compare(&world, How { unanswered: 1, ..SHORT }).await;
+    compared.no_alarm();
+    assert!(!compared.keys(State::Unsettled).is_empty(), "nobody could be asked");
+    assert_eq!(compared.summary.verdict, Verdict::Incomplete);
+    once(&world, Point::Read, move |world| {
+        Box::pin(async move {
+            (1..=8).for_each(|id| world.delete(ITEMS, Value::Int(id)));
+            ["a", "b", "c"].iter().for_each(|name| world.delete(BOXES, Value::text(*name)));
+            world.capture_all().await;
+            projecting.lock().await.all().await;
+        })
+    })
+    .await;
+    let compared = compare(&world, How::default()).await;
+    assert!(!compared.apart.is_empty() && compared.listed.is_empty(), "all of it is gone: {:?}", compared.listed);
+}
+
+/// That the log told something of a part is no proof that it told everything: a mark was lost, and another of its group came.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_never_got_is_found_in_a_part_that_it_tells_more_of() {
+    let (world, projecting) = world().await;
+    world.put(MARKS, mark(2, "a", "x", 200));
+    world.captured(world.position());
+    once(&world, Point::TargetTaken, move |world| {
+        Box::pin(async move {
+            world.put(MARKS, mark(8, "a", "x", 800));
+            world.capture_all().await;
+            projecting.lock().await.all().await;
+        })
+    })
+    .await;
+    let compared = compare(&world, How::default()).await;
+    assert_eq!(compared.keys(State::Confirmed).len(), 2, "group and sum: {:?}", compared.listed);
+    assert_eq!(compared.summary.verdict, Verdict::Mismatch);
+}
+
+/// One row of a unit is wrong, and that is proven; another has changed, and the log is not told of it yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_proven_wrong_proves_nothing_of_its_neighbour() {
+    let (world, _) = world().await;
+    spoil(&world, "b", 4, 2, "spoilt");
+    world.put(ITEMS, item(1, "b", "not captured yet"));
+    let compared = compare(&world, SHORT).await;
+    assert_eq!(compared.keys(State::Confirmed), [named(&world, &key(&world, "b", 4))].into());
+    assert_eq!(compared.keys(State::Unsettled), [named(&world, &key(&world, "b", 1))].into());
+}
+
+/// The source is read as it was, and again when it is like that again; what came between is in the log, its end is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_returns_to_what_it_was_is_not_taken_for_one_that_stood_still() {
+    let (world, projecting) = world().await;
+    let mut steps = 0;
+    let step = move |point: Point, world: Arc<World>| -> Happens {
+        let projecting = Arc::clone(&projecting);
+        let (there, back) = (steps == 0 && point == Point::Source, steps == 1 && point == Point::Target);
+        steps += u32::from(there || back);
+        Box::pin(async move {
+            if there {
+                world.put(ITEMS, item(1, "b", "something else"));
+            }
+            if there || point == Point::Pause {
+                world.capture_all().await;
+                projecting.lock().await.all().await;
+            }
+            if back {
+                world.put(ITEMS, item(1, "b", "note 1"));
+            }
+        })
+    };
+    world.script.set(step).await;
+    let diff = look(&world, "b").await;
+    assert_eq!(diff.verdict, UnitVerdict::Match, "{diff:?}");
+}
+
+/// A label was applied, and the items that show it were not yet looked for, when the comparison began.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_are_yet_to_be_found_count_as_waiting() {
+    let (world, projecting) = world().await;
+    world.put(BOXES, labelled("a", "another label"));
+    world.capture_all().await;
+    projecting.lock().await.apply_only(usize::MAX).await;
+    let step = move |point: Point, _: Arc<World>| -> Happens {
+        let projecting = Arc::clone(&projecting);
+        Box::pin(async move {
+            if matches!(point, Point::Pause | Point::Read) {
+                let mut projecting = projecting.lock().await;
+                projecting.wake();
+                projecting.project().await;
+            }
+        })
+    };
+    world.script.set(step).await;
+    let compared = compare(&world, How::default()).await;
+    assert_eq!(compared.keys(State::Confirmed).len(), 0, "a false alarm: {:?}", compared.listed);
+    assert_eq!(compared.summary.verdict, Verdict::Match, "{:?}", compared.summary.why);
+}
+
+/// As before, but the label came when both sides had been read: the log has it, and nobody is marked for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_counts_as_applied_when_it_is_known_whom_it_concerns() {
+    let (world, projecting) = world().await;
+    let step = move |point: Point, world: Arc<World>| -> Happens {
+        let projecting = Arc::clone(&projecting);
+        Box::pin(async move {
+            match point {
+                Point::Begun => world.put(BOXES, labelled("a", "another label")),
+                Point::Read => {
+                    world.capture_all().await;
+                    projecting.lock().await.apply_only(usize::MAX).await;
+                }
+                Point::Pause => {
+                    let mut projecting = projecting.lock().await;
+                    projecting.wake();
+                    projecting.project().await;
+                }
+                _ => {}
+            }
+        })
+    };
+    world.script.set(step).await;
+    let compared = compare(&world, How::default()).await;
+    compared.no_alarm();
+    assert_eq!(compared.summary.verdict, Verdict::Match, "{:?}", compared.summary.why);
+}
+
+/// A part is looked at while the label that it shows has changed, and it is not marked for that yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_new_answers_concern_does_not_stand_still() {
+    let (world, projecting) = world().await;
+    world.put(ITEMS, item(3, "a", "on its way"));
+    let mut labelled_anew = false;
+    let step = move |point: Point, world: Arc<World>| -> Happens {
+        let projecting = Arc::clone(&projecting);
+        let now = point == Point::Parts && !labelled_anew;
+        labelled_anew |= now;
+        Box::pin(async move {
+            let mut projecting = projecting.lock().await;
+            if point == Point::Read {
+                world.capture_all().await;
+                projecting.all().await;
+            } else if now {
+                world.put(BOXES, labelled("a", "another label"));
+                world.capture_all().await;
+                projecting.apply_only(usize::MAX).await;
+            } else if point == Point::Pause {
+                projecting.wake();
+                projecting.project().await;
+            }
+        })
+    };
+    world.script.set(step).await;
+    let compared = compare(&world, How::default()).await;
+    compared.no_alarm();
+    assert_eq!(compared.summary.verdict, Verdict::Match, "{:?}", compared.summary.why);
+}
+
+/// The whole of a unit is written with the parts whose sums it shows, and is marked for none of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_waits_when_a_part_of_its_unit_does() {
+    let (world, projecting) = world().await;
+    world.put(MARKS, mark(2, "a", "x", 200));
+    world.capture_all().await;
+    projecting.lock().await.apply(usize::MAX).await;
+    once(&world, Point::Read, move |_| Box::pin(async move { projecting.lock().await.project().await })).await;
+    let compared = compare(&world, How::default()).await;
+    compared.no_alarm();
+    assert_eq!(compared.summary.verdict, Verdict::Match, "{:?}", compared.summary.why);
+}
+
+/// A new item waits to be projected: its invariant does not hold yet, and nothing is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invariant_is_not_called_broken_while_a_part_waits() {
+    let (world, projecting) = world().await;
+    world.put(ITEMS, item(9, "a", "new"));
+    world.capture_all().await;
+    projecting.lock().await.apply(usize::MAX).await;
+    let compared = compare(&world, SHORT).await;
+    compared.no_alarm();
+    assert_eq!(compared.summary.expects[0].broken, 1);
+    assert_eq!(compared.summary.verdict, Verdict::Incomplete, "{:?}", compared.summary.why);
+}
+
+/// An application writes both sides, the source first, and the source is read first.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_someone_wrote_to_both_sides_meanwhile_is_not_called_wrong() {
+    let (world, projecting) = world().await;
+    drop(projecting);
+    once(&world, Point::SourceTaken, |world| {
+        Box::pin(async move {
+            world.put(ITEMS, item(9, "a", "new"));
+            let values = [Value::text("a"), Value::Int(9), Value::text("new"), Value::text("label"), Value::Null];
+            let row = TargetRow { table: TargetTable(1), values: values.into() };
+            let key = world.key_of(&row);
+            world.held().rows.insert(key, row);
+        })
+    })
+    .await;
+    let compared = compare(&world, How { known: Known::Nobody, ..SHORT }).await;
+    compared.no_alarm();
+    assert_eq!(compared.summary.verdict, Verdict::Incomplete, "{:?}", compared.summary.why);
+    // At rest what differs is real, although nobody projects.
+    spoil(&world, "a", 9, 2, "spoilt");
+    let compared = compare(&world, How { known: Known::Nobody, ..SHORT }).await;
+    assert_eq!(compared.keys(State::Confirmed), [named(&world, &key(&world, "a", 9))].into());
+}
+
+/// A row whose change has arrived, and which differs for good in a column that a rule leaves out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_is_looked_at_by_the_rules() {
+    let (world, projecting) = world().await;
+    world.put(ITEMS, item(1, "b", "on its way"));
+    once(&world, Point::Read, move |world| {
+        Box::pin(async move {
+            // Changed once more, so that the source itself must be asked.
+            world.put(ITEMS, item(1, "b", "changed again"));
+            world.capture_all().await;
+            projecting.lock().await.all().await;
+            spoil(&world, "b", 1, SEEN, "by someone");
+        })
+    })
+    .await;
+    let compared = compare(&world, How::default()).await;
+    compared.no_alarm();
+    assert_eq!(compared.summary.verdict, Verdict::Match, "{:?}", compared.summary.why);
+}
