@@ -97,6 +97,7 @@ impl Target for SimTarget {
         }
         world.baton.note(format!("wrote {} parts", batch.len()));
         world.blemish("lost write", lost);
+        world.written().await;
         world.baton.turn(Actor::Projector).await;
         Ok(outcomes)
     }
