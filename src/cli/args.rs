@@ -102,6 +102,12 @@ pub enum Command {
     /// Without a name, every migration that has generated data is shown side by side, each in a process of its own. What is
     /// started ends with the demo, after Ctrl-C too.
     Demo(DemoArgs),
+    /// Write a first draft of a migration, from a live database's own tables: each row its own unit, each table one table.
+    ///
+    /// The draft passes `check` as it stands and can be run; what is to be decided is marked CHOICE in it. Nothing of what rows
+    /// hold is in it, and nothing is overwritten. --target says which kind of store to migrate to: `postgres`, `dynamodb`, or an
+    /// address of one; the source's own kind when absent.
+    New(NewArgs),
     /// Read a migration's files, run its cases, and where --source is given look over that database.
     Check {
         /// The migration.
@@ -236,6 +242,19 @@ pub struct DemoArgs {
     /// End when standard input does: what starts several demos holds the other end.
     #[arg(long, hide = true, requires = "migration")]
     pub with_parent: bool,
+}
+
+/// Options of `new`.
+#[derive(Debug, Clone, Args)]
+pub struct NewArgs {
+    /// Name of the migration.
+    pub name: String,
+    /// Tables to take in, TABLE or SCHEMA.TABLE each [default: all].
+    #[arg(long, value_name = "TABLE,…", value_delimiter = ',')]
+    pub tables: Vec<String>,
+    /// Folder of migrations to write it to; its rules go to the folder of rules beside that [default: --schemas, or ./schemas].
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
 }
 
 /// Options of `reconcile`.

@@ -9,6 +9,7 @@ mod diff;
 mod exit;
 mod load;
 mod locate;
+mod new;
 mod output;
 mod progress;
 mod quarantine;
@@ -54,6 +55,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let global = &cli.global;
     match cli.command {
         Command::Demo(args) => demo::run(global, args).await,
+        Command::New(args) => new::run(global, args).await,
         Command::Check { migration, lookups } => check::run(global, &migration, &lookups).await,
         Command::Up { migration, adopt, lookups } => {
             setup::up(global, &migration, if adopt { Earlier::Adopt } else { Earlier::Refuse }, &lookups).await

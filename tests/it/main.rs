@@ -27,6 +27,7 @@ mod load_dump;
 mod lookup_files;
 mod lost_folder;
 mod moved_run;
+mod new;
 mod optional_tables;
 mod parked_units;
 mod postgres_preflight;
