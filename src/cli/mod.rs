@@ -11,6 +11,7 @@ mod load;
 mod locate;
 mod new;
 mod output;
+mod plan;
 mod progress;
 mod quarantine;
 mod query;
@@ -57,6 +58,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(global, args).await,
         Command::New(args) => new::run(global, args).await,
         Command::Check { migration, lookups } => check::run(global, &migration, &lookups).await,
+        Command::Plan(args) => plan::run(global, args).await,
         Command::Up { migration, adopt, lookups } => {
             setup::up(global, &migration, if adopt { Earlier::Adopt } else { Earlier::Refuse }, &lookups).await
         }

@@ -64,8 +64,8 @@ pub async fn run(global: &Global, args: NewArgs) -> Result<Exit, Failure> {
 fn next(name: &str, schemas: &str) -> [String; 3] {
     [
         format!("rehome check {name}{schemas} --source URL"),
+        format!("rehome plan {name}{schemas} --source URL"),
         format!("rehome up {name}{schemas} --source URL --target URL"),
-        format!("rehome run {name}{schemas} --source URL --target URL"),
     ]
 }
 

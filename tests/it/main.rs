@@ -30,6 +30,7 @@ mod moved_run;
 mod new;
 mod optional_tables;
 mod parked_units;
+mod plan;
 mod postgres_preflight;
 mod postgres_stream;
 mod postgres_values;
