@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::engine::LookupFrom;
+use crate::engine::plan::Sample;
 
 /// Moves data to a new key or a new shape without stopping, and proves that nothing was lost.
 ///
@@ -102,6 +103,12 @@ pub enum Command {
     /// Without a name, every migration that has generated data is shown side by side, each in a process of its own. What is
     /// started ends with the demo, after Ctrl-C too.
     Demo(DemoArgs),
+    /// Write a first draft of a migration, from a live database's own tables: each row its own unit, each table one table.
+    ///
+    /// The draft passes `check` as it stands and can be run; what is to be decided is marked CHOICE in it. Nothing of what rows
+    /// hold is in it, and nothing is overwritten. --target says which kind of store to migrate to: `postgres`, `dynamodb`, or an
+    /// address of one; the source's own kind when absent.
+    New(NewArgs),
     /// Read a migration's files, run its cases, and where --source is given look over that database.
     Check {
         /// The migration.
@@ -109,6 +116,13 @@ pub enum Command {
         #[command(flatten)]
         lookups: Lookups,
     },
+    /// Foresee what a migration comes to, from its source alone: nothing is made or written anywhere.
+    ///
+    /// Every row of the source is read and mapped, as `reconcile` does it, or those of a sample. Told are target rows and bytes,
+    /// what writing costs, keys that two rows want, rows that would be dropped, parked or refused by reason, large items and
+    /// partitions, and the disk and time that a run needs. Keys are shown; contents never are. Exit codes: 0 everything would
+    /// arrive, 2 something would not.
+    Plan(PlanArgs),
     /// Look both databases over, create the target tables and rehome's own, prepare the state folder.
     Up {
         /// The migration.
@@ -236,6 +250,62 @@ pub struct DemoArgs {
     /// End when standard input does: what starts several demos holds the other end.
     #[arg(long, hide = true, requires = "migration")]
     pub with_parent: bool,
+}
+
+/// Options of `new`.
+#[derive(Debug, Clone, Args)]
+pub struct NewArgs {
+    /// Name of the migration.
+    pub name: String,
+    /// Tables to take in, TABLE or SCHEMA.TABLE each [default: all].
+    #[arg(long, value_name = "TABLE,…", value_delimiter = ',')]
+    pub tables: Vec<String>,
+    /// Folder of migrations to write it to; its rules go to the folder of rules beside that [default: --schemas, or ./schemas].
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+}
+
+/// Options of `plan`.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    /// The migration.
+    pub migration: String,
+    #[command(flatten)]
+    pub lookups: Lookups,
+    /// Look at a part of the source: `5%`, or a number of rows. Figures are then estimates, each with its 95 % interval. Tables whose
+    /// rows are mapped one by one are read in part; of others every row is read, and a part of the units is mapped.
+    #[arg(long, value_name = "PERCENT|ROWS", value_parser = sample)]
+    pub sample: Option<Sample>,
+    /// Write units a second that the DynamoDB target will have.
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub write_capacity: Option<u32>,
+    /// Read at most this many units a second in the scan of a DynamoDB source.
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub read_capacity: Option<u32>,
+    /// Connections that the run will write to the target with; a DynamoDB target is written as fast as they are answered.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub target_connections: u16,
+    /// Ranges of the source that are read at the same time.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+    /// Folder for what does not fit into memory [default: the system's for temporary files].
+    #[arg(long, value_name = "DIR")]
+    pub spill: Option<PathBuf>,
+    /// Keys to show of each kind.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub shown: usize,
+}
+
+fn sample(text: &str) -> Result<Sample, String> {
+    let wrong = || "write a part as 5%, or a number of rows".to_owned();
+    match text.strip_suffix('%') {
+        Some(percent) => match percent.trim().parse::<f64>() {
+            // A part of a part of a thousand is nothing that an interval could be made of.
+            Ok(percent) if (0.01..=100.0).contains(&percent) => Ok(Sample::Percent(percent)),
+            _ => Err("a part is between 0.01% and 100%".to_owned()),
+        },
+        None => text.parse::<u64>().ok().filter(|rows| *rows > 0).map(Sample::Rows).ok_or_else(wrong),
+    }
 }
 
 /// Options of `reconcile`.

@@ -51,11 +51,22 @@ pub fn with(global: &Global, folder: &str) -> Vec<String> {
     names
 }
 
-/// Finds a migration by name.
-pub fn find(global: &Global, name: &str) -> Result<Place, Failure> {
+/// Refuses what cannot name a migration's folder.
+pub fn named(name: &str) -> Result<(), Failure> {
     if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
         return Err(Failure::from(format!("{name:?} is no name of a migration")));
     }
+    Ok(())
+}
+
+/// The folder of rules of migrations that lie in a folder.
+pub fn rules_beside(global: &Global, schemas: &Path) -> PathBuf {
+    global.rules.clone().unwrap_or_else(|| schemas.parent().unwrap_or(Path::new("")).join(RULES))
+}
+
+/// Finds a migration by name.
+pub fn find(global: &Global, name: &str) -> Result<Place, Failure> {
+    named(name)?;
     if let Some(schemas) = &global.schemas {
         let folder = schemas.join(name);
         if folder.is_dir() {
@@ -105,9 +116,8 @@ fn rules_file(global: &Global, migration: &str) -> Result<Option<SourceFile>, Fa
     let name = format!("{migration}.toml");
     let shown = format!("{RULES}/{name}");
     let beside = match (&global.rules, &global.schemas) {
-        (Some(rules), _) => Some(rules.clone()),
-        (None, Some(schemas)) => Some(schemas.parent().unwrap_or(Path::new("")).join(RULES)),
         (None, None) => Path::new("schemas").join(migration).is_dir().then(|| PathBuf::from(RULES)),
+        (_, schemas) => Some(rules_beside(global, schemas.as_deref().unwrap_or(Path::new("schemas")))),
     };
     let Some(folder) = beside else {
         let text = BUILT_IN_RULES.get_file(&name).and_then(|file| file.contents_utf8());

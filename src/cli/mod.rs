@@ -9,7 +9,9 @@ mod diff;
 mod exit;
 mod load;
 mod locate;
+mod new;
 mod output;
+mod plan;
 mod progress;
 mod quarantine;
 mod query;
@@ -54,7 +56,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let global = &cli.global;
     match cli.command {
         Command::Demo(args) => demo::run(global, args).await,
+        Command::New(args) => new::run(global, args).await,
         Command::Check { migration, lookups } => check::run(global, &migration, &lookups).await,
+        Command::Plan(args) => plan::run(global, args).await,
         Command::Up { migration, adopt, lookups } => {
             setup::up(global, &migration, if adopt { Earlier::Adopt } else { Earlier::Refuse }, &lookups).await
         }

@@ -69,6 +69,12 @@ pub enum Error {
         /// The table.
         table: String,
     },
+    /// No table of a store can be migrated.
+    #[error("there is nothing to migrate:\n  {}", .0.join("\n  "))]
+    NothingToDraft(Vec<String>),
+    /// A first draft does not pass the checks that it was written for.
+    #[error("the draft does not pass `rehome check`, so nothing was written:\n{0}")]
+    Draft(String),
     /// Both sides could not be compared.
     #[error("the comparison could not be made")]
     Reconcile(#[from] crate::reconcile::Error),
@@ -175,6 +181,8 @@ impl Error {
                 "name its folder with --state, or stop it; if its machine is gone, end its session: \
                  select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '…'"
             }
+            Error::NothingToDraft(_) => "name other tables with --tables, or mend what is listed",
+            Error::Draft(_) => "name the other tables with --tables, and please report this",
             Error::NotParked(_) => "look at `rehome quarantine list`",
             Error::Project(crate::project::Error::OtherWriter) => {
                 "stop the other rehome that writes this migration, or name its folder with --state"

@@ -1,9 +1,9 @@
 //! The only wiring: opens folder, log, state, source and target of one migration, and runs what a command asks for.
 //!
 //! Read [`folder`] for what lies on the disk, [`setup`] for what is made and removed, [`run`] for what goes on for long,
-//! [`session`] for what can be asked, [`control`] for how a running process answers,
-//! `query` for what readers of the target ask, [`diff`] for what a comparison of a unit proves, [`cut`] and [`judging`] for what
-//! one of everything does.
+//! [`session`] for what can be asked, [`control`] for how a running process answers, [`new`] for how a migration begins and
+//! [`plan`] for what it would come to, `query` for what readers of the target ask, [`diff`] for what a comparison of a unit
+//! proves, [`cut`] and [`judging`] for what one of everything does.
 
 pub mod control;
 pub mod cut;
@@ -16,6 +16,8 @@ pub mod judging;
 mod legacy;
 mod load;
 pub mod look;
+pub mod new;
+pub mod plan;
 pub mod protocol;
 mod query;
 mod reconcile;

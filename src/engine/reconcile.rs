@@ -237,6 +237,17 @@ impl Engine {
 
     /// The source's side, but for tables that files stand for.
     async fn source_side(&self, given: &BTreeMap<usize, Vec<Vec<Value>>>) -> Result<Opened, Error> {
+        let wanted = self.wanted_sources(given);
+        match self.migration.source_store() {
+            Store::Postgres => sides::postgres(&self.source()?, "source", wanted).await,
+            Store::DynamoDb => {
+                sides::dynamo(self.source_tables().await?, "source", wanted, self.settings.read_capacity).await
+            }
+        }
+    }
+
+    /// The source's tables as they are to be read, but for those that files stand for.
+    pub(super) fn wanted_sources(&self, given: &BTreeMap<usize, Vec<Vec<Value>>>) -> Vec<Wanted> {
         let wanted = |(place, source): (usize, &SourceShape)| Wanted {
             relation: source.relation.clone(),
             columns: source.columns.iter().map(|(name, _)| name.clone()).collect(),
@@ -247,13 +258,7 @@ impl Engine {
                 Presence::Optional => Need::Optional,
             },
         };
-        let wanted = self.sources.iter().enumerate().map(wanted).collect();
-        match self.migration.source_store() {
-            Store::Postgres => sides::postgres(&self.source()?, "source", wanted).await,
-            Store::DynamoDb => {
-                sides::dynamo(self.source_tables().await?, "source", wanted, self.settings.read_capacity).await
-            }
-        }
+        self.sources.iter().enumerate().map(wanted).collect()
     }
 
     async fn target_side(&self) -> Result<(Opened, Owners), Error> {

@@ -1,7 +1,7 @@
 //! Translates what a migration's files say into what the stages take.
 
 use crate::event::RelationName;
-use crate::mapping::schema::{ColumnDef, SourceTableDef, Store, TargetTableDef};
+use crate::mapping::schema::{ColumnDef, SourceTableDef, Store, TargetTableDef, catalog_name};
 use crate::mapping::{Migration, Scope};
 use crate::postgres::preflight::{Absence, ColumnExpectation, TableExpectation};
 use crate::project::source::SourceShape;
@@ -88,40 +88,4 @@ pub fn digest(sources: &[SourceShape], migration: &Migration) -> Vec<u8> {
     }
     hasher.update(&migration.placing().unwrap_or_default());
     hasher.finalize().as_bytes().to_vec()
-}
-
-/// The catalog's name of a type, by any of the names that SQL has for it.
-pub fn catalog_name(written: &str) -> Box<str> {
-    let plain = written.split('(').next().unwrap_or(written).trim().to_ascii_lowercase();
-    let name = match plain.as_str() {
-        "boolean" => "bool",
-        "smallint" => "int2",
-        "integer" | "int" => "int4",
-        "bigint" => "int8",
-        "decimal" => "numeric",
-        "real" => "float4",
-        "double precision" => "float8",
-        "character varying" => "varchar",
-        "timestamp with time zone" => "timestamptz",
-        "timestamp without time zone" => "timestamp",
-        other => other,
-    };
-    name.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn types_have_one_name() {
-        for (written, name) in [
-            ("BIGINT", "int8"),
-            ("timestamp with time zone", "timestamptz"),
-            ("numeric(10, 2)", "numeric"),
-            ("jsonb", "jsonb"),
-        ] {
-            assert_eq!(&*catalog_name(written), name);
-        }
-    }
 }

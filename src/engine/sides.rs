@@ -1,7 +1,9 @@
 //! Both sides of a comparison, ready to be read: tables cut into ranges, under a snapshot where the store has them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+
+use rand::SeedableRng as _;
 
 use crate::capture::plan::{LeafNow, plan};
 use crate::dynamo::pace::Pace;
@@ -22,10 +24,29 @@ const SEGMENT_BYTES: u64 = 256 << 20;
 /// Segments of a DynamoDB table, at the least.
 const SEGMENTS_MIN: u64 = 4;
 
+/// Ranges that are drawn of all sampled tables of a Postgres side, about: enough for a narrow interval, few enough to open.
+const DRAWN_RANGES: f64 = 400.0;
+/// Ranges to draw from, at the most.
+const RANGES_MAX: u64 = 100_000;
+/// A table with fewer blocks is read whole: it costs little, and few blocks say little.
+const BLOCKS_MIN: u64 = 64;
+/// Bytes of a block.
+const BLOCK_BYTES: u64 = 8192;
+/// Bytes of a row of a table that is not counted.
+const ROW_BYTES_GUESS: u64 = 100;
+/// Segments that are drawn of a sampled table of DynamoDB.
+const DRAWN_SEGMENTS: f64 = 60.0;
+/// Segments that a table may be cut into: a tenth of what the service allows.
+const SEGMENTS_MAX: u64 = 100_000;
+/// A smaller table is read whole: each segment costs a read unit at the least, however little is in it.
+const BYTES_MIN: u64 = 4 << 20;
+
 /// A side, with what keeps its snapshot alive, and about how many rows each of its tables has.
 pub(super) struct Opened {
     pub side: Side,
     pub rows: Vec<u64>,
+    /// Of each table that is sampled, how many ranges there were to draw from.
+    pub drawn: BTreeMap<usize, u64>,
     /// Where a Postgres side stood before its snapshot was taken.
     pub from: Option<Lsn>,
     /// Where it stood when its snapshot was taken, or soon after.
@@ -63,8 +84,31 @@ impl Wanted {
     }
 }
 
+/// How much of a side is read.
+pub(super) enum Cut<'c> {
+    /// All of it, every table of a Postgres side counted by other means too.
+    Whole,
+    /// Of some tables a share, in ranges drawn at random; of all others every range.
+    Sample {
+        /// Part of a table that is read, above 0 and at most 1.
+        share: f64,
+        /// Which tables are sampled.
+        tables: &'c BTreeSet<usize>,
+    },
+}
+
 /// Opens a Postgres side: one exported snapshot, every table counted under it.
 pub(super) async fn postgres(server: &Server, name: &'static str, wanted: Vec<Wanted>) -> Result<Opened, Error> {
+    postgres_cut(server, name, wanted, &Cut::Whole).await
+}
+
+/// As [`postgres`], or a sample of it, whose tables are not counted.
+pub(super) async fn postgres_cut(
+    server: &Server,
+    name: &'static str,
+    wanted: Vec<Wanted>,
+    cut: &Cut<'_>,
+) -> Result<Opened, Error> {
     let mut holder = server.connect().await?;
     let from = live::position(&mut holder).await?;
     let snapshot = provision::export_snapshot(&mut holder).await?;
@@ -84,15 +128,20 @@ pub(super) async fn postgres(server: &Server, name: &'static str, wanted: Vec<Wa
             tables.push(wanted.unread());
             continue;
         };
-        let counted = live::count(&mut holder, &wanted.relation).await?;
-        rows.push(counted);
+        let mut bytes_of_table = 0;
         for leaf in catalog::leaves(&mut catalogs, found.oid).await? {
             let catalog::Leaf { oid, name, filenode, blocks, bytes } = leaf;
+            bytes_of_table += bytes;
             leaves.push(LeafNow { table: wanted.relation.clone(), name, oid, filenode, blocks, bytes });
         }
-        tables.push(Table { counted: Some(counted), ..wanted.unread() });
+        let counted = match cut {
+            Cut::Whole => Some(live::count(&mut holder, &wanted.relation).await?),
+            Cut::Sample { .. } => None,
+        };
+        rows.push(counted.unwrap_or(bytes_of_table / ROW_BYTES_GUESS));
+        tables.push(Table { counted, ..wanted.unread() });
     }
-    let pass = plan(&BTreeMap::new(), &leaves, RANGE_BYTES);
+    let pass = plan(&BTreeMap::new(), &leaves, range_bytes(cut, &leaves));
     let mut tasks = HashMap::new();
     let mut ranges = Vec::new();
     for (id, range) in pass.add {
@@ -110,10 +159,14 @@ pub(super) async fn postgres(server: &Server, name: &'static str, wanted: Vec<Wa
         };
         tasks.insert(id, task);
     }
+    let drawn = draw(&mut ranges, cut, |index| {
+        let in_table = leaves.iter().filter(|leaf| leaf.table == tables[index].relation);
+        in_table.map(|leaf| u64::from(leaf.blocks)).sum::<u64>() >= BLOCKS_MIN
+    });
     let snapshot_name = snapshot.clone();
     let snapshot = Arc::new(PgSnapshot::new(server.clone(), snapshot, Epoch(0), tasks));
     let side = Side { name, snapshot, tables, ranges, snapshot_name, position: position.to_string() };
-    Ok(Opened { side, rows, from: Some(from), position: Some(position), _holder: Some(holder), pace: None })
+    Ok(Opened { side, rows, drawn, from: Some(from), position: Some(position), _holder: Some(holder), pace: None })
 }
 
 /// Opens a DynamoDB side: scans in fixed segments, with consistent reads.
@@ -123,7 +176,19 @@ pub(super) async fn dynamo(
     wanted: Vec<Wanted>,
     read_capacity: Option<u32>,
 ) -> Result<Opened, Error> {
+    dynamo_cut(server, name, wanted, read_capacity, &Cut::Whole).await
+}
+
+/// As [`dynamo`], or a sample of it.
+pub(super) async fn dynamo_cut(
+    server: dynamo::Server,
+    name: &'static str,
+    wanted: Vec<Wanted>,
+    read_capacity: Option<u32>,
+    cut: &Cut<'_>,
+) -> Result<Opened, Error> {
     let (mut tables, mut rows, mut tasks, mut ranges) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
+    let mut sizes: Vec<u64> = Vec::new();
     for (index, wanted) in wanted.into_iter().enumerate() {
         let found = match wanted.need {
             Need::Given => None,
@@ -134,11 +199,20 @@ pub(super) async fn dynamo(
                 return Err(Error::NoTable { side: name, table: wanted.relation.table.to_string() });
             }
             rows.push(0);
+            sizes.push(0);
             tables.push(wanted.unread());
             continue;
         };
         rows.push(found.items);
-        let total = u32::try_from((found.bytes / SEGMENT_BYTES).max(SEGMENTS_MIN)).unwrap_or(u32::MAX);
+        let segments = match cut {
+            Cut::Sample { share, tables } if tables.contains(&index) && found.bytes >= BYTES_MIN => {
+                // Cut to the type's ends.
+                (DRAWN_SEGMENTS / share) as u64
+            }
+            _ => found.bytes / SEGMENT_BYTES,
+        };
+        let total = u32::try_from(segments.clamp(SEGMENTS_MIN, SEGMENTS_MAX)).unwrap_or(u32::MAX);
+        sizes.push(found.bytes);
         for number in 0..total {
             let id = RangeId(u32::try_from(ranges.len()).unwrap_or(u32::MAX));
             let table = wanted.relation.table.clone();
@@ -148,11 +222,41 @@ pub(super) async fn dynamo(
         }
         tables.push(wanted.unread());
     }
+    let drawn = draw(&mut ranges, cut, |index| sizes[index] >= BYTES_MIN);
     let pace = Arc::new(Pace::new(read_capacity));
     let unmarked = |_| String::new();
     let snapshot = Arc::new(DynamoScan::new(server, Epoch(0), tasks, unmarked, Arc::clone(&pace)));
     let side = Side { name, snapshot, tables, ranges, snapshot_name: "scan".into(), position: String::new() };
-    Ok(Opened { side, rows, from: None, position: None, _holder: None, pace: Some(pace) })
+    Ok(Opened { side, rows, drawn, from: None, position: None, _holder: None, pace: Some(pace) })
+}
+
+/// Bytes of a range of a Postgres side.
+fn range_bytes(cut: &Cut<'_>, leaves: &[LeafNow]) -> u64 {
+    let Cut::Sample { share, .. } = cut else { return RANGE_BYTES };
+    let all: u64 = leaves.iter().map(|leaf| leaf.bytes).sum();
+    // Cut to the type's ends.
+    let wanted = (all as f64 * share / DRAWN_RANGES) as u64;
+    wanted.max(all / RANGES_MAX).clamp(BLOCK_BYTES, RANGE_BYTES)
+}
+
+/// Draws ranges of the tables that are sampled and large enough; answers with how many there were of each.
+fn draw(ranges: &mut Vec<Range>, cut: &Cut<'_>, large: impl Fn(usize) -> bool) -> BTreeMap<usize, u64> {
+    let mut drawn = BTreeMap::new();
+    let Cut::Sample { share, tables } = cut else { return drawn };
+    // The same sample of the same data each time.
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+    for table in tables.iter().copied().filter(|table| large(*table)) {
+        let places: Vec<usize> = (0..ranges.len()).filter(|place| ranges[*place].table == table).collect();
+        // Cut to the type's ends; one range says nothing of how ranges differ.
+        let chosen = ((places.len() as f64 * share).ceil() as usize).max(2).min(places.len());
+        let kept: BTreeSet<RangeId> = rand::seq::index::sample(&mut random, places.len(), chosen)
+            .into_iter()
+            .map(|at| ranges[places[at]].id)
+            .collect();
+        ranges.retain(|range| range.table != table || kept.contains(&range.id));
+        drawn.insert(table, places.len() as u64);
+    }
+    drawn
 }
 
 /// Where a Postgres server stands now.

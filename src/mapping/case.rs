@@ -408,6 +408,7 @@ fn cell(raw: &toml::Value, kind: Kind) -> Option<Value> {
         (Kind::Float, toml::Value::Float(number)) => Value::Float(Float(*number)),
         (Kind::Decimal, toml::Value::String(text)) => Value::Decimal(crate::event::Decimal::parse(text).ok()?),
         (Kind::Text, toml::Value::String(text)) => Value::text(text.as_str()),
+        (Kind::Bytes, toml::Value::String(text)) => Value::Bytes(crate::event::from_hex(text)?.into()),
         (Kind::Timestamp, toml::Value::Integer(seconds)) => {
             Value::Timestamp(Timestamp::from_unix_us(i128::from(*seconds) * 1_000_000)?)
         }

@@ -377,7 +377,9 @@ impl<'a> Shaper<'a, '_> {
             };
             match self.compiler.term(raw, place) {
                 Some((term, sort))
-                    if self.fits(raw, sort, &table.columns[at]) && self.labelled(raw, &term, &table.columns[at]) =>
+                    if self.fits(raw, sort, &table.columns[at])
+                        && self.labelled(raw, &term, &table.columns[at])
+                        && self.carried(raw, &term, &table.columns[at], place) =>
                 {
                     terms[at] = Some(term);
                 }
@@ -451,6 +453,22 @@ impl<'a> Shaper<'a, '_> {
                 None => true,
             },
         }
+    }
+
+    /// Checks that a column of a type without a kind takes nothing but a column of the same type: any other text might be none
+    /// of its values, or not written as the server writes it.
+    fn carried(&mut self, raw: &raw::Placed, term: &Term, column: &ColumnDef, place: Setting<'_>) -> bool {
+        let Some(wanted) = column.carried_type() else { return true };
+        let same = match (term, place.table) {
+            (Term::Column(index), Some(table)) => table.columns[*index].carried_type().as_ref() == Some(&wanted),
+            _ => false,
+        };
+        if !same {
+            let message = format!("the column `{}` is {wanted}, and this is no column of that type", column.name);
+            let fix = "name one, declared as such in legacy.toml (`TYPE as text`), or make the target's column text";
+            self.compiler.problems.push(raw.span(), message, fix);
+        }
+        same
     }
 
     fn row_map(&mut self, raw: &raw::RowMap) -> Option<RowMap> {

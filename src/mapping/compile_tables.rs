@@ -4,7 +4,10 @@ use super::compile::{DYNAMODB, written};
 use super::diagnostic::Problems;
 use super::dynamo;
 use super::raw;
-use super::schema::{ColumnDef, DynamoKey, Kind, Nullable, Presence, Role, SourceTableDef, UnitLookup};
+use super::schema::{ColumnDef, DynamoKey, Kind, Nullable, Presence, Role, SourceTableDef, UnitLookup, catalog_name};
+
+/// Ends the type of a column whose values the mapping sees as the text that the server writes.
+const AS_TEXT: &str = " as text";
 
 /// Compiles the source tables, in the order written.
 pub(super) fn source_tables(
@@ -133,11 +136,25 @@ fn column(name: &raw::Name, written: &raw::Name, problems: &mut Problems) -> Col
         Some(bare) => (bare, Nullable::No),
         None => (written.get_ref().as_str(), Nullable::Yes),
     };
-    let kind = Kind::of_type(type_name).unwrap_or_else(|| {
-        let known = ["boolean", "bigint", "integer", "numeric", "double precision", "text", "bytea", "timestamptz"];
-        problems.unknown(written.span(), "type", type_name, known.into_iter().chain(["uuid", "jsonb"]));
-        Kind::Text
-    });
+    let (type_name, kind) = match type_name.strip_suffix(AS_TEXT) {
+        Some(other) => {
+            if Kind::of_type(&catalog_name(other)).is_some() {
+                let message = format!("`{other}` is read as what it is");
+                problems.push(written.span(), message, format!("write it without `{}`", AS_TEXT.trim_start()));
+            }
+            (other, Kind::Text)
+        }
+        None => (
+            type_name,
+            Kind::of_type(type_name).unwrap_or_else(|| {
+                let known =
+                    ["boolean", "bigint", "integer", "numeric", "double precision", "text", "bytea", "timestamptz"];
+                let known = known.into_iter().chain(["uuid", "jsonb", "any other TYPE as text"]);
+                problems.unknown(written.span(), "type", type_name, known);
+                Kind::Text
+            }),
+        ),
+    };
     ColumnDef { name: name.get_ref().as_str().into(), type_name: type_name.into(), kind, nullable, labels: Vec::new() }
 }
 

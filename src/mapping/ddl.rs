@@ -14,7 +14,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
 use super::diagnostic::{Problem, Problems, SourceFile};
-use super::schema::{ColumnDef, ForeignKey, Kind, Nullable, TargetTableDef};
+use super::schema::{ColumnDef, ForeignKey, Kind, Nullable, TargetTableDef, carried, catalog_name};
 
 /// Reads the tables of a target's DDL, in the order written.
 pub(super) fn read(file: &SourceFile) -> (Vec<TargetTableDef>, Vec<Problem>) {
@@ -43,7 +43,7 @@ struct Reader<'a> {
     problems: Problems,
     tables: Vec<TargetTableDef>,
     /// Labels of the enums created so far.
-    enums: BTreeMap<String, Vec<Box<str>>>,
+    enums: BTreeMap<Box<str>, Vec<Box<str>>>,
 }
 
 impl Reader<'_> {
@@ -51,7 +51,9 @@ impl Reader<'_> {
         match statement {
             Statement::CreateTable(table) => self.table(table),
             Statement::CreateType { name, representation: Some(UserDefinedTypeRepresentation::Enum { labels }) } => {
-                self.enums.insert(last_name(name), labels.iter().map(|label| label.value.as_str().into()).collect());
+                let name = name.0.last().map_or_else(String::new, ToString::to_string);
+                let labels = labels.iter().map(|label| label.value.as_str().into()).collect();
+                self.enums.insert(catalog_name(&name), labels);
             }
             Statement::CreateIndex(index) => self.index(index),
             Statement::Comment { .. } | Statement::CreateExtension { .. } => {}
@@ -117,15 +119,17 @@ impl Reader<'_> {
     fn column(&mut self, column: &sqlparser::ast::ColumnDef, def: &mut TargetTableDef, key: &mut Vec<Box<str>>) {
         let name: Box<str> = column.name.value.as_str().into();
         let written = column.data_type.to_string();
-        let bare = written.split('(').next().unwrap_or(&written).trim();
-        let labels = self.enums.get(bare).cloned().unwrap_or_default();
-        let known = if labels.is_empty() { Kind::of_type(bare) } else { Some(Kind::Text) };
+        let catalog = catalog_name(&written);
+        let labels = self.enums.get(&catalog).cloned().unwrap_or_default();
+        let as_text = !labels.is_empty() || carried(&catalog);
+        let known = if as_text { Some(Kind::Text) } else { Kind::of_type(&catalog) };
         let kind = known.unwrap_or_else(|| {
             let span = self.span(column.name.span);
             self.problems.push(
                 span,
                 format!("the type `{written}` of column `{name}` is not one that rehome maps to"),
-                "use one of boolean, integer types, numeric, double precision, text, bytea, timestamptz, uuid, jsonb",
+                "use one of boolean, integer types, numeric, double precision, text, bytea, timestamptz, uuid, jsonb; or date, \
+                 inet, text[] and the like, for columns of the same type",
             );
             Kind::Text
         });
@@ -214,7 +218,11 @@ fn names(idents: &[Ident]) -> Vec<Box<str>> {
 }
 
 fn index_names(columns: &[IndexColumn]) -> Vec<Box<str>> {
-    columns.iter().map(|column| column.column.expr.to_string().trim_matches('"').into()).collect()
+    let name = |column: &IndexColumn| match &column.column.expr {
+        Expr::Identifier(ident) => ident.value.as_str().into(),
+        other => other.to_string().into(),
+    };
+    columns.iter().map(name).collect()
 }
 
 #[cfg(test)]
@@ -245,6 +253,18 @@ mod tests {
             (column.kind, column.labels.as_slice()),
             (Kind::Text, [Box::from("good"), Box::from("bad")].as_slice())
         );
+    }
+
+    #[test]
+    fn types_without_a_kind_are_carried_and_awkward_names_are_names() {
+        let text = "CREATE TYPE \"Mood\" AS ENUM ('it''s'); CREATE TABLE \"a b\" (\"x\"\"y\" INT, d DATE, t NUMERIC(5,2)[], \
+                    m \"Mood\", PRIMARY KEY (\"x\"\"y\"));";
+        let (tables, problems) = read(&SourceFile::new("target.sql", text));
+        assert_eq!(problems, []);
+        let carried: Vec<_> = tables[0].columns.iter().map(|column| column.carried_type()).collect();
+        assert_eq!(carried, [None, Some("date".into()), Some("_numeric".into()), None]);
+        assert_eq!((tables[0].key.as_slice(), tables[0].columns[3].labels.len()), ([0].as_slice(), 1));
+        assert_eq!(tables[0].columns[3].labels[0], Box::from("it's"));
     }
 
     #[test]

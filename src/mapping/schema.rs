@@ -102,6 +102,78 @@ impl Kind {
     }
 }
 
+/// Types of Postgres without a kind of their own, by the catalog's names: their values travel as the text that the server writes.
+const CARRIED: [&str; 23] = [
+    "bit",
+    "bpchar",
+    "cidr",
+    "date",
+    "daterange",
+    "inet",
+    "int4range",
+    "int8range",
+    "interval",
+    "macaddr",
+    "money",
+    "name",
+    "numrange",
+    "oid",
+    "point",
+    "time",
+    "timetz",
+    "tsrange",
+    "tstzrange",
+    "tsvector",
+    "varbit",
+    "xml",
+    "char",
+];
+
+/// Whether a target's column may have this type although it has no kind: it takes what a column of the same type holds, as it is.
+pub fn carried(catalog_name: &str) -> bool {
+    match catalog_name.strip_prefix('_') {
+        Some(element) => CARRIED.contains(&element) || Kind::of_type(element).is_some(),
+        None => CARRIED.contains(&catalog_name),
+    }
+}
+
+/// The catalog's name of a Postgres type, by any of the names that SQL has for it: `timestamptz` for `TIMESTAMP WITH TIME ZONE`,
+/// `_int4` for `integer[]`. A quoted name is taken as it is.
+pub fn catalog_name(written: &str) -> Box<str> {
+    let written = written.trim();
+    // An array of any dimensions is one type.
+    let element = written.trim_end_matches("[]");
+    if element.len() < written.len() {
+        return format!("_{}", catalog_name(element)).into();
+    }
+    if let Some(quoted) = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        return quoted.replace("\"\"", "\"").into();
+    }
+    let bare = match written.split_once('(') {
+        Some((before, rest)) => format!("{}{}", before.trim_end(), rest.split_once(')').map_or("", |(_, after)| after)),
+        None => written.to_owned(),
+    };
+    let bare = bare.to_ascii_lowercase();
+    let name = match bare.as_str() {
+        "boolean" => "bool",
+        "smallint" => "int2",
+        "integer" | "int" => "int4",
+        "bigint" => "int8",
+        "decimal" => "numeric",
+        "real" => "float4",
+        "double precision" => "float8",
+        "character varying" => "varchar",
+        "character" | "char" => "bpchar",
+        "bit varying" => "varbit",
+        "timestamp with time zone" => "timestamptz",
+        "timestamp without time zone" => "timestamp",
+        "time with time zone" => "timetz",
+        "time without time zone" => "time",
+        other => other,
+    };
+    name.into()
+}
+
 /// Whether a column may be NULL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Nullable {
@@ -124,6 +196,14 @@ pub struct ColumnDef {
     pub nullable: Nullable,
     /// The labels that a column of an enum may hold; none for any other type.
     pub labels: Vec<Box<str>>,
+}
+
+impl ColumnDef {
+    /// The catalog's name of its type, where that has no kind and its values travel as text.
+    pub fn carried_type(&self) -> Option<Box<str>> {
+        let name = catalog_name(&self.type_name);
+        (self.kind == Kind::Text && Kind::of_type(&name).is_none() && self.labels.is_empty()).then_some(name)
+    }
 }
 
 /// How the rows of one unit are found in the live store.
@@ -281,4 +361,37 @@ pub enum Projection {
     KeysOnly,
     /// These attributes.
     Include(Vec<Box<str>>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_one_name() {
+        for (written, name) in [
+            ("BIGINT", "int8"),
+            ("timestamp with time zone", "timestamptz"),
+            ("TIMESTAMP(3) WITH TIME ZONE", "timestamptz"),
+            ("numeric(10, 2)", "numeric"),
+            ("jsonb", "jsonb"),
+            ("text[]", "_text"),
+            ("NUMERIC(10,2)[][]", "_numeric"),
+            ("char(3)", "bpchar"),
+            ("\"char\"", "char"),
+            ("\"Mood \"\"now\"\"\"", "Mood \"now\""),
+        ] {
+            assert_eq!(&*catalog_name(written), name);
+        }
+    }
+
+    #[test]
+    fn what_has_a_kind_is_not_carried_and_arrays_of_it_are() {
+        for name in ["date", "_date", "_text", "_timestamptz", "bpchar"] {
+            assert!(carried(name), "{name}");
+        }
+        for name in ["text", "numeric", "mood", "_mood", "hstore"] {
+            assert!(!carried(name), "{name}");
+        }
+    }
 }

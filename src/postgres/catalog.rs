@@ -221,6 +221,25 @@ pub async fn leaves(connection: &mut PgConnection, oid: u32) -> Result<Vec<Leaf>
         .collect()
 }
 
+/// Rows of a table with its partitions, as the server estimated them last; `None` when it never did.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn rows_about(connection: &mut PgConnection, oid: u32) -> Result<Option<u64>, Error> {
+    let rows: Option<f64> = sqlx::query_scalar(
+        "select case when bool_and(c.reltuples >= 0) then sum(c.reltuples)::float8 end \
+         from (select $1::oid as relid where not exists (select from pg_partitioned_table where partrelid = $1::oid) \
+               union select relid::oid from pg_partition_tree($1::oid::regclass) where isleaf) as leaf \
+         join pg_class c on c.oid = leaf.relid",
+    )
+    .bind(sqlx::postgres::types::Oid(oid))
+    .fetch_one(connection)
+    .await
+    .map_err(sql("estimate the rows of a table"))?;
+    // A float that does not fit is cut to the type's ends.
+    Ok(rows.map(|rows| rows as u64))
+}
+
 /// Names and types of a table's columns that the stream carries: no dropped ones, no generated ones (P8).
 async fn columns(connection: &mut PgConnection, oid: u32) -> Result<Vec<(String, u32)>, Error> {
     const ACTION: &str = "read a table's columns";

@@ -1,7 +1,7 @@
 //! The Postgres edge: everything that names `sqlx`, the replication protocol or a system catalog.
 //!
-//! Read in this order: [`connect`] opens sessions with pinned settings, [`catalog`] reads what a table is, [`codec`] reads
-//! values in both wire forms, [`preflight`] says what is missing, [`leftovers`] what is too much, [`provision`] makes and removes publication and slot,
+//! Read in this order: [`connect`] opens sessions with pinned settings, [`catalog`] reads what a table is ([`describe`]
+//! all that its definition says), [`codec`] reads values in both wire forms, [`preflight`] says what is missing, [`leftovers`] what is too much, [`provision`] makes and removes publication and slot,
 //! [`snapshot`] copies by ranges ([`copy`]), and [`feed`] follows the stream: [`pgoutput`] reads messages and
 //! [`assemble`] makes transactions of them.
 
@@ -10,6 +10,7 @@ mod error;
 
 pub mod catalog;
 pub mod codec;
+pub mod describe;
 
 pub mod leftovers;
 pub mod preflight;

@@ -19,6 +19,7 @@ use crate::mapping::{
     Accounts, Evaluation, Look, MemoryRows, Place, Routed, SourceRow, SourceTable, TableAccount, UnitRows as _,
     evaluate,
 };
+use crate::target::TargetRow;
 
 /// What became of the source's rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,22 +130,84 @@ impl Sink for ReferenceSink {
     }
 }
 
+/// Where evaluated parts go.
+pub trait Outlet: Send + 'static {
+    /// Whether a part is evaluated; rows of others are in no account but that of rows read.
+    fn wants(&self, place: &Place) -> bool;
+
+    /// Takes what a part's rows came to, before its target rows.
+    ///
+    /// # Errors
+    /// Whatever keeps the pass from going on.
+    fn told(&mut self, place: &Place, rows: &MemoryRows, evaluation: &Evaluation) -> Result<(), Error>;
+
+    /// Takes a part's target rows, in the form in which the target gives them back; `scope` is its name.
+    ///
+    /// # Errors
+    /// Whatever keeps the pass from going on.
+    fn rows(&mut self, place: &Place, scope: &[u8], rows: Vec<TargetRow>) -> Result<(), Error>;
+
+    /// Hands over what is kept back.
+    ///
+    /// # Errors
+    /// Whatever keeps the pass from going on.
+    fn finish(&mut self) -> Result<(), Error>;
+}
+
+impl Outlet for Emitter {
+    fn wants(&self, _: &Place) -> bool {
+        true
+    }
+
+    /// Tells invariants what the rows add: those that the mapping takes. The groups of a parked part are set aside.
+    fn told(&mut self, _: &Place, rows: &MemoryRows, evaluation: &Evaluation) -> Result<(), Error> {
+        let standing = if evaluation.parked.is_some() { Standing::Aside } else { Standing::Judged };
+        let refused = &evaluation.accounts.quarantined_rows;
+        for table in evaluation.accounts.tables.keys() {
+            let mut failed = None;
+            rows.scan(*table, &mut |_, row| {
+                if failed.is_none() && !refused.iter().any(|refused| refused.table == *table && refused.key == row.key)
+                {
+                    failed = self.source_row(*table, &row.values, standing).err();
+                }
+            })?;
+            failed.map_or(Ok(()), Err)?;
+        }
+        Ok(())
+    }
+
+    fn rows(&mut self, _: &Place, scope: &[u8], rows: Vec<TargetRow>) -> Result<(), Error> {
+        rows.into_iter().try_for_each(|row| self.row(&row, scope))
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Emitter::finish(self)
+    }
+}
+
 /// Takes rows, places and evaluates them.
-pub struct SourceSink {
+pub struct SourceSink<O = Emitter> {
     shared: Arc<Shared>,
     units: Writer,
     /// What it emits.
-    pub emitter: Emitter,
+    pub emitter: O,
     /// What became of the rows.
     pub account: SourceAccount,
 }
 
 impl SourceSink {
-    /// A sink of one worker.
+    /// A sink of one worker, whose rows are compared.
     pub fn new(shared: &Arc<Shared>) -> Self {
+        Self::with(shared, Emitter::new(&shared.context, SideOf::Expected, &shared.spills))
+    }
+}
+
+impl<O: Outlet> SourceSink<O> {
+    /// A sink of one worker.
+    pub fn with(shared: &Arc<Shared>, outlet: O) -> Self {
         Self {
             units: shared.units.writer(),
-            emitter: Emitter::new(&shared.context, SideOf::Expected, &shared.spills),
+            emitter: outlet,
             account: SourceAccount::default(),
             shared: Arc::clone(shared),
         }
@@ -205,8 +268,7 @@ impl SourceSink {
             let evaluation = evaluate(&migration, &unit, &part, &part_rows, &*references, totals)?;
             totals.iter_mut().zip(&evaluation.totals).for_each(|(total, added)| *total += added);
             drop(references);
-            self.tell(&part_rows, &evaluation)?;
-            self.emit(scope, evaluation)?;
+            self.emit(&Place { unit, part }, scope, &part_rows, evaluation)?;
         }
         Ok(())
     }
@@ -241,6 +303,9 @@ impl SourceSink {
                 return Ok(());
             }
         };
+        if !self.emitter.wants(&place) {
+            return Ok(());
+        }
         let scope = (shared.context.scope_of)(&place.unit, &place.part);
         let values: Vec<Value> = row.0.into_iter().filter_map(Cell::into_value).collect();
         if migration.row_by_row(table) {
@@ -265,42 +330,22 @@ impl SourceSink {
         let mut rows = MemoryRows::new();
         rows.push(table, SourceRow { key, values });
         let evaluation = evaluate(&self.shared.context.migration, &place.unit, &place.part, &rows, look, &[])?;
-        self.tell(&rows, &evaluation)?;
-        self.emit(scope, evaluation)
+        self.emit(place, scope, &rows, evaluation)
     }
 
-    /// What the rows of a part add to invariants: those that the mapping takes. The groups of a parked part are set aside.
-    fn tell(&mut self, rows: &MemoryRows, evaluation: &Evaluation) -> Result<(), Error> {
-        let standing = if evaluation.parked.is_some() { Standing::Aside } else { Standing::Judged };
-        let refused = &evaluation.accounts.quarantined_rows;
-        for table in evaluation.accounts.tables.keys() {
-            let (emitter, mut failed) = (&mut self.emitter, None);
-            rows.scan(*table, &mut |_, row| {
-                if failed.is_none() && !refused.iter().any(|refused| refused.table == *table && refused.key == row.key)
-                {
-                    failed = emitter.source_row(*table, &row.values, standing).err();
-                }
-            })?;
-            failed.map_or(Ok(()), Err)?;
-        }
-        Ok(())
-    }
-
-    fn emit(&mut self, scope: &[u8], evaluation: Evaluation) -> Result<(), Error> {
+    fn emit(&mut self, place: &Place, scope: &[u8], rows: &MemoryRows, evaluation: Evaluation) -> Result<(), Error> {
+        self.emitter.told(place, rows, &evaluation)?;
         self.account.add_units(evaluation.accounts.tables);
         add(&mut self.account.counts, evaluation.counts);
         if let Some(parked) = evaluation.parked {
             *self.account.parked.entry(parked.reason).or_default() += 1;
         }
         let as_stored = self.shared.context.as_stored;
-        for row in evaluation.rows {
-            self.emitter.row(&as_stored(row), scope)?;
-        }
-        Ok(())
+        self.emitter.rows(place, scope, evaluation.rows.into_iter().map(as_stored).collect())
     }
 }
 
-impl Sink for SourceSink {
+impl<O: Outlet> Sink for SourceSink<O> {
     fn take(&mut self, table: usize, rows: Vec<Vec<Value>>) -> Result<(), Error> {
         rows.into_iter().try_for_each(|values| self.row(source_table(table), values))
     }
@@ -317,6 +362,12 @@ fn source_table(index: usize) -> SourceTable {
 
 fn row_of(values: &[Value]) -> Row {
     values.iter().cloned().collect()
+}
+
+/// The bucket of a unit, of so many; units are spread evenly.
+pub fn unit_bucket(unit: &str, of: u32) -> u32 {
+    let number = u64::from_le_bytes(*unit_hash(unit).first_chunk().unwrap_or(&[0; 8]));
+    u32::try_from(number % u64::from(of.max(1))).unwrap_or(0)
 }
 
 fn unit_hash(unit: &str) -> super::record::KeyDigest {

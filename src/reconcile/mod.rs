@@ -5,13 +5,14 @@
 //!
 //! How it gets there: [`side`] reads both sides by ranges, [`expected`] maps the source's rows and [`actual`] takes the
 //! target's, [`emit`] makes records of both, [`spill`] keeps [`record`]s by hash until [`join`] pairs them up, [`run`] drives
-//! all that. [`canary`] plants faults that must be found, [`sum`] tells whether all that went in came out.
+//! all that, and [`forecast`] the source's half of it alone. [`canary`] plants faults that must be found, [`sum`] tells whether all that went in came out.
 
 pub mod actual;
 pub mod canary;
 pub mod emit;
 mod error;
 pub mod expected;
+pub mod forecast;
 pub mod join;
 pub mod record;
 pub mod references;

@@ -194,7 +194,7 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
 }
 
 /// Runs a step over every partition, by all workers at once; then each hands over what it has kept back, which others need.
-async fn by_partition<W: Send + 'static>(
+pub(super) async fn by_partition<W: Send + 'static>(
     workers: Vec<W>,
     partitions: usize,
     step: impl Fn(&mut W, usize) -> Result<(), Error> + Send + Sync + Clone + 'static,

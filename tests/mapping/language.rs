@@ -168,7 +168,14 @@ fn each_mistake_is_told_with_its_place_and_its_remedy() {
             "cannot read the SQL",
             "as Postgres would take it",
         ),
-        ("target.sql", "provider TEXT,", "provider POINT,", "is not one that rehome maps to", "use one of"),
+        (
+            "legacy.toml",
+            "provider = \"text\"",
+            "provider = \"jsonb as text\"",
+            "`jsonb` is read as what it is",
+            "without `as text`",
+        ),
+        ("target.sql", "provider TEXT,", "provider POLYGON,", "is not one that rehome maps to", "use one of"),
     ];
     for (file, from, to, message, fix) in mistakes {
         let error = broken(file, from, to);
@@ -202,6 +209,37 @@ fn a_report_shows_the_file_the_line_and_the_remedy() {
 }
 
 #[test]
+fn a_column_of_a_type_without_a_kind_takes_nothing_but_a_column_of_the_same_type() {
+    let compile = |legacy: &str, target: &str| {
+        let mut sources = luthien_sources();
+        let swap = |file: &SourceFile, from: &str, to: String| {
+            assert!(file.text.contains(from), "{from}");
+            SourceFile::new(file.name.clone(), file.text.replacen(from, &to, 1))
+        };
+        sources.legacy = swap(&sources.legacy, "provider = \"text\"", format!("provider = '{legacy}'"));
+        sources.target = swap(&sources.target, "provider TEXT,", format!("provider {target},"));
+        Migration::compile(&sources).map(drop)
+    };
+    for (legacy, target) in [
+        ("date as text", "DATE"),
+        ("text[] as text", "TEXT[]"),
+        ("_numeric as text", "NUMERIC(10, 2)[]"),
+        ("date as text", "TEXT"),
+        ("\"Mood\" as text", "TEXT"),
+    ] {
+        compile(legacy, target).unwrap_or_else(|error| panic!("{legacy} into {target}: {error}"));
+    }
+    for (legacy, target, column) in
+        [("text", "DATE", "date"), ("date as text", "TIME", "time"), ("text[] as text", "INT[]", "_int4")]
+    {
+        let error = compile(legacy, target).expect_err("another type");
+        let told = format!("the column `provider` is {column}, and this is no column of that type");
+        assert_eq!(error.problems[0].message, told);
+        assert_eq!(error.problems[0].file.name, "luthien/mapping.toml");
+    }
+}
+
+#[test]
 fn all_mistakes_of_all_files_are_told_at_once() {
     let mut sources = luthien_sources();
     let swap = |file: &mut SourceFile, from: &str, to: &str| {
@@ -210,7 +248,7 @@ fn all_mistakes_of_all_files_are_told_at_once() {
     swap(&mut sources.mapping, "provider = \".provider\"", "provider = \".providr\"");
     swap(&mut sources.mapping, "payload = \"@payload\"", "payload = \"@paylod\"");
     swap(&mut sources.legacy, "provider = \"text\"", "provider = \"txt\"");
-    swap(&mut sources.target, "provider TEXT,", "provider POINT,");
+    swap(&mut sources.target, "provider TEXT,", "provider POLYGON,");
     let error = Migration::compile(&sources).expect_err("it is broken");
     assert!(error.problems.len() >= 4, "{error}");
 }

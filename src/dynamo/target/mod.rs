@@ -23,6 +23,7 @@ mod calls;
 mod inventory;
 mod item;
 mod mark;
+mod measure;
 mod partition;
 mod plan;
 mod provision;
@@ -49,6 +50,7 @@ use self::calls::{Calls, Use, failed};
 pub use calls::Consumed;
 pub use inventory::Placed;
 pub use mark::mark_of;
+pub use measure::{Meter, Size};
 pub use provision::{Left, Provisioned, provision, unprovision, verify};
 pub use spec::{Billing, IndexSpec, Projection, TableSpec};
 

@@ -8,6 +8,7 @@
 
 mod binary;
 mod load;
+mod measure;
 mod ownership;
 mod plan;
 mod provision;
@@ -32,6 +33,7 @@ use crate::target::{
 
 pub(super) use text::input_text;
 
+pub use measure::{Meter, Size};
 pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
 pub use record::{parts_after, strangers};
 pub use require::has_row;
