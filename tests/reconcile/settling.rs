@@ -302,51 +302,6 @@ async fn a_whole_waits_when_a_part_of_its_unit_does() {
     assert_eq!(compared.summary.verdict, Verdict::Match, "{:?}", compared.summary.why);
 }
 
-/// The sums of a unit are at the target, and the state does not have them yet: they are written first.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_whole_does_not_stand_still_while_its_sums_are_written() {
-    let (world, projecting) = world().await;
-    world.put(MARKS, mark(2, "a", "x", 200));
-    let (mut looks, mut writing) = (0, None);
-    let step = move |point: Point, world: Arc<World>| -> Happens {
-        let projecting = Arc::clone(&projecting);
-        looks += u32::from(point == Point::Target);
-        // The group comes first, then the whole that shows its sum.
-        if point == Point::Target && looks == 2 {
-            let (began, begun) = tokio::sync::oneshot::channel();
-            let written = world.hold(true);
-            let task = Arc::clone(&world);
-            writing = Some(tokio::spawn(async move {
-                task.put(MARKS, mark(8, "a", "x", 800));
-                task.capture_all().await;
-                let mut projecting = projecting.lock().await;
-                projecting.apply(usize::MAX).await;
-                began.send(()).expect("it is waited for");
-                projecting.project().await;
-            }));
-            return Box::pin(async move {
-                begun.await.expect("it begins");
-                written.await;
-            });
-        }
-        let done = writing.take_if(|_| point == Point::Pause);
-        Box::pin(async move {
-            if point == Point::Read {
-                world.capture_all().await;
-                projecting.lock().await.all().await;
-            }
-            if let Some(writing) = done {
-                drop(world.hold(false));
-                writing.await.expect("no panic");
-            }
-        })
-    };
-    world.script.set(step).await;
-    let compared = compare(&world, How::default()).await;
-    compared.no_alarm();
-    assert_eq!(compared.listed.len(), 0, "it has arrived: {:?}", compared.listed);
-}
-
 /// A new item waits to be projected: its invariant does not hold yet, and nothing is wrong.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invariant_is_not_called_broken_while_a_part_waits() {

@@ -97,7 +97,6 @@ impl Target for SimTarget {
         }
         world.baton.note(format!("wrote {} parts", batch.len()));
         world.blemish("lost write", lost);
-        world.written().await;
         world.baton.turn(Actor::Projector).await;
         Ok(outcomes)
     }

@@ -87,8 +87,6 @@ pub struct World {
     pub session: Session,
     pub relations: Vec<Arc<Relation>>,
     capture: watch::Sender<CaptureStatus>,
-    /// Whether a projection is held between writing and keeping what came of it; how often it has written.
-    gate: watch::Sender<(bool, u64)>,
     _progress: watch::Sender<Progress>,
     source: Mutex<Source>,
     held: Mutex<Held>,
@@ -142,7 +140,6 @@ impl World {
             session,
             relations,
             capture,
-            gate: watch::Sender::new((false, 0)),
             _progress: progress,
             source: Mutex::default(),
             held: Mutex::default(),
@@ -327,22 +324,6 @@ impl World {
         let applied = Applier::checkpoint(&self.state).expect("an offset") == self.log.end(LOG);
         let nothing = |space| self.state.empty(space).expect("a state");
         captured && applied && nothing(Space::Dirty) && nothing(Space::Wake)
-    }
-
-    /// Holds projections behind their next write, or lets them go on; the answer is ready when something was written.
-    pub fn hold(&self, held: bool) -> impl Future<Output = ()> + Send + use<> {
-        let mut seen = self.gate.subscribe();
-        let before = seen.borrow_and_update().1;
-        self.gate.send_modify(|gate| gate.0 = held);
-        async move {
-            seen.wait_for(|(_, writes)| *writes > before).await.expect("the world outlasts it");
-        }
-    }
-
-    /// Something was written: goes on when it may.
-    pub async fn written(&self) {
-        self.gate.send_modify(|gate| gate.1 += 1);
-        self.gate.subscribe().wait_for(|(held, _)| !held).await.expect("the world outlasts it");
     }
 
     /// Asks the projection.
