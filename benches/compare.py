@@ -110,13 +110,13 @@ def rehome():
     folder = tempfile.mkdtemp(dir=TEMPORARY)
     command = [
         os.environ["BENCH_REHOME"], "reconcile", "identity", "--schemas", os.environ["BENCH_SCHEMAS"],
-        "--source", url("source"), "--target", url("target"), "--state-dir", folder + "/state",
+        "--source", url("source"), "--target", url("target"), "--state", folder + "/state",
         "--reports", folder + "/reports", "--spill", folder,
     ]
 
     def found(_):
         lines = next(pathlib.Path(folder).glob("reports/*/*/discrepancies.jsonl")).open()
-        return {int(json.loads(line)["key"]["id"]) for line in lines}
+        return {int(json.loads(line)["key"]) for line in lines}
     return shlex.join(command), found
 
 

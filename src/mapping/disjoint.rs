@@ -1,17 +1,19 @@
 //! Which target tables need no look for two rows of one key, because no two can have it.
 
 use super::plan::{Emit, Migration, RowMap};
+use super::plan_place::Route;
 use super::schema::{Kind, SourceTableDef};
 use super::term::{Piece, Term};
 use crate::event::Value;
 use crate::target::TargetTable;
 
 impl Migration {
-    /// Whether no two parts can yield the same key of a target table, so that nobody need look for collisions.
+    /// Whether no two parts can ever yield the same key of a target table, so that nobody need look for collisions.
     ///
     /// True only where row maps alone write the table, and the target key tells each row from all others of its map, and the
     /// maps from each other: it has every column of the source key, and in one of its columns the texts of no two maps can begin
-    /// alike.
+    /// alike. And only where a row's key says which unit it belongs to: a row that moves takes its target key along, and the
+    /// unit that it comes from must let go of it before the other writes it.
     pub fn keys_disjoint(&self, table: TargetTable) -> bool {
         let writes = |emit: &Emit| emit.table == table;
         let assembled = self.assembly.iter().any(|assembly| {
@@ -36,7 +38,9 @@ impl Migration {
             for term in target.key.iter().filter_map(|column| map.emit.terms[*column].as_ref()) {
                 tells(term, source, &mut told);
             }
-            map.synthesise.is_none() && source.key.iter().all(|key| told.contains(key))
+            let stays = |route: &Route| route.unit.told_by(&source.key);
+            let stays = self.tables[usize::from(map.from.0)].route.as_ref().is_some_and(stays);
+            stays && map.synthesise.is_none() && source.key.iter().all(|key| told.contains(key))
         };
         !maps.is_empty() && maps.iter().all(alone) && pairs().all(|(a, b)| apart(a, b))
     }

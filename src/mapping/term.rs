@@ -401,6 +401,20 @@ impl Term {
         }
     }
 
+    /// Whether some columns of the row say what the term comes to, and nothing else does.
+    pub(super) fn told_by(&self, columns: &[usize]) -> bool {
+        let mut told = true;
+        self.walk(&mut |term| match term {
+            Term::Found { .. } => told = false,
+            Term::Column(column)
+            | Term::Path(column, _)
+            | Term::Attribute(column, _)
+            | Term::Map { carry: Some(column), .. } => told &= columns.contains(column),
+            _ => {}
+        });
+        told
+    }
+
     /// Columns that the term reads.
     pub(super) fn columns(&self) -> Vec<usize> {
         let mut columns = Vec::new();

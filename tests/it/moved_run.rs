@@ -48,6 +48,63 @@ fn number(number: i64) -> Value {
     Value::Decimal(number.into())
 }
 
+/// Rows whose unit is a column that changes, under a target key that does not.
+const OWNED: [(&str, &str); 3] = [
+    (
+        "legacy.toml",
+        "source = \"postgres\"\n[table.things]\nname = \"things\"\nkey = [\"id\"]\nrole = \"unit\"\nunit_lookup = \"scan\"\n\
+         [table.things.columns]\nid = \"bigint not null\"\nowner = \"text not null\"\n",
+    ),
+    (
+        "mapping.toml",
+        "migration = \"owned\"\nnamespace = \"0d1f6c5e-0000-5000-8000-000000000003\"\nforeign = \"row\"\n\
+         [unit]\nthings = \"owner\"\n[quarantine]\nnot_storable = \"unit\"\nunreadable_json = \"unit\"\n\
+         key_collision = \"unit\"\n[[map]]\nfrom = \"things\"\nto = \"kept\"\n[map.columns]\nid = \".id\"\nowner = \".owner\"\n",
+    ),
+    ("target.sql", "CREATE TABLE kept (id bigint PRIMARY KEY, owner text NOT NULL);\n"),
+];
+
+/// A row that moves keeps its target key: the unit that it leaves must not delete what the other has just written, nor the
+/// other take it for someone else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_moves_to_another_unit_keeps_its_target_row() {
+    let folder = tempfile::tempdir().expect("a folder").keep().join("owned");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    OWNED.iter().for_each(|(name, text)| std::fs::write(folder.join(name), text).expect("a file"));
+    let migration = Arc::new(Migration::load(&folder).unwrap_or_else(|error| panic!("{error}")));
+    let engine = Engine::new(Arc::clone(&migration), Settings::new("unused".into(), None, None));
+    let things = Arc::new(relation(&migration.source_tables()[0]));
+    let log = Arc::new(MemoryLog::new(1, 1));
+    log.append(Batch { relations: vec![Arc::clone(&things)], ..Batch::default() }).await.expect("it takes");
+    let state_folder = tempfile::tempdir().expect("a folder");
+    let state = Arc::new(State::open(state_folder.path()).expect("a state"));
+    let target = Arc::new(MemoryTarget::new(Arc::clone(engine.tables()), ForeignScope::Row));
+    let projector = projector(&engine, &log, &state, Arc::clone(&target) as Arc<dyn Target>);
+    // Forth and back, so that the unit that lets go stands before the other in one batch and behind it in another.
+    for (lsn, owner) in (1..).zip(["a", "b", "a", "c", "b"]) {
+        let row = vec![Value::Int(1), Value::text(owner)];
+        let (op, version) = match lsn {
+            1 => (Op::Read, Version::floor(Epoch(1))),
+            _ => (Op::Update, Version::postgres(Epoch(1), Lsn(lsn), 0)),
+        };
+        let moved = event(&things, op, version, Some(&row), Key(vec![Value::Int(1)]));
+        log.append(Batch { events: vec![moved], ..Batch::default() }).await.expect("it takes");
+        let mut applier =
+            Applier::resume(&state, Arc::clone(engine.sources()), Arc::clone(&migration)).expect("it resumes");
+        loop {
+            let from = Applier::checkpoint(&state).expect("an offset");
+            let chunk = log.read(Partition(0), from, 1 << 30).await.expect("it reads");
+            if chunk.records.is_empty() {
+                break;
+            }
+            applier.apply(&*log, &state, &chunk.records, chunk.next).expect("it applies");
+            projector.project_all(&CancellationToken::new(), |_| Ok(())).await.expect("it projects");
+        }
+        let rows: Vec<Vec<Value>> = target.rows().into_iter().map(|row| row.values).collect();
+        assert_eq!(rows, [row], "to {owner}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_take_over_each_other_s_keys_are_not_parked_on_the_way() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/delphi");
