@@ -85,7 +85,7 @@ impl Wanted {
 }
 
 /// How much of a side is read.
-pub(super) enum Cut<'c> {
+pub(super) enum Portion<'c> {
     /// All of it, every table of a Postgres side counted by other means too.
     Whole,
     /// Of some tables a share, in ranges drawn at random; of all others every range.
@@ -99,15 +99,15 @@ pub(super) enum Cut<'c> {
 
 /// Opens a Postgres side: one exported snapshot, every table counted under it.
 pub(super) async fn postgres(server: &Server, name: &'static str, wanted: Vec<Wanted>) -> Result<Opened, Error> {
-    postgres_cut(server, name, wanted, &Cut::Whole).await
+    postgres_portion(server, name, wanted, &Portion::Whole).await
 }
 
 /// As [`postgres`], or a sample of it, whose tables are not counted.
-pub(super) async fn postgres_cut(
+pub(super) async fn postgres_portion(
     server: &Server,
     name: &'static str,
     wanted: Vec<Wanted>,
-    cut: &Cut<'_>,
+    portion: &Portion<'_>,
 ) -> Result<Opened, Error> {
     let mut holder = server.connect().await?;
     let from = live::position(&mut holder).await?;
@@ -134,14 +134,14 @@ pub(super) async fn postgres_cut(
             bytes_of_table += bytes;
             leaves.push(LeafNow { table: wanted.relation.clone(), name, oid, filenode, blocks, bytes });
         }
-        let counted = match cut {
-            Cut::Whole => Some(live::count(&mut holder, &wanted.relation).await?),
-            Cut::Sample { .. } => None,
+        let counted = match portion {
+            Portion::Whole => Some(live::count(&mut holder, &wanted.relation).await?),
+            Portion::Sample { .. } => None,
         };
         rows.push(counted.unwrap_or(bytes_of_table / ROW_BYTES_GUESS));
         tables.push(Table { counted, ..wanted.unread() });
     }
-    let pass = plan(&BTreeMap::new(), &leaves, range_bytes(cut, &leaves));
+    let pass = plan(&BTreeMap::new(), &leaves, range_bytes(portion, &leaves));
     let mut tasks = HashMap::new();
     let mut ranges = Vec::new();
     for (id, range) in pass.add {
@@ -159,7 +159,7 @@ pub(super) async fn postgres_cut(
         };
         tasks.insert(id, task);
     }
-    let drawn = draw(&mut ranges, cut, |index| {
+    let drawn = draw(&mut ranges, portion, |index| {
         let in_table = leaves.iter().filter(|leaf| leaf.table == tables[index].relation);
         in_table.map(|leaf| u64::from(leaf.blocks)).sum::<u64>() >= BLOCKS_MIN
     });
@@ -176,16 +176,16 @@ pub(super) async fn dynamo(
     wanted: Vec<Wanted>,
     read_capacity: Option<u32>,
 ) -> Result<Opened, Error> {
-    dynamo_cut(server, name, wanted, read_capacity, &Cut::Whole).await
+    dynamo_portion(server, name, wanted, read_capacity, &Portion::Whole).await
 }
 
 /// As [`dynamo`], or a sample of it.
-pub(super) async fn dynamo_cut(
+pub(super) async fn dynamo_portion(
     server: dynamo::Server,
     name: &'static str,
     wanted: Vec<Wanted>,
     read_capacity: Option<u32>,
-    cut: &Cut<'_>,
+    portion: &Portion<'_>,
 ) -> Result<Opened, Error> {
     let (mut tables, mut rows, mut tasks, mut ranges) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
     let mut sizes: Vec<u64> = Vec::new();
@@ -204,8 +204,8 @@ pub(super) async fn dynamo_cut(
             continue;
         };
         rows.push(found.items);
-        let segments = match cut {
-            Cut::Sample { share, tables } if tables.contains(&index) && found.bytes >= BYTES_MIN => {
+        let segments = match portion {
+            Portion::Sample { share, tables } if tables.contains(&index) && found.bytes >= BYTES_MIN => {
                 // Cut to the type's ends.
                 (DRAWN_SEGMENTS / share) as u64
             }
@@ -222,7 +222,7 @@ pub(super) async fn dynamo_cut(
         }
         tables.push(wanted.unread());
     }
-    let drawn = draw(&mut ranges, cut, |index| sizes[index] >= BYTES_MIN);
+    let drawn = draw(&mut ranges, portion, |index| sizes[index] >= BYTES_MIN);
     let pace = Arc::new(Pace::new(read_capacity));
     let unmarked = |_| String::new();
     let snapshot = Arc::new(DynamoScan::new(server, Epoch(0), tasks, unmarked, Arc::clone(&pace)));
@@ -231,8 +231,8 @@ pub(super) async fn dynamo_cut(
 }
 
 /// Bytes of a range of a Postgres side.
-fn range_bytes(cut: &Cut<'_>, leaves: &[LeafNow]) -> u64 {
-    let Cut::Sample { share, .. } = cut else { return RANGE_BYTES };
+fn range_bytes(portion: &Portion<'_>, leaves: &[LeafNow]) -> u64 {
+    let Portion::Sample { share, .. } = portion else { return RANGE_BYTES };
     let all: u64 = leaves.iter().map(|leaf| leaf.bytes).sum();
     // Cut to the type's ends.
     let wanted = (all as f64 * share / DRAWN_RANGES) as u64;
@@ -240,9 +240,9 @@ fn range_bytes(cut: &Cut<'_>, leaves: &[LeafNow]) -> u64 {
 }
 
 /// Draws ranges of the tables that are sampled and large enough; answers with how many there were of each.
-fn draw(ranges: &mut Vec<Range>, cut: &Cut<'_>, large: impl Fn(usize) -> bool) -> BTreeMap<usize, u64> {
+fn draw(ranges: &mut Vec<Range>, portion: &Portion<'_>, large: impl Fn(usize) -> bool) -> BTreeMap<usize, u64> {
     let mut drawn = BTreeMap::new();
-    let Cut::Sample { share, tables } = cut else { return drawn };
+    let Portion::Sample { share, tables } = portion else { return drawn };
     // The same sample of the same data each time.
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     for table in tables.iter().copied().filter(|table| large(*table)) {

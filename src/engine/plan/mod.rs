@@ -28,7 +28,7 @@ use crate::rules::Ruleset;
 use crate::target::{TargetRow, TargetTable};
 
 use super::files::Rows;
-use super::sides::{self, Cut, Opened};
+use super::sides::{self, Opened, Portion};
 use super::{Engine, Error};
 
 pub use report::Forecast;
@@ -71,8 +71,8 @@ impl Engine {
         let given = self.given()?;
         let share = self.share(how.sample).await?;
         let sampled = if share < 1.0 { self.sampled_by_ranges(&given) } else { BTreeSet::new() };
-        let cut = if share < 1.0 { Cut::Sample { share, tables: &sampled } } else { Cut::Whole };
-        let Opened { side, rows, drawn, pace, _holder, .. } = self.opened(&given, &cut).await?;
+        let portion = if share < 1.0 { Portion::Sample { share, tables: &sampled } } else { Portion::Whole };
+        let Opened { side, rows, drawn, pace, _holder, .. } = self.opened(&given, &portion).await?;
         let items = self.migration.target_store() == Store::DynamoDb;
         let as_stored = |row: TargetRow| crate::dynamo::target::DynamoTarget::as_stored(&row);
         let as_stored = if items { as_stored } else { |row| row };
@@ -178,13 +178,13 @@ impl Engine {
         alone.map(|(place, _)| place).collect()
     }
 
-    async fn opened(&self, given: &BTreeMap<usize, Rows>, cut: &Cut<'_>) -> Result<Opened, Error> {
+    async fn opened(&self, given: &BTreeMap<usize, Rows>, portion: &Portion<'_>) -> Result<Opened, Error> {
         let wanted = self.wanted_sources(given);
         match self.migration.source_store() {
-            Store::Postgres => sides::postgres_cut(&self.source()?, "source", wanted, cut).await,
+            Store::Postgres => sides::postgres_portion(&self.source()?, "source", wanted, portion).await,
             Store::DynamoDb => {
                 let server = self.source_tables().await?;
-                sides::dynamo_cut(server, "source", wanted, self.settings.read_capacity, cut).await
+                sides::dynamo_portion(server, "source", wanted, self.settings.read_capacity, portion).await
             }
         }
     }
