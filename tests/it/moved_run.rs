@@ -73,7 +73,7 @@ async fn a_row_that_moves_to_another_unit_keeps_its_target_row() {
     OWNED.iter().for_each(|(name, text)| std::fs::write(folder.join(name), text).expect("a file"));
     let migration = Arc::new(Migration::load(&folder).unwrap_or_else(|error| panic!("{error}")));
     let engine = Engine::new(Arc::clone(&migration), Settings::new("unused".into(), None, None));
-    let things = Arc::new(relation(&migration.source_tables()[0]));
+    let things = Arc::new(crate::shuffled::relation(&migration, 0));
     let log = Arc::new(MemoryLog::new(1, 1));
     log.append(Batch { relations: vec![Arc::clone(&things)], ..Batch::default() }).await.expect("it takes");
     let state_folder = tempfile::tempdir().expect("a folder");
@@ -101,7 +101,8 @@ async fn a_row_that_moves_to_another_unit_keeps_its_target_row() {
             projector.project_all(&CancellationToken::new(), |_| Ok(())).await.expect("it projects");
         }
         let rows: Vec<Vec<Value>> = target.rows().into_iter().map(|row| row.values).collect();
-        assert_eq!(rows, [row], "to {owner}");
+        let conservation = Conservation::count(&state.freeze(), engine.sources(), 1).expect("it counts");
+        assert_eq!(rows, [row], "at {lsn}: {conservation:?}");
     }
 }
 
