@@ -158,7 +158,9 @@ async fn what_is_planned_of_jobs_is_what_a_run_does_at_dynamodb() {
     let units = counted(&writing["write_units"]);
     assert!(units > counted(&planned["targets"][0]["rows"]), "indexes are written too: {planned}");
     assert_eq!(writing["seconds"]["low"].as_u64(), Some(units.div_ceil(100)), "{planned}");
-    assert_eq!(planned["targets"][0]["keys"][0]["proven"], true, "{planned}");
+    // A row of progress may come to belong to another job, so its key is looked at; nobody else wants it.
+    let key = &planned["targets"][0]["keys"][0];
+    assert_eq!((&key["proven"], &key["rows"]), (&false.into(), &0.into()), "{planned}");
     // It is what the server says that it took, but for what it counts otherwise.
     let cost = rig.status();
     assert!(planned["targets"][0]["partitions"]["count"].as_u64() > Some(10), "{planned} {cost}");
