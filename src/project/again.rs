@@ -1,6 +1,6 @@
-//! When parts are tried again whose rows refer to others that were not at the target: pure.
+//! When parts are tried again whose rows refer to others that were not at the target, or found others in their place: pure.
 //!
-//! What they refer to is written by this migration, or by the application. So they are tried when rows were written since, again
+//! What they refer to is written by this migration, or by the application, and either may take away what is in the way. So they are tried when rows were written since, again
 //! and again while that brings something, and else ever more rarely; a try that brings nothing is not repeated within a tick,
 //! or a target under live writes would spend its time on it.
 

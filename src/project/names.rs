@@ -52,7 +52,7 @@ pub const REWRITE: &[u8] = b"rewrite/";
 /// Begins [`awaiting`].
 pub const AWAITING: &[u8] = b"awaiting/";
 
-/// Under which is kept that a part is parked because rows that its own refer to are not at the target.
+/// Under which is kept that rows at the target hold a part back, or that rows which its own refer to are not there.
 pub fn awaiting(scope: &[u8]) -> Vec<u8> {
     [AWAITING, scope].concat()
 }

@@ -32,6 +32,8 @@ const KEEP_BYTES: usize = 16 * 1024 * 1024;
 const AGAIN_MAX: usize = 1_000;
 /// Reason for which a target parks a part whose rows refer to others that are not there.
 const FOREIGN_KEY: &str = "foreign_key";
+/// Reasons for which a part is parked until other rows are at the target, or others are not.
+const HELD_BACK: [&str; 4] = [FOREIGN_KEY, "foreign", "matched_foreign", "foreign_children"];
 
 /// Evaluates and writes parts.
 pub struct Projector {
@@ -153,17 +155,16 @@ impl Projector {
         if pass.all && apart && self.evaluator.target_remembers { KEEP_BYTES } else { 0 }
     }
 
-    /// Marks parts to be projected again whose rows refer to others that were not there, a bounded number of them behind
-    /// `cursor`, which is moved; returns how many.
+    /// Marks parts to be projected again that rows at the target hold back, or rows that are not there yet; a bounded number
+    /// of them behind `cursor`, which is moved; returns how many.
     pub fn try_again(&self, cursor: &mut Vec<u8>) -> Result<u64, Error> {
-        let begin = [names::AWAITING, cursor].concat();
+        let begin = names::awaiting(cursor);
         let (mut scopes, mut more) = (Vec::new(), false);
-        self.state().scan(Space::Meta, names::AWAITING, |key, _| {
-            if *key > *begin {
-                more = scopes.len() == AGAIN_MAX;
-                if !more {
-                    scopes.push(key[names::AWAITING.len()..].to_vec());
-                }
+        self.state().scan_after(Space::Meta, Some(&begin), |key, _| {
+            let Some(scope) = key.strip_prefix(names::AWAITING) else { return Ok(false) };
+            more = scopes.len() == AGAIN_MAX;
+            if !more {
+                scopes.push(scope.to_vec());
             }
             Ok(!more)
         })?;
@@ -398,8 +399,12 @@ impl Projector {
         } else if !pass.all {
             session.remove(Space::Dirty, scope);
         }
-        let awaits =
-            |result: &PartResult| matches!(&result.status, Status::Parked { reason, .. } if *reason == FOREIGN_KEY);
+        // Someone else's row may be another part's, as where the state was built anew and does not know who wrote what.
+        let awaits = |result: &PartResult| {
+            let parked =
+                matches!(&result.status, Status::Parked { reason, .. } if HELD_BACK.contains(&reason.as_str()));
+            parked || result.target.foreign > 0
+        };
         if awaits(&prepared.result) {
             session.put(Space::Meta, &names::awaiting(scope), Vec::new());
         } else if before.is_some_and(awaits) {
