@@ -1,9 +1,8 @@
 //! Erasing rows that have gone from the log and the state, as the law may ask for a person's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use crate::event::{Canonical as _, DigestKey, Event, Key, key_text};
+use crate::event::{Canonical as _, DigestKey, Event, Key, Relation, key_text};
 use crate::log::{EmbeddedLog, Erased, EventLog, Offset, Options as LogOptions, Partition, Record};
 use crate::project::apply::Applier;
 use crate::project::records::Head;
@@ -40,8 +39,8 @@ impl Engine {
         let owned = self.own().await?;
         let Open { _owned, digest_key, log, state, mapping_generation } = self.open(owned).await?;
         let refused = |reason: String| Err(Error::NotErased(reason));
-        let named = |source: &&SourceShape| *source.label == *table || *source.relation.table == *table;
-        let Some(source) = self.sources.iter().find(named) else {
+        let named = |source: &SourceShape| *source.label == *table || *source.relation.table == *table;
+        let Some((place, source)) = (0_u16..).zip(&*self.sources).find(|(_, source)| named(source)) else {
             return refused(format!("the migration has no source table {table}"));
         };
         let frozen = state.freeze();
@@ -66,8 +65,6 @@ impl Engine {
             return refused(format!("more than one row of {table} has a key that reads {text}"));
         }
         let wanted: BTreeSet<&Key> = found.values().flatten().collect();
-        let place = self.sources.iter().position(|other| std::ptr::eq(other, source)).unwrap_or_default();
-        let place = u16::try_from(place).unwrap_or(u16::MAX);
         for key in &wanted {
             let head = state.get(Space::Heads, &head_key(place, key))?;
             if head.map(|bytes| Head::from_bytes(&bytes)).transpose()?.is_some_and(|head| head.scope.is_some()) {
@@ -75,20 +72,19 @@ impl Engine {
             }
         }
         drop(log);
+        // The state first: after a death in between, the same command still finds the events, and ends what was begun.
+        let mut session = state.session();
+        wanted.iter().for_each(|key| session.remove(Space::Heads, &head_key(place, key)));
+        session.commit()?;
+        drop(state);
+        State::renew(&self.folder.state())?;
         let mark = digest_of(&digest_key, source);
-        let choose = |event: &Event, relation: &crate::event::Relation| -> Option<Erased> {
+        let choose = |event: &Event, relation: &Relation| -> Option<Erased> {
             let ours = relation.name == source.relation && wanted.contains(&event.key);
             ours.then(|| Erased { relation: relation.name.clone(), key: mark(&event.key) })
         };
         let options = LogOptions { partitions: 1, generation: 0 };
         let events = EmbeddedLog::erase(&self.folder.log(), options, choose)?;
-        let mut session = state.session();
-        wanted.iter().for_each(|key| session.remove(Space::Heads, &head_key(place, key)));
-        session.commit()?;
-        // The state is closed before it is written anew.
-        let state = Arc::into_inner(state).map(drop);
-        debug_assert!(state.is_some(), "nobody else has the state open");
-        State::renew(&self.folder.state())?;
         Ok(Erasure { rows: wanted.len() as u64, events })
     }
 }

@@ -95,7 +95,8 @@ impl Directory {
     /// Ends what a death in [`Directory::replace_store`] left half done.
     pub(super) fn mend(&self) -> Result<(), Error> {
         let (new, old) = (self.path.join(REPLACEMENT), self.path.join(REPLACED));
-        if !self.store().try_exists().map_err(store_error("open"))? {
+        let there = |path: &Path| path.try_exists().map_err(store_error("open"));
+        if !there(&self.store())? && there(&old)? {
             fs::rename(&old, self.store()).map_err(store_error("open"))?;
         }
         remove(&new)?;
