@@ -303,14 +303,12 @@ impl<'a> Judging<'a> {
                 None if keys_of(found).iter().any(|key| diff.unproven.contains(key)) => unsettled(found.difference),
                 None => gone(found.difference),
             },
-            Verdict::Incomplete => match &diff.parked {
-                Some(reason) if !reason.starts_with("foreign") => {
-                    match settle(found.difference, false, Stood::Still, Parked::Otherwise) {
-                        Settled::As(finding) => finding,
-                        Settled::Ask => unsettled(found.difference),
-                    }
-                }
-                _ => unsettled(found.difference),
+            Verdict::Incomplete => match parked_for(diff.parked.as_deref()) {
+                Parked::Otherwise => match settle(found.difference, false, Stood::Still, Parked::Otherwise) {
+                    Settled::As(finding) => finding,
+                    Settled::Ask => unsettled(found.difference),
+                },
+                Parked::No | Parked::Foreign => unsettled(found.difference),
             },
         }
     }
@@ -411,7 +409,7 @@ impl<'a> Judging<'a> {
 fn parked_for(reason: Option<&str>) -> Parked {
     match reason {
         None => Parked::No,
-        Some(reason) if reason.starts_with("foreign") => Parked::Foreign,
+        Some("foreign" | "matched_foreign") => Parked::Foreign,
         Some(_) => Parked::Otherwise,
     }
 }

@@ -110,7 +110,7 @@ pub fn summary(around: &Around<'_>, outcome: &Outcome) -> Summary {
         sources,
         targets,
         hops,
-        rules: rule_uses(around, &uses),
+        rules: rule_uses(around, &uses, outcome),
         expects,
         canaries,
         ledger,
@@ -280,9 +280,11 @@ fn ledger(name: SideName, side: &Side, done: &[Done]) -> Vec<LedgerEntry> {
     side.tables.iter().enumerate().map(entry).collect()
 }
 
-fn rule_uses(around: &Around<'_>, uses: &Uses) -> Vec<RuleUse> {
+fn rule_uses(around: &Around<'_>, uses: &Uses, outcome: &Outcome) -> Vec<RuleUse> {
     let describe = |(index, rule): (u16, &rules::RuleText)| {
         let used = uses.of(rules::RuleId(index));
+        // An invariant is used by being asked of groups.
+        let asked = outcome.invariants.get(&rules::RuleId(index)).map_or(0, |held| held.groups);
         RuleUse {
             id: index.to_string(),
             kind: kind(rule.kind),
@@ -291,7 +293,7 @@ fn rule_uses(around: &Around<'_>, uses: &Uses) -> Vec<RuleUse> {
             reason: rule.reason.to_string(),
             author: rule.author.as_deref().map(str::to_owned),
             expires: rule.until,
-            uses: used.count,
+            uses: used.count + asked,
             deviation_max: used.largest.map(|largest| largest.to_string()),
         }
     };
