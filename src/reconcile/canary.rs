@@ -88,6 +88,19 @@ pub struct Shadow {
     pub actual: u64,
     /// Whether these are not known as written by rehome.
     pub unowned: bool,
+    /// Digest of the expected row.
+    pub wanted: Option<[u8; 32]>,
+    /// Digests of the target's row, and of what the fault made of it.
+    pub there: Option<[[u8; 32]; 2]>,
+}
+
+impl Shadow {
+    /// Whether the fault, by chance, made of a row that differs just the one that is expected: a counter that is one behind,
+    /// as while changes are on their way, and whose last digit was changed. There is nothing to be found then.
+    pub fn mended(&self) -> bool {
+        let once = self.expected == 1 && self.actual == 1;
+        once && self.there.is_some_and(|[row, spoilt]| self.wanted == Some(spoilt) && row != spoilt)
+    }
 }
 
 /// Shadows by table and by the key that they go under.
@@ -126,8 +139,8 @@ impl Canaries {
         Self { key: [0; 32], below: vec![0; tables], ledger: Mutex::default() }
     }
 
-    /// The key of the shadow of an expected row, if it has one on that side.
-    pub fn of_expected(&self, table: u16, key: &KeyDigest) -> Option<KeyDigest> {
+    /// The key of the shadow of an expected row, if it has one on that side; `strict` is the row's digest.
+    pub fn of_expected(&self, table: u16, key: &KeyDigest, strict: &[u8; 32]) -> Option<KeyDigest> {
         let (shadow, choice) = self.chosen(table, key)?;
         let class = CLASSES[choice];
         if class == Class::Invented {
@@ -135,6 +148,7 @@ impl Canaries {
         }
         self.note(table, shadow, |noted| {
             noted.expected += 1;
+            noted.wanted = Some(*strict);
             if class == Class::Dropped {
                 noted.planted = Some(class);
             }
@@ -170,6 +184,11 @@ impl Canaries {
             noted.unowned = around.unowned;
         });
         Some((shadow, rows))
+    }
+
+    /// Takes in the digests of a row of the target, and of what the fault made of it.
+    pub fn saw(&self, table: u16, shadow: KeyDigest, row: [u8; 32], spoilt: [u8; 32]) {
+        self.note(table, shadow, |noted| noted.there = Some([row, spoilt]));
     }
 
     /// What was planted. To be opened when every finding is written down.
@@ -335,7 +354,7 @@ mod tests {
         let mut both = 0;
         for id in 0..=255_u8 {
             let key = [id; 16];
-            let expected = canaries.of_expected(0, &key);
+            let expected = canaries.of_expected(0, &key, &[0; 32]);
             let Some((shadow, rows)) = canaries.of_actual(&row(id), &key, &around) else { continue };
             if let Some(expected) = expected {
                 assert_eq!(expected, shadow, "both sides give the shadow one key");

@@ -207,7 +207,7 @@ impl Emitter {
         self.tallies[usize::from(table)].judged.add(&strict);
         match self.side {
             SideOf::Expected => {
-                if let Some(shadow) = context.canaries.of_expected(table, &own) {
+                if let Some(shadow) = context.canaries.of_expected(table, &own, &strict) {
                     self.record(&context, rules, row, Place { key: shadow, ..place })?;
                 }
             }
@@ -217,7 +217,8 @@ impl Emitter {
                 let around = Around { exact: &exact, columns, item: context.items, unowned: scope.is_empty() };
                 if let Some((shadow, rows)) = context.canaries.of_actual(row, &own, &around) {
                     for row in rows {
-                        self.record(&context, rules, &row, Place { key: shadow, ..place })?;
+                        let spoilt = self.record(&context, rules, &row, Place { key: shadow, ..place })?;
+                        context.canaries.saw(table, shadow, strict, spoilt);
                     }
                 }
             }

@@ -443,7 +443,7 @@ fn open_canaries(context: &Context, joining: &Joining, outcome: &mut Outcome) ->
         if shadow.unowned && joining.ownership == Ownership::Known {
             counts.matched_foreign = counts.matched_foreign.saturating_sub(matched);
         }
-        if let Some(class) = shadow.planted {
+        if let Some(class) = shadow.planted.filter(|_| !shadow.mended()) {
             let (planted, found) = outcome.recall.entry((class, place.0)).or_default();
             *planted += 1;
             *found += u64::from(any);

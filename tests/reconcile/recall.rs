@@ -7,7 +7,7 @@ use rehome::reconcile::{Summary, Verdict};
 use rehome::rules::{Pair, TableRules, Uses};
 use rehome::target::TargetRow;
 
-use super::bench::{Bench, rows};
+use super::bench::{Bench, row, rows};
 use super::sim::world::World;
 use super::sim::{How, begin, compare};
 
@@ -50,6 +50,20 @@ async fn a_comparison_that_is_switched_off_is_known_by_its_canaries() {
         assert_eq!(of(&summary, class).1, 0, "{class:?}");
     }
     incomplete_for(&summary, "canaries");
+}
+
+/// Rows on their way may differ by just what a fault changes: what it then makes of them is what they should be, and there
+/// is nothing to be found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_makes_a_row_what_it_should_be_is_not_counted() {
+    let all = |end: &str| (1..=ROWS).map(|id| row(id, &format!("note {id} {end}"))).collect();
+    let bench = Bench { canaries: Canaries::new([9; 32], &[2_000]), ..Bench::new() };
+    let compared = bench.compare(all("x"), all("a")).await;
+    assert_eq!(compared.found.len(), usize::try_from(ROWS).expect("few"));
+    let summary = compared.summary();
+    assert_eq!(of(&summary, Class::Text), (0, 0), "the character that differs is the one that is changed");
+    let (planted, found) = summary.recall();
+    assert!(planted > 30 && planted == found, "{found} of {planted}");
 }
 
 /// A form that makes every value of some cells the same one.
