@@ -6,7 +6,7 @@ use crate::mapping::schema::{Kind, carried};
 use crate::postgres::catalog::Identity;
 use crate::postgres::describe::{Described, DescribedColumn};
 
-use super::draft::{Column, LeftOut, made_up};
+use super::draft::{Column, LeftOut, Table, counts, made_up, made_up_text};
 use super::text::{Names, one_line, plain_name, quoted, sayable};
 
 /// Types of key columns that can name a unit: the text of a value leads back to the row.
@@ -106,6 +106,44 @@ fn taken_as(column: &DescribedColumn) -> (Kind, Form) {
 }
 
 impl Source<'_> {
+    /// What both kinds of target have of it.
+    pub(super) fn table(&self, target: String, target_live: String) -> Table {
+        let key: Vec<&SourceColumn<'_>> = self.key.iter().map(|place| &self.columns[*place]).collect();
+        // A rule's path is cut at points.
+        let sayable = |column: &&SourceColumn<'_>| counts(column.kind) && *column.name == *column.described.name;
+        let counted_by = match key.iter().all(sayable) {
+            true => key.iter().map(|column| (column.name.clone(), column.name.clone())).collect(),
+            false => Vec::new(),
+        };
+        let (unit_about, unit_lookup) = match self.naming().len() {
+            0 => (Some("no column of its key can name a unit: all rows are of one"), "scan"),
+            some if some < key.len() => (Some("the other columns of its key cannot name a unit"), "scan"),
+            _ => (None, "key"),
+        };
+        let name = &self.described.name;
+        Table {
+            about: self.about(),
+            alias: self.alias.clone(),
+            schema: (&*name.schema != "public").then(|| name.schema.to_string()),
+            live: name.table.to_string(),
+            key: key.iter().map(|column| column.name.clone()).collect(),
+            columns: self.columns(),
+            unit: self.unit(|column| format!("{{.{}}}", column.name)),
+            unit_about,
+            unit_lookup,
+            target,
+            target_live,
+            map_about: Vec::new(),
+            fields: Vec::new(),
+            drop: Vec::new(),
+            definition: String::new(),
+            also_given: Vec::new(),
+            also_expected: Vec::new(),
+            example_unit: self.unit(|column| made_up_text(column.kind).to_owned()),
+            counted_by,
+        }
+    }
+
     /// The columns as `legacy.toml` lists them.
     pub(super) fn columns(&self) -> Vec<Column> {
         self.columns

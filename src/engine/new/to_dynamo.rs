@@ -2,10 +2,9 @@
 
 use crate::mapping::schema::Kind;
 
-use super::draft::{Draft, Field, Table, counts, made_up_text};
+use super::draft::{Draft, Field, Table, made_up_text};
 use super::postgres::{Form, Source, SourceColumn};
 use super::text::{Names, beginning, key, plain_name, quoted};
-use super::to_postgres::{unit_about, unit_lookup};
 
 /// Longest name of a table that leaves room for what stands behind it.
 const NAME_MAX: usize = 200;
@@ -91,32 +90,9 @@ fn table(source: &Source<'_>, target: String, suffix: &str) -> Table {
             });
         }
     }
-    let counted_by: Vec<(String, String)> =
-        match parts.iter().all(|column| counts(column.kind) && *column.name == *column.described.name) {
-            true => parts.iter().map(|column| (column.name.clone(), column.name.clone())).collect(),
-            false => Vec::new(),
-        };
-    Table {
-        about: source.about(),
-        alias: source.alias.clone(),
-        schema: (&*source.described.name.schema != "public").then(|| source.described.name.schema.to_string()),
-        live: source.described.name.table.to_string(),
-        key: parts.iter().map(|column| column.name.clone()).collect(),
-        columns: source.columns(),
-        unit: source.unit(|column| format!("{{.{}}}", column.name)),
-        unit_about: unit_about(source),
-        unit_lookup: unit_lookup(source),
-        target_live: format!("{target}{suffix}"),
-        definition: definition(source, &target, &key_parts),
-        target,
-        map_about,
-        fields,
-        drop: Vec::new(),
-        also_given: Vec::new(),
-        also_expected: Vec::new(),
-        example_unit: source.unit(|column| made_up_text(column.kind).to_owned()),
-        counted_by,
-    }
+    let definition = definition(source, &target, &key_parts);
+    let live = format!("{target}{suffix}");
+    Table { definition, map_about, fields, ..source.table(target, live) }
 }
 
 /// A column as an attribute of the key.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::postgres::describe::Described;
 
-use super::draft::{Draft, Field, Table, counts, made_up_text};
+use super::draft::{Draft, Field, Table};
 use super::postgres::{Form, Source, SourceColumn};
 use super::text::{Names, beginning, identifier, literal, one_line, quoted};
 
@@ -74,48 +74,7 @@ fn table(source: &Source<'_>, draft: &mut Draft, shared: &mut Shared<'_>) -> Tab
     let mut definition =
         format!("CREATE TABLE {} (\n{}\n);\n", identifier(&target, shared.reserved), columns.join(",\n"));
     definition.push_str(&indexes(source.described, &target, shared));
-    let numbered = source.key.iter().map(|place| &source.columns[*place]);
-    // A rule's path is cut at points.
-    let sayable = |column: &&SourceColumn<'_>| counts(column.kind) && *column.name == *column.described.name;
-    let counted_by: Vec<(String, String)> = match numbered.clone().all(|column| sayable(&column)) {
-        true => numbered.map(|column| (column.name.clone(), column.name.clone())).collect(),
-        false => Vec::new(),
-    };
-    Table {
-        about: source.about(),
-        alias: source.alias.clone(),
-        schema: (&*source.described.name.schema != "public").then(|| source.described.name.schema.to_string()),
-        live: source.described.name.table.to_string(),
-        key: source.key.iter().map(|place| source.columns[*place].name.clone()).collect(),
-        columns: source.columns(),
-        unit: source.unit(|column| format!("{{.{}}}", column.name)),
-        unit_about: unit_about(source),
-        unit_lookup: unit_lookup(source),
-        target_live: target.clone(),
-        target,
-        map_about: Vec::new(),
-        fields,
-        drop: Vec::new(),
-        definition,
-        also_given: Vec::new(),
-        also_expected: Vec::new(),
-        example_unit: source.unit(|column| made_up_text(column.kind).to_owned()),
-        counted_by,
-    }
-}
-
-/// How the rows of a unit are found.
-pub(super) fn unit_lookup(source: &Source<'_>) -> &'static str {
-    if source.naming().len() == source.key.len() { "key" } else { "scan" }
-}
-
-/// What is to be said of a unit that is not one row.
-pub(super) fn unit_about(source: &Source<'_>) -> Option<&'static str> {
-    match source.naming().len() {
-        0 => Some("no column of its key can name a unit: all rows are of one"),
-        some if some < source.key.len() => Some("the other columns of its key cannot name a unit"),
-        _ => None,
-    }
+    Table { definition, fields, ..source.table(target.clone(), target) }
 }
 
 /// A column's type at the target.
