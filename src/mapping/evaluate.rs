@@ -173,8 +173,33 @@ pub(super) struct Run<'a> {
     index: BTreeMap<SourceTable, Vec<Placed>>,
     pub stream: Vec<Indexed>,
     earliest: Option<Timestamp>,
-    /// Digest of each target key so far, and the row that it stands for when it is one.
-    keys: HashMap<[u8; 32], Option<(SourceTable, Key)>>,
+    keys: Keys,
+}
+
+/// The row that a target row stands for, when it is one.
+type Behind = Option<(SourceTable, Key)>;
+
+/// The target keys so far. Most parts make one row, whose key is met by no other: digests begin with the second.
+#[derive(Default)]
+struct Keys {
+    first: Option<(Vec<u8>, Behind)>,
+    digests: HashMap<[u8; 32], Behind, foldhash::fast::RandomState>,
+}
+
+impl Keys {
+    /// Takes a key; answers with what stands behind the one that it was before, if it was.
+    fn insert(&mut self, key: Vec<u8>, behind: Behind) -> Option<Behind> {
+        let digest = |key: &[u8]| *blake3::hash(key).as_bytes();
+        match self.first.take() {
+            None if self.digests.is_empty() => {
+                self.first = Some((key, behind));
+                return None;
+            }
+            None => {}
+            Some((first, behind)) => drop(self.digests.insert(digest(&first), behind)),
+        }
+        self.digests.insert(digest(&key), behind)
+    }
 }
 
 /// The reason of a fault, and why the evaluation ends for it.
@@ -208,7 +233,7 @@ impl<'a> Run<'a> {
             index: BTreeMap::new(),
             stream: Vec::new(),
             earliest: None,
-            keys: HashMap::new(),
+            keys: Keys::default(),
         }
     }
 
@@ -445,7 +470,7 @@ impl<'a> Run<'a> {
             Origin::Row(table, row) => Some((table, row.key.clone())),
             Origin::Shape | Origin::Group(..) => None,
         };
-        if let Some(other) = self.keys.insert(*blake3::hash(&bytes).as_bytes(), behind) {
+        if let Some(other) = self.keys.insert(bytes, behind) {
             self.collide(other, origin)?;
         }
         let id = match table.key.as_slice() {

@@ -164,7 +164,23 @@ impl Migration {
         let refuse = route.refuse.iter().map(|(_, term)| term);
         let needed = refuse.chain([&route.unit]).chain(group).flat_map(Term::columns);
         let Some(values) = only(row, needed) else { return Ok(Routed::Waiting) };
-        let view = RowView::new(&values);
+        self.place_whole(table, key, &values, look)
+    }
+
+    /// As [`Self::place`], of a row whose cells are all known.
+    ///
+    /// # Errors
+    /// [`ReadError`] when what the row refers to cannot be read.
+    pub fn place_whole(
+        &self,
+        table: SourceTable,
+        key: &Key,
+        values: &[Value],
+        look: &dyn Look,
+    ) -> Result<Routed, ReadError> {
+        let Some(plan) = self.tables.get(usize::from(table.0)) else { return Ok(Routed::Waiting) };
+        let Some(route) = &plan.route else { return Ok(Routed::Lookup) };
+        let view = RowView::new(values);
         let env = Env { row: Some(&view), look, ..Env::plain(&self.namespace) };
         match placed(plan, route, (table, key), env) {
             Ok(routed) => Ok(routed),

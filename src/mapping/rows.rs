@@ -1,7 +1,5 @@
 //! The rows of one unit, as `evaluate` reads them: twice, and never all at once.
 
-use std::collections::HashMap;
-
 use super::error::ReadError;
 use super::schema::SourceTable;
 use crate::event::{Key, Value};
@@ -40,7 +38,8 @@ pub trait UnitRows {
 /// Rows in memory: for cases, tests and small units.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryRows {
-    tables: HashMap<SourceTable, Vec<SourceRow>>,
+    /// Few enough to be looked through.
+    tables: Vec<(SourceTable, Vec<SourceRow>)>,
 }
 
 /// A handle that does not name a row of these.
@@ -56,13 +55,20 @@ impl MemoryRows {
 
     /// Adds a row.
     pub fn push(&mut self, table: SourceTable, row: SourceRow) {
-        self.tables.entry(table).or_default().push(row);
+        match self.tables.iter_mut().find(|(known, _)| *known == table) {
+            Some((_, rows)) => rows.push(row),
+            None => self.tables.push((table, vec![row])),
+        }
+    }
+
+    fn of(&self, table: SourceTable) -> &[SourceRow] {
+        self.tables.iter().find(|(known, _)| *known == table).map_or(&[], |(_, rows)| rows)
     }
 }
 
 impl UnitRows for MemoryRows {
     fn scan(&self, table: SourceTable, visit: &mut dyn FnMut(RowRef, &SourceRow)) -> Result<(), ReadError> {
-        for (index, row) in self.tables.get(&table).into_iter().flatten().enumerate() {
+        for (index, row) in self.of(table).iter().enumerate() {
             visit(RowRef(u32::from(table.0), index as u64), row);
         }
         Ok(())
@@ -70,9 +76,9 @@ impl UnitRows for MemoryRows {
 
     fn fetch(&self, refs: &[RowRef], visit: &mut dyn FnMut(RowRef, &SourceRow)) -> Result<(), ReadError> {
         for handle in refs {
-            let table = u16::try_from(handle.0).ok().and_then(|table| self.tables.get(&SourceTable(table)));
+            let rows = u16::try_from(handle.0).map_or(&[][..], |table| self.of(SourceTable(table)));
             let index = usize::try_from(handle.1).unwrap_or(usize::MAX);
-            let row = table.and_then(|rows| rows.get(index)).ok_or_else(|| ReadError::new(NoSuchRow(handle.1)))?;
+            let row = rows.get(index).ok_or_else(|| ReadError::new(NoSuchRow(handle.1)))?;
             visit(*handle, row);
         }
         Ok(())

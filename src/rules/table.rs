@@ -168,6 +168,10 @@ impl TableRules {
     ///
     /// Counts a use of every rule that changed something in the row, or left something out of it.
     pub fn strict(&self, row: &TargetRow, pair: Pair, uses: &mut Uses, out: &mut Vec<u8>) {
+        let ruled = about(&self.normalise, pair).next().is_some() || about(&self.ignore, pair).next().is_some();
+        if !ruled && self.item.is_none() && pair != Pair::Match {
+            return row.values.iter().for_each(|value| Cell::put_as_it_is(value, out));
+        }
         self.cells(row, pair, Some(uses)).iter().for_each(|cell| cell.put(out));
     }
 
