@@ -25,13 +25,8 @@ pub async fn run(global: &Global, args: PlanArgs) -> Result<Exit, Failure> {
     settings.write_capacity = args.write_capacity;
     settings.target_connections = args.target_connections.into();
     let engine = Engine::new(migration, settings);
-    let spill = engine.spill(Some(&args.spill.unwrap_or_else(std::env::temp_dir)))?;
-    let how = Planning {
-        sample: args.sample,
-        workers: args.workers.into(),
-        spill: spill.path().to_owned(),
-        shown: args.shown,
-    };
+    let spill = engine.spill(&args.spill.unwrap_or_else(std::env::temp_dir))?;
+    let how = Planning { sample: args.sample, workers: args.workers.into(), spill: spill.path(), shown: args.shown };
     let forecast = engine.plan(how).await?;
     if global.json {
         output::json(&forecast);

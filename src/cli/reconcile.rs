@@ -19,11 +19,11 @@ const DETAILS_MAX: usize = 200;
 pub async fn run(global: &Global, args: ReconcileArgs) -> Result<Exit, Failure> {
     let engine = engine(global, &args.migration)?;
     let key = args.sign_with.as_deref().map(SigningKey::read).transpose()?;
-    let spill = engine.spill(args.spill.as_deref())?;
+    let spill = engine.comparison_folder(args.spill.as_deref(), args.resume)?;
     let how = Reconciling {
         rules: Arc::new(locate::rules(global, engine.migration())?),
         workers: args.workers.into(),
-        spill: spill.path().to_owned(),
+        spill,
         planting: if args.no_canaries { Planting::Nothing } else { Planting::Canaries },
         patience: Duration::from_secs(args.patience),
         details_max: DETAILS_MAX,

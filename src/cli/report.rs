@@ -93,6 +93,10 @@ pub fn show(summary: &Summary) {
             output::line(format!("  {side} {} at {}", plain(&position.stream), plain(&position.position)));
         }
     }
+    for snapshot in summary.cut.snapshots.iter().filter(|snapshot| snapshot.earlier_ranges > 0) {
+        let (name, taken) = (plain(&snapshot.name), words::time(snapshot.taken));
+        output::line(format!("  snapshot {name} of {taken}{}", words::earlier(snapshot)));
+    }
     if let Some(log) = summary.cut.log {
         output::line(format!("  log offset {}", log.offset));
     }

@@ -203,6 +203,7 @@ mod tests {
     fn table() -> Table {
         let attribute = |name: &str, kind| KeyAttribute { name: name.into(), kind };
         Table {
+            id: "id".into(),
             shape: Shape::new("t", vec![attribute("p", KeyKind::S), attribute("s", KeyKind::N)]),
             stream: None,
             capacity: Capacity::OnDemand,

@@ -200,6 +200,7 @@ mod tests {
         let key = vec![KeyAttribute { name: "id".into(), kind: KeyKind::S }];
         Table {
             shape: Shape::new("t", key),
+            id: "id".into(),
             stream: Some(StreamFacts { arn: "arn".into(), view }),
             capacity,
             bytes: 4096 * 1000,

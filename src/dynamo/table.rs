@@ -175,6 +175,8 @@ pub enum Capacity {
 pub struct Table {
     /// Its shape.
     pub shape: Shape,
+    /// Tells it from all others, also from one of its name that was made before.
+    pub id: String,
     /// Its stream; `None` when it has none that is enabled.
     pub stream: Option<StreamFacts>,
     /// Capacity.
@@ -261,8 +263,11 @@ fn read(name: &str, table: &TableDescription) -> Result<Table, Error> {
         _ => Capacity::OnDemand,
     };
     let count = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
+    let made = table.creation_date_time().map(ToString::to_string).unwrap_or_default();
+    let id = [table.table_arn(), table.table_id(), Some(&made)].map(Option::unwrap_or_default).join(" ");
     Ok(Table {
         shape: Shape::new(name, key),
+        id,
         stream,
         capacity,
         bytes: count(table.table_size_bytes()),

@@ -6,16 +6,12 @@
 //! looked at one by one, by the same comparison as `diff`; those that never stand still are listed as unsettled.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use crate::dynamo::pace::Pace;
 use crate::dynamo::target::mark_of;
-use crate::event::{DigestKey, Lsn, RelationName, Value};
+use crate::event::{Lsn, RelationName, Value};
 use crate::mapping::schema::{Presence, Store};
 use crate::postgres::target::recorded_keys;
 use crate::project::scope::{scope_key, unit_key, unit_of};
@@ -32,6 +28,7 @@ use crate::target::TargetRow;
 use super::cut::{self, Cut};
 use super::judging::{Grounds, Judging};
 use super::protocol::Stand;
+use super::resume::{Attempt, SpillFolder};
 use super::sides::{self, Need, Opened, Wanted};
 use super::witness::{Projection as _, Witness};
 use super::{Engine, Error};
@@ -45,51 +42,15 @@ const PARTITION_ROWS: u64 = 50_000;
 /// Partitions, at the most: as many files are open at once for each kind of record.
 const PARTITIONS_MAX: u64 = 128;
 
-/// Begins the name of a folder for spills.
-const SPILL: &str = "rehome-spill-";
-/// File in it that is locked by the process that uses it.
-const SPILL_LOCK: &str = "lock";
-
-/// A folder for what does not fit into memory.
-#[derive(Debug)]
-pub struct SpillFolder {
-    spills: PathBuf,
-    _lock: File,
-    _whole: TempDir,
-}
-
-impl SpillFolder {
-    /// A new one within a folder; removes those whose processes are gone.
-    fn new(folder: &Path) -> std::io::Result<Self> {
-        for entry in std::fs::read_dir(folder)?.flatten() {
-            let ours = entry.file_name().to_string_lossy().starts_with(SPILL);
-            // One that is just being made has no lock yet.
-            if ours && File::open(entry.path().join(SPILL_LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
-                std::fs::remove_dir_all(entry.path())?;
-            }
-        }
-        let whole = tempfile::Builder::new().prefix(SPILL).tempdir_in(folder)?;
-        let lock = File::create(whole.path().join(SPILL_LOCK))?;
-        lock.lock()?;
-        let spills = whole.path().join("spills");
-        std::fs::create_dir(&spills)?;
-        Ok(Self { spills, _lock: lock, _whole: whole })
-    }
-
-    /// Where spills may go.
-    pub fn path(&self) -> &Path {
-        &self.spills
-    }
-}
-
 /// How a comparison is made.
 pub struct Reconciling {
     /// What counts as equal.
     pub rules: Arc<Ruleset>,
     /// Ranges of each side that are read at the same time.
     pub workers: usize,
-    /// Folder for what does not fit into memory; must be empty.
-    pub spill: PathBuf,
+    /// Folder for what does not fit into memory, empty or as a comparison that was killed left it: then this one goes on. It is
+    /// removed when the comparison comes to its end.
+    pub spill: SpillFolder,
     /// Whether faults are planted that must be found.
     pub planting: Planting,
     /// How long parts that move are waited for, in all.
@@ -121,14 +82,18 @@ impl Engine {
     ) -> Result<Summary, Error> {
         let started = how.started;
         let clock = Instant::now();
-        let key = self.digest_key()?;
-        let before = self.before(how.patience).await?;
+        let now = self.before(how.patience).await?;
         let given = if self.folder.exists() { self.rows_of_files().await? } else { BTreeMap::new() };
         let source = self.source_side(&given).await?;
         let (target, owners) = self.target_side().await?;
-        let rows = target.rows.iter().zip(&*self.tables).map(|(rows, _)| *rows).collect::<Vec<_>>();
+        let all: u64 = source.rows.iter().chain(&target.rows).sum();
+        let partitions = usize::try_from((all / PARTITION_ROWS).clamp(8, PARTITIONS_MAX)).unwrap_or(8);
+        let Attempt { begun, key, ledger, kept: [source_kept, target_kept], before } =
+            self.attempt(&how, now, (&source, &target), partitions).await?;
         let canaries = match how.planting {
-            Planting::Canaries => Canaries::new(key.derive("canaries", &[started.to_string().as_bytes()]), &rows),
+            Planting::Canaries => {
+                Canaries::new(key.derive("canaries", &[begun.started.to_string().as_bytes()]), &begun.rows)
+            }
             Planting::Nothing => Canaries::none(self.tables.len()),
         };
         let items = self.migration.target_store() == Store::DynamoDb;
@@ -137,8 +102,6 @@ impl Engine {
         let naming = Naming { scope_of: scope_key, unit_of: unit_or_none, as_stored, items };
         let (migration, tables) = (Arc::clone(&self.migration), Arc::clone(&self.tables));
         let context = Arc::new(Context::new(migration, tables, Arc::clone(&how.rules), &key, canaries, naming));
-        let all: u64 = source.rows.iter().chain(&target.rows).sum();
-        let partitions = usize::try_from((all / PARTITION_ROWS).clamp(8, PARTITIONS_MAX)).unwrap_or(8);
         let (source_side, target_side) = (Arc::new(source.side), Arc::new(target.side));
         let plan = Plan {
             context: Arc::clone(&context),
@@ -147,9 +110,12 @@ impl Engine {
             owners,
             given,
             workers: how.workers,
-            partitions,
+            partitions: begun.partitions,
+            ledger,
+            source_kept,
+            target_kept,
         };
-        let outcome = run::run(plan, &how.spill).await?;
+        let outcome = run::run(plan, &how.spill.path()).await?;
         let after = match (&before, source.position) {
             (Some(_), Some(position)) if outcome.differing() => cut::covered(self, position, how.patience).await?,
             _ => None,
@@ -191,33 +157,9 @@ impl Engine {
             root_key: key.derive("roots", &[&how.rules.id()]),
             read_units,
         };
-        Ok(summary::summary(&around, &outcome))
-    }
-
-    /// An empty folder for spills, which only this comparison uses; it goes with the answer. Those of comparisons that were
-    /// killed go now.
-    ///
-    /// # Errors
-    /// [`Error::File`] when it cannot be made.
-    pub fn spill(&self, folder: Option<&Path>) -> Result<SpillFolder, Error> {
-        let folder = match folder {
-            Some(folder) => folder.to_owned(),
-            None if self.folder.exists() => self.folder.path().to_owned(),
-            None => std::env::temp_dir(),
-        };
-        SpillFolder::new(&folder).map_err(|source| Error::File {
-            action: "make a folder for spills in",
-            path: folder,
-            source,
-        })
-    }
-
-    /// The key of the deployment's digests; where there is no state folder, one that is drawn now.
-    fn digest_key(&self) -> Result<DigestKey, Error> {
-        match self.folder.digest_key()? {
-            Some(key) => Ok(key),
-            None => Ok(DigestKey::new(rand::random())),
-        }
+        let summary = summary::summary(&around, &outcome);
+        how.spill.remove()?;
+        Ok(summary)
     }
 
     /// Where the projector stands before either side is read; `None` where there is none.
@@ -314,24 +256,4 @@ fn peak_memory() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let number = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     number.unwrap_or(0) * 1024
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_killed_comparison_left_goes_and_what_another_uses_stays() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let left = folder.path().join("rehome-spill-left");
-        std::fs::create_dir(&left).expect("a folder");
-        std::fs::write(left.join(SPILL_LOCK), "").expect("a file");
-        let one = SpillFolder::new(folder.path()).expect("a folder");
-        assert!(!left.exists());
-        std::fs::write(one.path().join("rows-1"), "rows").expect("a file");
-        let other = SpillFolder::new(folder.path()).expect("a folder");
-        assert!(one.path().join("rows-1").exists() && other.path() != one.path());
-        drop((one, other));
-        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
-    }
 }

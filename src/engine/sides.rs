@@ -9,11 +9,11 @@ use crate::capture::plan::{LeafNow, plan};
 use crate::dynamo::pace::Pace;
 use crate::dynamo::scan::{DynamoScan, Next, Segment, SegmentTask};
 use crate::dynamo::{self, table::describe};
-use crate::event::{Epoch, Lsn, RelationName};
-use crate::postgres::snapshot::{PgSnapshot, RangeTask};
+use crate::event::{Epoch, Lsn, RelationName, to_hex};
+use crate::postgres::snapshot::{PgSnapshot, RangeTask, sight};
 use crate::postgres::{Connection, Server, catalog, live, provision};
 use crate::reconcile::side::{Extent, Range, Side, Table};
-use crate::source::RangeId;
+use crate::source::{RangeId, Snapshot};
 
 use super::Error;
 
@@ -51,6 +51,8 @@ pub(super) struct Opened {
     pub from: Option<Lsn>,
     /// Where it stood when its snapshot was taken, or soon after.
     pub position: Option<Lsn>,
+    /// The snapshot of a Postgres side, which also tells whether ranges are as they were.
+    pub postgres: Option<Arc<PgSnapshot>>,
     /// The transaction that exported the snapshot.
     pub _holder: Option<Connection>,
     /// What a DynamoDB side reads by.
@@ -80,7 +82,8 @@ pub(super) enum Need {
 impl Wanted {
     /// The table, not read.
     fn unread(self) -> Table {
-        Table { relation: self.relation, columns: self.columns, renamed: self.renamed, counted: None }
+        let Self { relation, columns, renamed, .. } = self;
+        Table { relation, identity: String::new(), columns, renamed, counted: None }
     }
 }
 
@@ -113,6 +116,7 @@ pub(super) async fn postgres_portion(
     let from = live::position(&mut holder).await?;
     let snapshot = provision::export_snapshot(&mut holder).await?;
     let position = live::position(&mut holder).await?;
+    let cluster = live::cluster(&mut holder).await?;
     let mut catalogs = server.connect().await?;
     let (mut leaves, mut tables, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for wanted in wanted {
@@ -139,14 +143,15 @@ pub(super) async fn postgres_portion(
             Portion::Sample { .. } => None,
         };
         rows.push(counted.unwrap_or(bytes_of_table / ROW_BYTES_GUESS));
-        tables.push(Table { counted, ..wanted.unread() });
+        let identity = format!("{cluster}, table {}, {}", found.oid, to_hex(&found.shape.hash.0));
+        tables.push(Table { counted, identity, ..wanted.unread() });
     }
     let pass = plan(&BTreeMap::new(), &leaves, range_bytes(portion, &leaves));
     let mut tasks = HashMap::new();
     let mut ranges = Vec::new();
     for (id, range) in pass.add {
         let table = tables.iter().position(|table| table.relation == range.table).unwrap_or_default();
-        let extent = Extent::Blocks { leaf: range.leaf.clone(), from: range.from, to: range.to };
+        let extent = Extent::Blocks { leaf: range.leaf.clone(), file: range.filenode, from: range.from, to: range.to };
         ranges.push(Range { id, table, extent });
         let task = RangeTask {
             table: range.table,
@@ -163,10 +168,29 @@ pub(super) async fn postgres_portion(
         let in_table = leaves.iter().filter(|leaf| leaf.table == tables[index].relation);
         in_table.map(|leaf| u64::from(leaf.blocks)).sum::<u64>() >= BLOCKS_MIN
     });
+    let seen = sight(server, &snapshot).await?.map(|sight| sight.xmin);
     let snapshot_name = snapshot.clone();
     let snapshot = Arc::new(PgSnapshot::new(server.clone(), snapshot, Epoch(0), tasks));
-    let side = Side { name, snapshot, tables, ranges, snapshot_name, position: position.to_string() };
-    Ok(Opened { side, rows, drawn, from: Some(from), position: Some(position), _holder: Some(holder), pace: None })
+    let side = Side {
+        name,
+        snapshot: Arc::clone(&snapshot) as Arc<dyn Snapshot>,
+        tables,
+        ranges,
+        snapshot_name,
+        position: position.to_string(),
+        seen,
+        taken: jiff::Timestamp::now(),
+    };
+    Ok(Opened {
+        side,
+        rows,
+        drawn,
+        from: Some(from),
+        position: Some(position),
+        postgres: Some(snapshot),
+        _holder: Some(holder),
+        pace: None,
+    })
 }
 
 /// Opens a DynamoDB side: scans in fixed segments, with consistent reads.
@@ -220,14 +244,23 @@ pub(super) async fn dynamo_portion(
             tasks.insert(id, SegmentTask { shape: found.shape.clone(), segment });
             ranges.push(Range { id, table: index, extent: Extent::Segment { number, total } });
         }
-        tables.push(wanted.unread());
+        tables.push(Table { identity: found.id, ..wanted.unread() });
     }
     let drawn = draw(&mut ranges, portion, |index| sizes[index] >= BYTES_MIN);
     let pace = Arc::new(Pace::new(read_capacity));
     let unmarked = |_| String::new();
     let snapshot = Arc::new(DynamoScan::new(server, Epoch(0), tasks, unmarked, Arc::clone(&pace)));
-    let side = Side { name, snapshot, tables, ranges, snapshot_name: "scan".into(), position: String::new() };
-    Ok(Opened { side, rows, drawn, from: None, position: None, _holder: None, pace: Some(pace) })
+    let side = Side {
+        name,
+        snapshot,
+        tables,
+        ranges,
+        snapshot_name: "scan".into(),
+        position: String::new(),
+        seen: None,
+        taken: jiff::Timestamp::now(),
+    };
+    Ok(Opened { side, rows, drawn, from: None, position: None, postgres: None, _holder: None, pace: Some(pace) })
 }
 
 /// Bytes of a range of a Postgres side.

@@ -8,11 +8,22 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A decimal number of any length, or one of Postgres's three values that are not numbers.
 ///
 /// `Eq` and `Ord` compare what is written (`1.10` differs from `1.1`); use [`Decimal::same_value`] for the value.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Box<str>")]
 pub struct Decimal(Box<str>);
+
+impl TryFrom<Box<str>> for Decimal {
+    type Error = NotADecimal;
+
+    fn try_from(text: Box<str>) -> Result<Self, NotADecimal> {
+        Self::parse(&text)
+    }
+}
 
 /// The value of a finite decimal: `±digits × 10^exponent`, without leading or trailing zeros in `digits`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::schema::SourceTable;
 use crate::event::Key;
 
 /// What became of the rows of one table.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TableAccount {
     /// Rows read; counted by the first pass, apart from what the second says became of them.
     pub read: u64,

@@ -51,8 +51,7 @@ impl Corpus {
             }
         }
         for (table, row) in rows {
-            let cells: Row = row.values.iter().cloned().collect();
-            match migration.place(table, &row.key, &cells, &corpus.found)? {
+            match migration.place_whole(table, &row.key, &row.values, &corpus.found)? {
                 Routed::Placed(Place { unit, part }) => {
                     corpus.units.entry(unit).or_default().entry(part).or_default().push(table, row);
                 }

@@ -1,9 +1,11 @@
 //! Tables of both sides as a migration means them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::Value;
 
 /// Index of a source table in its migration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SourceTable(pub u16);
 
 /// The kinds of values that a column holds; what the two sides must agree on.

@@ -22,6 +22,25 @@ pub(super) struct Places {
     pub written_since: Option<u32>,
 }
 
+impl Places {
+    /// The condition that a row is in them.
+    pub(super) fn condition(&self) -> String {
+        let mut condition = format!("ctid >= '({},0)'::tid", self.from);
+        if let Some(to) = self.to {
+            condition.push_str(&format!(" and ctid < '({to},0)'::tid"));
+        }
+        if let Some(xid) = self.written_since {
+            condition.push_str(&format!(" and {}", written_since(xid)));
+        }
+        condition
+    }
+}
+
+/// The condition that a row was written by a transaction or by a later one.
+pub(super) fn written_since(xid: u32) -> String {
+    format!("age(xmin) <= age('{xid}'::xid)")
+}
+
 /// The statement that copies the columns of `shape` from rows of `leaf`.
 pub(super) fn statement(shape: &Shape, leaf: &RelationName, places: Places) -> String {
     let columns: Vec<String> = shape
@@ -41,13 +60,7 @@ pub(super) fn statement(shape: &Shape, leaf: &RelationName, places: Places) -> S
             }
         })
         .collect();
-    let mut condition = format!("ctid >= '({},0)'::tid", places.from);
-    if let Some(to) = places.to {
-        condition.push_str(&format!(" and ctid < '({to},0)'::tid"));
-    }
-    if let Some(xid) = places.written_since {
-        condition.push_str(&format!(" and age(xmin) <= age('{xid}'::xid)"));
-    }
+    let condition = places.condition();
     let columns = columns.join(", ");
     format!("copy (select {columns} from only {} where {condition}) to stdout (format binary)", quote_name(leaf))
 }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::catalog::{self, Shape};
 use super::connect::{Server, quote_name};
-use super::copy::{Decoder, Places, statement};
+use super::copy::{Decoder, Places, statement, written_since};
 use super::error::{sql, unreadable};
 use super::provision::begin_read;
 use crate::event::{Cell, Epoch, Event, Flags, Key, Op, Origin, RelationName, Row, Version};
@@ -72,6 +72,35 @@ impl PgSnapshot {
     /// A snapshot by the name it was exported under.
     pub fn new(server: Server, name: String, epoch: Epoch, tasks: HashMap<RangeId, RangeTask>) -> Self {
         Self { server, name, epoch, tasks, idle: Mutex::default() }
+    }
+
+    /// Whether a range is as it was when so many rows of it were read under a snapshot that saw all transactions before `seen`.
+    ///
+    /// A version of a row never changes, and never moves while its table lies in the same file. So where this snapshot sees as many
+    /// rows as were read, and none that a transaction from `seen` on wrote, it sees the same rows.
+    ///
+    /// # Errors
+    /// When the server cannot be asked, or the snapshot is gone.
+    pub async fn unchanged(&self, range: RangeId, seen: u32, rows: u64) -> Result<bool, Error> {
+        const ACTION: &str = "see whether a range is as it was";
+        let Some(task) = self.tasks.get(&range) else { return Ok(false) };
+        let mut connection = self.server.connect().await?;
+        begin_read(&mut connection, Some(&self.name)).await?;
+        if !in_place(&mut connection, task).await? {
+            return Ok(false);
+        }
+        let places = Places { from: task.from, to: task.to, written_since: None }.condition();
+        // Transactions are told apart by 32 bits: of one too long ago nothing is known.
+        let since = written_since(seen);
+        let statement = format!(
+            "select count(*)::int8 as there, count(*) filter (where {since})::int8 as newer, age('{seen}'::xid) >= 0 as known \
+             from only {} where {places}",
+            quote_name(&task.leaf)
+        );
+        let row = sqlx::query(AssertSqlSafe(statement)).fetch_one(&mut connection).await.map_err(sql(ACTION))?;
+        let number = |column: &str| row.try_get::<i64, _>(column).map_err(sql(ACTION));
+        let known: bool = row.try_get("known").map_err(sql(ACTION))?;
+        Ok(known && number("newer")? == 0 && u64::try_from(number("there")?) == Ok(rows))
     }
 
     /// Reads a range on a connection of its own.

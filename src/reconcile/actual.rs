@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::Error;
 use super::emit::{Context, Emitter, SideOf, Spills, hash_of};
+use super::ledger::Came;
 use super::record::Recorded;
 use super::side::Sink;
-use super::spill::{Spill, Writer};
+use super::spill::{Spill, Tag, Writer};
 use crate::event::Value;
 use crate::target::{TargetKey, TargetRow, TargetTable};
 
@@ -34,8 +35,7 @@ pub struct TargetSink {
     owners: Owners,
     recorded: Writer,
     buffer: Vec<u8>,
-    /// What it emits.
-    pub emitter: Emitter,
+    emitter: Emitter,
 }
 
 impl TargetSink {
@@ -72,8 +72,15 @@ impl Sink for TargetSink {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), Error> {
+    fn begin(&mut self, tag: Tag) -> Result<(), Error> {
+        self.recorded.begin(tag)?;
+        self.emitter.begin(tag)
+    }
+
+    fn end(&mut self) -> Result<Option<Came>, Error> {
         self.recorded.finish()?;
-        self.emitter.finish()
+        let mut came = self.emitter.end()?;
+        came.handed.insert(self.recorded.name().to_owned(), self.recorded.handed());
+        Ok(Some(came))
     }
 }

@@ -7,7 +7,8 @@
 //! enter neither counts nor roots.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
 
 use super::record::KeyDigest;
 use crate::event::{Decimal, Float, Json, Timestamp, Value};
@@ -17,7 +18,7 @@ use crate::target::TargetRow;
 const ROWS_WANTED: u64 = 100;
 
 /// A way in which the target's side of a shadow is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Class {
     /// The target lacks the row.
     Dropped,
@@ -78,7 +79,7 @@ impl Class {
 }
 
 /// What is known of one shadow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Shadow {
     /// The fault; `None` where no class fitted the row, so that both of its sides are equal.
     pub planted: Option<Class>,
@@ -101,17 +102,27 @@ impl Shadow {
         let once = self.expected == 1 && self.actual == 1;
         once && self.there.is_some_and(|[row, spoilt]| self.wanted == Some(spoilt) && row != spoilt)
     }
+
+    /// Adds what another worker knows of it.
+    pub fn merge(&mut self, other: Shadow) {
+        let Shadow { planted, expected, actual, unowned, wanted, there } = other;
+        self.planted = self.planted.or(planted);
+        self.expected += expected;
+        self.actual += actual;
+        self.unowned |= unowned;
+        self.wanted = self.wanted.or(wanted);
+        self.there = self.there.or(there);
+    }
 }
 
 /// Shadows by table and by the key that they go under.
-pub type Ledger = BTreeMap<(u16, KeyDigest), Shadow>;
+pub type Shadows = BTreeMap<(u16, KeyDigest), Shadow>;
 
-/// Chooses rows, makes their shadows and writes down what was planted.
+/// Chooses rows and makes their shadows; each worker writes down what it planted, to be opened after the findings.
 pub struct Canaries {
     key: [u8; 32],
     /// By table: rows whose hash is below are shadowed; none where it is zero.
     below: Vec<u64>,
-    ledger: Mutex<Ledger>,
 }
 
 /// Where the fault of a value may be planted.
@@ -131,37 +142,45 @@ impl Canaries {
     pub fn new(key: [u8; 32], rows: &[u64]) -> Self {
         let below = |rows: &u64| (u64::MAX / (*rows).max(1)).saturating_mul(ROWS_WANTED).max(u64::MAX / 1_000_000);
         let below = rows.iter().map(|rows| if *rows <= ROWS_WANTED { u64::MAX } else { below(rows) }).collect();
-        Self { key, below, ledger: Mutex::default() }
+        Self { key, below }
     }
 
     /// No canaries.
     pub fn none(tables: usize) -> Self {
-        Self { key: [0; 32], below: vec![0; tables], ledger: Mutex::default() }
+        Self { key: [0; 32], below: vec![0; tables] }
     }
 
-    /// The key of the shadow of an expected row, if it has one on that side; `strict` is the row's digest.
-    pub fn of_expected(&self, table: u16, key: &KeyDigest, strict: &[u8; 32]) -> Option<KeyDigest> {
+    /// The key of the shadow of an expected row, if it has one on that side; `strict` is the row's digest. What is planted goes
+    /// to `noted`.
+    pub fn of_expected(
+        &self,
+        table: u16,
+        key: &KeyDigest,
+        strict: &[u8; 32],
+        noted: &mut Shadows,
+    ) -> Option<KeyDigest> {
         let (shadow, choice) = self.chosen(table, key)?;
         let class = CLASSES[choice];
         if class == Class::Invented {
             return None;
         }
-        self.note(table, shadow, |noted| {
-            noted.expected += 1;
-            noted.wanted = Some(*strict);
-            if class == Class::Dropped {
-                noted.planted = Some(class);
-            }
-        });
+        let noted = noted.entry((table, shadow)).or_default();
+        noted.expected += 1;
+        noted.wanted = Some(*strict);
+        if class == Class::Dropped {
+            noted.planted = Some(class);
+        }
         Some(shadow)
     }
 
-    /// Shadows of a row of the target: rows to be taken in its place under the key told, none where it has none.
+    /// Shadows of a row of the target: rows to be taken in its place under the key told, none where it has none. What is planted
+    /// goes to `noted`.
     pub fn of_actual(
         &self,
         row: &TargetRow,
         key: &KeyDigest,
         around: &Around<'_>,
+        noted: &mut Shadows,
     ) -> Option<(KeyDigest, Vec<TargetRow>)> {
         let table = row.table.0;
         let (shadow, choice) = self.chosen(table, key)?;
@@ -178,22 +197,11 @@ impl Canaries {
                 }
             }
         };
-        self.note(table, shadow, |noted| {
-            noted.planted = planted;
-            noted.actual += rows.len() as u64;
-            noted.unowned = around.unowned;
-        });
+        let noted = noted.entry((table, shadow)).or_default();
+        noted.planted = planted;
+        noted.actual += rows.len() as u64;
+        noted.unowned = around.unowned;
         Some((shadow, rows))
-    }
-
-    /// Takes in the digests of a row of the target, and of what the fault made of it.
-    pub fn saw(&self, table: u16, shadow: KeyDigest, row: [u8; 32], spoilt: [u8; 32]) {
-        self.note(table, shadow, |noted| noted.there = Some([row, spoilt]));
-    }
-
-    /// What was planted. To be opened when every finding is written down.
-    pub fn open(&self) -> Ledger {
-        std::mem::take(&mut *self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The key of a row's shadow and the index of its class, if the row is one of the chosen.
@@ -212,11 +220,6 @@ impl Canaries {
         }
         let choice = usize::try_from(number(8) % CLASSES.len() as u64).unwrap_or(0);
         hash[16..].try_into().ok().map(|shadow| (shadow, choice))
-    }
-
-    fn note(&self, table: u16, shadow: KeyDigest, change: impl FnOnce(&mut Shadow)) {
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        change(ledger.entry((table, shadow)).or_default());
     }
 }
 
@@ -351,11 +354,11 @@ mod tests {
     fn every_class_is_planted_and_every_fault_is_one() {
         let canaries = Canaries::new([3; 32], &[200]);
         let around = Around { exact: &|_| true, columns: &columns(), item: false, unowned: true };
-        let mut both = 0;
+        let (mut both, mut noted) = (0, Shadows::new());
         for id in 0..=255_u8 {
             let key = [id; 16];
-            let expected = canaries.of_expected(0, &key, &[0; 32]);
-            let Some((shadow, rows)) = canaries.of_actual(&row(id), &key, &around) else { continue };
+            let expected = canaries.of_expected(0, &key, &[0; 32], &mut noted);
+            let Some((shadow, rows)) = canaries.of_actual(&row(id), &key, &around, &mut noted) else { continue };
             if let Some(expected) = expected {
                 assert_eq!(expected, shadow, "both sides give the shadow one key");
                 assert_ne!(shadow, key);
@@ -363,27 +366,27 @@ mod tests {
                 both += 1;
             }
         }
-        let ledger = canaries.open();
-        let classes: BTreeSet<Class> = ledger.values().filter_map(|shadow| shadow.planted).collect();
+        let classes: BTreeSet<Class> = noted.values().filter_map(|shadow| shadow.planted).collect();
         assert_eq!(classes, CLASSES.into_iter().collect());
-        assert!(both > 40 && ledger.len() < 256, "some rows of many: {both} of {}", ledger.len());
+        assert!(both > 40 && noted.len() < 256, "some rows of many: {both} of {}", noted.len());
     }
 
     #[test]
     fn what_no_rule_lets_differ_stays_and_a_class_that_fits_no_cell_is_not_planted() {
         let around = Around { exact: &|name| name == "flag", columns: &columns(), item: false, unowned: true };
-        let canaries = Canaries::new([4; 32], &[1]);
+        let (canaries, mut noted) = (Canaries::new([4; 32], &[1]), Shadows::new());
         for id in 0..100 {
-            for row in canaries.of_actual(&row(id), &[id; 16], &around).map(|(_, rows)| rows).unwrap_or_default() {
+            let shadows = canaries.of_actual(&row(id), &[id; 16], &around, &mut noted);
+            for row in shadows.map(|(_, rows)| rows).unwrap_or_default() {
                 let differs: Vec<usize> =
                     (0..9).filter(|index| row.values[*index] != self::row(id).values[*index]).collect();
                 assert!(differs.is_empty() || differs == [7]);
             }
         }
         let none = Around { exact: &|_| false, columns: &columns(), item: false, unowned: true };
-        let canaries = Canaries::new([4; 32], &[1]);
-        (0..100).for_each(|id| drop(canaries.of_actual(&row(id), &[id; 16], &none)));
-        let planted: BTreeSet<Class> = canaries.open().values().filter_map(|shadow| shadow.planted).collect();
+        noted.clear();
+        (0..100).for_each(|id| drop(canaries.of_actual(&row(id), &[id; 16], &none, &mut noted)));
+        let planted: BTreeSet<Class> = noted.values().filter_map(|shadow| shadow.planted).collect();
         assert_eq!(planted, [Class::Invented, Class::Doubled].into());
     }
 }

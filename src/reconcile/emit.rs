@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Error;
-use super::canary::{Around, Canaries};
+use super::canary::{Around, Canaries, Shadows};
+use super::ledger::Came;
 use super::record::{Added, Joined, KeyDigest, Pairing, Standing};
-use super::spill::{Spill, Writer};
+use super::spill::{Spill, Tag, Writer};
 use super::sum::Sum;
 use crate::event::{Canonical as _, DigestKey, Digester, Key, Value};
 use crate::mapping::{Migration, Part, SourceTable};
@@ -112,7 +115,7 @@ pub enum SideOf {
 }
 
 /// What was taken of one target table on one side.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Rows, all of them.
     pub read: u64,
@@ -147,9 +150,9 @@ pub struct Emitter {
     rows: Writer,
     added: Writer,
     /// What was taken, by target table.
-    pub tallies: Vec<Tally>,
-    /// How often each rule was used.
-    pub uses: Uses,
+    tallies: Vec<Tally>,
+    uses: Uses,
+    shadows: Shadows,
     buffer: Vec<u8>,
 }
 
@@ -174,6 +177,7 @@ impl Emitter {
             added: spills.added.writer(),
             tallies: vec![Tally::default(); context.shapes.len()],
             uses: Uses::default(),
+            shadows: Shadows::default(),
             buffer: Vec::with_capacity(512),
             context: Arc::clone(context),
         }
@@ -207,7 +211,7 @@ impl Emitter {
         self.tallies[usize::from(table)].judged.add(&strict);
         match self.side {
             SideOf::Expected => {
-                if let Some(shadow) = context.canaries.of_expected(table, &own, &strict) {
+                if let Some(shadow) = context.canaries.of_expected(table, &own, &strict, &mut self.shadows) {
                     self.record(&context, rules, row, Place { key: shadow, ..place })?;
                 }
             }
@@ -215,10 +219,10 @@ impl Emitter {
                 let exact = |name: &str| rules.exact(name);
                 let columns = &context.columns[usize::from(table)];
                 let around = Around { exact: &exact, columns, item: context.items, unowned: scope.is_empty() };
-                if let Some((shadow, rows)) = context.canaries.of_actual(row, &own, &around) {
+                if let Some((shadow, rows)) = context.canaries.of_actual(row, &own, &around, &mut self.shadows) {
                     for row in rows {
                         let spoilt = self.record(&context, rules, &row, Place { key: shadow, ..place })?;
-                        context.canaries.saw(table, shadow, strict, spoilt);
+                        self.shadows.entry((table, shadow)).or_default().there = Some([strict, spoilt]);
                     }
                 }
             }
@@ -234,6 +238,15 @@ impl Emitter {
         self.told(standing, |rules, say| rules.told_by_source(table, values, say))
     }
 
+    /// From here on, records are of another range.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not take what is handed over of the one before.
+    pub fn begin(&mut self, tag: Tag) -> Result<(), Error> {
+        self.rows.begin(tag)?;
+        self.added.begin(tag)
+    }
+
     /// Hands everything over.
     ///
     /// # Errors
@@ -241,6 +254,25 @@ impl Emitter {
     pub fn finish(&mut self) -> Result<(), Error> {
         self.rows.finish()?;
         self.added.finish()
+    }
+
+    /// Hands everything over, and tells what came of it all since the last time.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not take it.
+    pub fn end(&mut self) -> Result<Came, Error> {
+        self.finish()?;
+        let none = vec![Tally::default(); self.tallies.len()];
+        let mut came = Came {
+            tallies: std::mem::replace(&mut self.tallies, none),
+            uses: std::mem::take(&mut self.uses),
+            shadows: std::mem::take(&mut self.shadows),
+            ..Came::default()
+        };
+        for writer in [&self.rows, &self.added] {
+            came.handed.insert(writer.name().to_owned(), writer.handed());
+        }
+        Ok(came)
     }
 
     /// Writes a record; answers with the strict digest.

@@ -8,13 +8,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use serde::{Deserialize, Serialize};
+
 use super::Error;
 use super::emit::{Context, Emitter, SideOf, Spills, hash_of};
+use super::ledger::Came;
 use super::record::{self, Standing};
 use super::references::References;
 use super::side::Sink;
-use super::spill::{Spill, Writer};
-use crate::event::{Cell, Key, Row, Value};
+use super::spill::{Spill, Tag, Writer};
+use crate::event::{Canonical as _, Key, Row, Value};
 use crate::mapping::{
     Accounts, Evaluation, Look, MemoryRows, Place, Routed, SourceRow, SourceTable, TableAccount, UnitRows as _,
     evaluate,
@@ -22,7 +25,7 @@ use crate::mapping::{
 use crate::target::TargetRow;
 
 /// What became of the source's rows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceAccount {
     /// Rows handed over by the readers, by table.
     pub read: BTreeMap<SourceTable, u64>,
@@ -99,12 +102,13 @@ pub struct Shared {
 pub struct ReferenceSink {
     shared: Arc<Shared>,
     pending: Writer,
+    record: Vec<u8>,
 }
 
 impl ReferenceSink {
     /// A sink of one worker.
     pub fn new(shared: &Arc<Shared>) -> Self {
-        Self { pending: shared.pending.writer(), shared: Arc::clone(shared) }
+        Self { pending: shared.pending.writer(), record: Vec::new(), shared: Arc::clone(shared) }
     }
 }
 
@@ -117,16 +121,19 @@ impl Sink for ReferenceSink {
             let mut references = self.shared.references.write().unwrap_or_else(PoisonError::into_inner);
             references.add(&self.shared.context.migration, source, &key, &row)?;
             drop(references);
-            let bytes = crate::event::Canonical::encode(&key);
-            let digest = *blake3::hash(&bytes).as_bytes();
-            let hash = u64::from_le_bytes(*digest.first_chunk().unwrap_or(&[0; 8]));
-            self.pending.add(hash, &digest, |out| record::Row::put(&[], source.0, values, out))?;
+            let hash = blake3::hash(&key.encode());
+            let hash = u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8]));
+            self.record.clear();
+            record::Row::put(&[], source.0, values, &mut self.record);
+            let digest = *blake3::hash(&self.record).as_bytes();
+            self.pending.add(hash, &digest, |out| out.extend_from_slice(&self.record))?;
         }
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), Error> {
-        self.pending.finish()
+    fn end(&mut self) -> Result<Option<Came>, Error> {
+        self.pending.finish()?;
+        Ok(None)
     }
 }
 
@@ -147,11 +154,23 @@ pub trait Outlet: Send + 'static {
     /// Whatever keeps the pass from going on.
     fn rows(&mut self, place: &Place, scope: &[u8], rows: Vec<TargetRow>) -> Result<(), Error>;
 
+    /// From here on, what is taken is of another range.
+    ///
+    /// # Errors
+    /// Whatever keeps the pass from going on.
+    fn begin(&mut self, tag: Tag) -> Result<(), Error>;
+
     /// Hands over what is kept back.
     ///
     /// # Errors
     /// Whatever keeps the pass from going on.
     fn finish(&mut self) -> Result<(), Error>;
+
+    /// As [`Self::finish`], and tells what came of it all since the last time; `None` where it is not kept by range.
+    ///
+    /// # Errors
+    /// Whatever keeps the pass from going on.
+    fn end(&mut self) -> Result<Option<Came>, Error>;
 }
 
 impl Outlet for Emitter {
@@ -180,8 +199,16 @@ impl Outlet for Emitter {
         rows.into_iter().try_for_each(|row| self.row(&row, scope))
     }
 
+    fn begin(&mut self, tag: Tag) -> Result<(), Error> {
+        Emitter::begin(self, tag)
+    }
+
     fn finish(&mut self) -> Result<(), Error> {
         Emitter::finish(self)
+    }
+
+    fn end(&mut self) -> Result<Option<Came>, Error> {
+        Emitter::end(self).map(Some)
     }
 }
 
@@ -273,9 +300,18 @@ impl<O: Outlet> SourceSink<O> {
         Ok(())
     }
 
+    /// Hands over what is kept back.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not take it.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.units.finish()?;
+        self.emitter.finish()
+    }
+
     fn place(&self, table: SourceTable, key: &Key, values: &[Value]) -> Result<Option<Place>, Error> {
         let references = self.shared.references.read().unwrap_or_else(PoisonError::into_inner);
-        match self.shared.context.migration.place(table, key, &row_of(values), &*references)? {
+        match self.shared.context.migration.place_whole(table, key, values, &*references)? {
             Routed::Placed(place) => Ok(Some(place)),
             Routed::Waiting | Routed::Quarantined(_) | Routed::Lookup => Ok(None),
         }
@@ -287,8 +323,7 @@ impl<O: Outlet> SourceSink<O> {
         let migration = &shared.context.migration;
         let key = migration.key_of(table, &values);
         let references = shared.references.read().unwrap_or_else(PoisonError::into_inner);
-        let row: Row = values.into_iter().collect();
-        let place = match migration.place(table, &key, &row, &*references)? {
+        let place = match migration.place_whole(table, &key, &values, &*references)? {
             Routed::Placed(place) => place,
             Routed::Waiting => {
                 *self.account.waiting.entry(table).or_default() += 1;
@@ -307,7 +342,6 @@ impl<O: Outlet> SourceSink<O> {
             return Ok(());
         }
         let scope = (shared.context.scope_of)(&place.unit, &place.part);
-        let values: Vec<Value> = row.0.into_iter().filter_map(Cell::into_value).collect();
         if migration.row_by_row(table) {
             return self.alone(table, key, values, &place, &scope, &*references);
         }
@@ -350,9 +384,19 @@ impl<O: Outlet> Sink for SourceSink<O> {
         rows.into_iter().try_for_each(|values| self.row(source_table(table), values))
     }
 
-    fn finish(&mut self) -> Result<(), Error> {
+    fn begin(&mut self, tag: Tag) -> Result<(), Error> {
+        self.units.begin(tag)?;
+        self.emitter.begin(tag)
+    }
+
+    fn end(&mut self) -> Result<Option<Came>, Error> {
         self.units.finish()?;
-        self.emitter.finish()
+        let came = self.emitter.end()?;
+        Ok(came.map(|mut came| {
+            came.account = std::mem::take(&mut self.account);
+            came.handed.insert(self.units.name().to_owned(), self.units.handed());
+            came
+        }))
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! How it gets there: [`side`] reads both sides by ranges, [`expected`] maps the source's rows and [`actual`] takes the
 //! target's, [`emit`] makes records of both, [`spill`] keeps [`record`]s by hash until [`join`] pairs them up, [`run`] drives
-//! all that, and [`forecast`] the source's half of it alone. [`canary`] plants faults that must be found, [`sum`] tells whether all that went in came out.
+//! all that, and [`forecast`] the source's half of it alone. [`ledger`] lets a run go on where a killed one was, [`canary`] plants faults that must
+//! be found, [`sum`] tells whether all that went in came out.
 
 pub mod actual;
 pub mod canary;
@@ -14,6 +15,7 @@ mod error;
 pub mod expected;
 pub mod forecast;
 pub mod join;
+pub mod ledger;
 pub mod record;
 pub mod references;
 pub mod run;

@@ -5,17 +5,19 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::Error;
 use super::actual::{Owners, TargetSink};
-use super::canary::{CLASSES, Class};
+use super::canary::{CLASSES, Class, Shadows};
 use super::emit::{Context, SideOf, Spills, Tally, hash_of};
 use super::expected::{ReferenceSink, Shared, SourceAccount, SourceSink};
 use super::join::{Counts, Difference, Findings, Found, Judgement, Ownership, attribute, by_key, by_pairing};
+use super::ledger::{Came, Kept, Ledger, Line};
 use super::record::{self, Added, Joined, KeyDigest, Recorded, Standing};
 use super::references::References;
-use super::side::{Done, Side, Sink as _, read};
+use super::side::{Done, Journal, Read, Side, Sink as _, read};
 use super::spill::{Spill, Writer};
 use super::sum::Sum;
 use crate::event::{Canonical as _, Key, Value};
@@ -38,6 +40,13 @@ pub struct Plan {
     pub workers: usize,
     /// Partitions of every spill; one of each is in memory at a time, for each worker.
     pub partitions: usize,
+    /// Where it is written down what was read.
+    pub ledger: Ledger,
+    /// Ranges of the source that an attempt before this one read and that are as they were; those placed by other references are
+    /// read again.
+    pub source_kept: Kept,
+    /// As `source_kept`, of the target.
+    pub target_kept: Kept,
 }
 
 /// What a comparison found, before anything is proven.
@@ -48,6 +57,8 @@ pub struct Outcome {
     pub source_done: Vec<Done>,
     /// Ranges of the target that were read.
     pub target_done: Vec<Done>,
+    /// Ranges that attempts before this one read, by side, and by the snapshot that they were read under and when it was taken.
+    pub earlier: BTreeMap<(&'static str, Timestamp, String), u64>,
     /// What was expected, by target table.
     pub expected: Vec<Tally>,
     /// What was there, by target table.
@@ -91,13 +102,15 @@ pub struct Held {
 /// Broken groups of an invariant, by worker, that are kept in detail.
 const BROKEN_SHOWN: usize = 100;
 
-/// Compares both sides; spills go to `folder`, which must be empty.
+/// Compares both sides; spills go to `folder`, in which there is nothing but the ledger and what attempts before left.
 ///
 /// # Errors
 /// Whatever keeps a side from being read to its end, or a record from coming through: then nothing is to be concluded.
 pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
-    let Plan { context, source, target, owners, given, workers, partitions } = plan;
-    let spill = |name| Spill::new(folder, name, partitions);
+    let Plan { context, source, target, owners, given, workers, partitions, ledger, mut source_kept, target_kept } =
+        plan;
+    let ledger = Arc::new(ledger);
+    let spill = |name| Spill::new(folder, name, partitions, ledger.first());
     let spills = Spills { expected: spill("expected"), actual: spill("actual"), added: spill("added") };
     let shared = Arc::new(Shared {
         context: Arc::clone(&context),
@@ -116,32 +129,52 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
     if let Some(sink) = sinks.first_mut() {
         given.into_iter().try_for_each(|(table, rows)| sink.take(table, rows))?;
     }
-    let (mut source_done, _) = read(&source, first, sinks).await?;
+    let Read { done: mut source_done, .. } = read(&source, first, sinks, None).await?;
 
+    // What placed the rows of a range that was read before must be what places rows now.
+    let mut references = Sum::default();
+    (0..partitions).for_each(|partition| references.merge(&shared.pending.written(partition)));
+    source_kept.retain(|_, line| line.references == Some(references));
+    let kept = || source_kept.values().chain(target_kept.values());
+    for spill in [&spills.expected, &spills.actual, &spills.added, &shared.units, &recorded] {
+        let of_line = |line: &Line| Some((line.tag, *line.came.handed.get(spill.name())?));
+        spill.adopt(kept().filter_map(of_line).collect())?;
+    }
+    let mut earlier = BTreeMap::new();
+    for (side, kept) in [(source.name, &source_kept), (target.name, &target_kept)] {
+        kept.values().for_each(|line| *earlier.entry((side, line.taken, line.snapshot.clone())).or_default() += 1);
+    }
+
+    let unread =
+        |ranges: Vec<usize>, kept: &Kept| ranges.into_iter().filter(|range| !kept.contains_key(range)).collect();
     let source_sinks = (0..workers).map(|_| SourceSink::new(&shared)).collect();
     let target_sinks = (0..workers).map(|_| TargetSink::new(&context, &spills, &recorded, owners.clone())).collect();
     let targets = (0..target.ranges.len()).collect();
-    let (read_source, read_target) =
-        tokio::join!(read(&source, second, source_sinks), read(&target, targets, target_sinks));
-    let ((done, source_sinks), (target_done, target_sinks)) = (read_source?, read_target?);
+    let of_target = Journal { ledger: Arc::clone(&ledger), references: None, failed: Arc::default() };
+    let of_source = Journal { references: Some(references), ..of_target.clone() };
+    let (read_source, read_target) = tokio::join!(
+        read(&source, unread(second, &source_kept), source_sinks, Some(&of_source)),
+        read(&target, unread(targets, &target_kept), target_sinks, Some(&of_target)),
+    );
+    let (Read { done, came: mut wanted, sinks: mut source_sinks }, Read { done: mut target_done, came: mut there, .. }) =
+        (read_source?, read_target?);
     source_done.extend(done);
+    take_over(source_kept, &mut source_done, &mut wanted);
+    take_over(target_kept, &mut target_done, &mut there);
 
-    // Only now is every row of a unit in its partition.
+    // Only now is every row of a unit in its partition. What comes of units is of no range.
+    source_sinks.iter_mut().try_for_each(|sink| sink.begin(ledger.tag()))?;
     let source_sinks = by_partition(source_sinks, partitions, SourceSink::pending, SourceSink::finish).await?;
     let source_sinks = by_partition(source_sinks, partitions, SourceSink::units, SourceSink::finish).await?;
-
+    for mut sink in source_sinks {
+        wanted.merge(sink.end()?.unwrap_or_default());
+    }
+    let Came { account, tallies: mut expected, mut uses, mut shadows, .. } = wanted;
+    let Came { tallies: mut actual, uses: more, shadows: spoilt, .. } = there;
+    uses.merge(&more);
+    spoilt.into_iter().for_each(|(place, shadow)| shadows.entry(place).or_default().merge(shadow));
     let tables = context.shapes.len();
-    let (mut account, mut uses) = (SourceAccount::default(), Uses::default());
-    let (mut expected, mut actual) = (vec![Tally::default(); tables], vec![Tally::default(); tables]);
-    for sink in source_sinks {
-        account.merge(sink.account);
-        uses.merge(&sink.emitter.uses);
-        expected.iter_mut().zip(&sink.emitter.tallies).for_each(|(sum, tally)| sum.merge(tally));
-    }
-    for sink in target_sinks {
-        uses.merge(&sink.emitter.uses);
-        actual.iter_mut().zip(&sink.emitter.tallies).for_each(|(sum, tally)| sum.merge(tally));
-    }
+    [&mut expected, &mut actual].into_iter().for_each(|tallies| tallies.resize(tables, Tally::default()));
 
     let ownership = if matches!(owners, Owners::Unknown) { Ownership::Unknown } else { Ownership::Known };
     let joining = Arc::new(Joining {
@@ -162,6 +195,7 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
         source: account,
         source_done,
         target_done,
+        earlier,
         expected,
         actual,
         counts: vec![Counts::default(); tables],
@@ -188,9 +222,18 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
             held.first.extend(more.first);
         }
     }
-    tokio::task::spawn_blocking(move || open_canaries(&context, &joining, &mut outcome).map(|()| outcome))
+    tokio::task::spawn_blocking(move || open_canaries(&context, &joining, shadows, &mut outcome).map(|()| outcome))
         .await
         .map_err(|_| Error::Worker)?
+}
+
+/// Takes over what earlier attempts read.
+fn take_over(kept: Kept, done: &mut Vec<Done>, came: &mut Came) {
+    for (range, line) in kept {
+        done.push(Done { range, rows: line.rows, taken: line.rows, bytes: line.bytes });
+        came.merge(line.came);
+    }
+    done.sort_by_key(|done| done.range);
 }
 
 /// Runs a step over every partition, by all workers at once; then each hands over what it has kept back, which others need.
@@ -405,16 +448,15 @@ impl<'a> Findings<'a> for Noted<'_> {
     }
 }
 
-/// Opens the ledger of canaries: shadows leave the findings and the counts, and say how many of their faults were found.
-fn open_canaries(context: &Context, joining: &Joining, outcome: &mut Outcome) -> Result<(), Error> {
-    let ledger = context.canaries.open();
+/// Opens the list of canaries: shadows leave the findings and the counts, and say how many of their faults were found.
+fn open_canaries(context: &Context, joining: &Joining, shadows: Shadows, outcome: &mut Outcome) -> Result<(), Error> {
     let mut seen: BTreeMap<(u16, KeyDigest), (u64, bool)> = BTreeMap::new();
     let mut writer = outcome.found.writer();
     for partition in 0..joining.differences.partitions() {
         let bytes = joining.differences.take(partition)?;
         for found in record::all(&bytes, Found::take)? {
             let place = (found.table, found.key);
-            if ledger.contains_key(&place) {
+            if shadows.contains_key(&place) {
                 let (pairs, any) = seen.entry(place).or_default();
                 *pairs += u64::from(!found.expected.is_empty() && !found.actual.is_empty());
                 *any = true;
@@ -433,7 +475,7 @@ fn open_canaries(context: &Context, joining: &Joining, outcome: &mut Outcome) ->
             outcome.recall.entry((*class, table)).or_default();
         }
     }
-    for (place, shadow) in ledger {
+    for (place, shadow) in shadows {
         let (pairs, any) = seen.get(&place).copied().unwrap_or_default();
         let counts = &mut outcome.counts[usize::from(place.0)];
         let matched = shadow.expected.min(shadow.actual).saturating_sub(pairs);

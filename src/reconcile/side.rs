@@ -1,15 +1,20 @@
 //! One side of a comparison: tables cut into ranges that are read once each, and the ledger of what was read.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::mpsc;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::Error;
+use super::ledger::{Came, Ledger, Line};
+use super::spill::Tag;
+use super::sum::Sum;
 use crate::event::{Cell, Relation, RelationName, SchemaHash, Value, rename_members};
 use crate::log::Batch;
-use crate::source::{RangeId, RangeOutcome, Snapshot};
+use crate::source::{Copied, RangeId, RangeOutcome, Snapshot};
 
 /// Batches between the reader of a range and the one who digests it: both work at the same time, and no more wait.
 const BATCHES_AHEAD: usize = 2;
@@ -28,6 +33,10 @@ pub struct Side {
     pub snapshot_name: String,
     /// Where the side stood when it was taken, as text.
     pub position: String,
+    /// Transactions before this one are seen by the snapshot; absent where there is none.
+    pub seen: Option<u32>,
+    /// When it was taken.
+    pub taken: jiff::Timestamp,
 }
 
 /// A table of a side.
@@ -35,6 +44,8 @@ pub struct Side {
 pub struct Table {
     /// Its name in the store.
     pub relation: RelationName,
+    /// Tells it from another of its name, and from itself in another shape.
+    pub identity: String,
     /// Columns wanted of it, in the order of the rows to be handed over.
     pub columns: Vec<Box<str>>,
     /// Attributes of its items that the mapping calls otherwise: live name, and the mapping's.
@@ -55,12 +66,15 @@ pub struct Range {
 }
 
 /// Part of a table; half-open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Extent {
     /// Blocks of a leaf.
     Blocks {
         /// The leaf.
         leaf: RelationName,
+        /// Number of the file that it lies in: another, once it was rewritten.
+        file: u32,
         /// First block.
         from: u32,
         /// Block after the last; `None` is the end of the leaf.
@@ -96,75 +110,111 @@ pub trait Sink: Send + 'static {
     /// Whatever keeps the comparison from going on.
     fn take(&mut self, table: usize, rows: Vec<Vec<Value>>) -> Result<(), Error>;
 
-    /// Hands over what is kept back.
+    /// From here on, rows are of another range.
     ///
     /// # Errors
     /// Whatever keeps the comparison from going on.
-    fn finish(&mut self) -> Result<(), Error>;
+    fn begin(&mut self, tag: Tag) -> Result<(), Error> {
+        let _ = tag;
+        Ok(())
+    }
+
+    /// Hands over what is kept back, and tells what came of all since the last time; `None` where it is not kept by range.
+    ///
+    /// # Errors
+    /// Whatever keeps the comparison from going on.
+    fn end(&mut self) -> Result<Option<Came>, Error>;
 }
 
-/// A range's batches on their way from the reader to the sink.
-type Handed = (usize, mpsc::Receiver<Batch>);
+/// What was read.
+pub struct Read<S> {
+    /// The ranges.
+    pub done: Vec<Done>,
+    /// What came of them.
+    pub came: Came,
+    /// Those who took the rows.
+    pub sinks: Vec<S>,
+}
 
-/// Reads ranges, each once, by as many workers as there are sinks; answers with the ledger and the sinks.
+/// Where it is written down what was read.
+#[derive(Clone)]
+pub struct Journal {
+    /// The ledger.
+    pub ledger: Arc<Ledger>,
+    /// What the rows that others refer to add up to, where this side's rows are placed by them.
+    pub references: Option<Sum>,
+    /// Whether either side failed: then no further range is begun.
+    pub failed: Arc<AtomicBool>,
+}
+
+/// A range's batches on their way from the reader to the sink, and what the reader says when it is through.
+struct Handed {
+    range: usize,
+    batches: mpsc::Receiver<Batch>,
+    copied: oneshot::Receiver<Copied>,
+}
+
+/// Reads ranges, each once, by as many workers as there are sinks.
 ///
 /// # Errors
 /// The first error of a reader or a sink; then nothing is to be concluded from what was taken.
-pub async fn read<S: Sink>(side: &Arc<Side>, ranges: Vec<usize>, sinks: Vec<S>) -> Result<(Vec<Done>, Vec<S>), Error> {
+pub async fn read<S: Sink>(
+    side: &Arc<Side>,
+    ranges: Vec<usize>,
+    sinks: Vec<S>,
+    journal: Option<&Journal>,
+) -> Result<Read<S>, Error> {
     let queue: Arc<Mutex<VecDeque<usize>>> = Arc::new(Mutex::new(ranges.into()));
+    let stopping = journal.map(|journal| Arc::clone(&journal.failed)).unwrap_or_default();
     let (mut readers, mut takers) = (JoinSet::new(), JoinSet::new());
     for sink in sinks {
         let (hand, handed) = mpsc::channel::<Handed>(1);
-        readers.spawn(read_ranges(Arc::clone(side), Arc::clone(&queue), hand));
-        let side = Arc::clone(side);
-        takers.spawn_blocking(move || take_ranges(&side, sink, handed));
+        let (side_read, queue, stopping) = (Arc::clone(side), Arc::clone(&queue), Arc::clone(&stopping));
+        readers.spawn(async move {
+            let read = read_ranges(&side_read, &queue, &hand, &stopping).await;
+            stopping.fetch_or(read.is_err(), Ordering::Relaxed);
+            read
+        });
+        let (side, journal) = (Arc::clone(side), journal.cloned());
+        takers.spawn_blocking(move || take_ranges(&side, sink, handed, journal.as_ref()));
     }
-    let mut done: Vec<Done> = Vec::new();
     let mut failed = None;
     while let Some(read) = readers.join_next().await {
-        match read.map_err(|_| Error::Worker).and_then(|read| read) {
-            Ok(ranges) => done.extend(ranges),
-            // What a sink failed for says more than that its channel is gone.
-            Err(error) => failed = failed.or(Some(error)),
-        }
+        // What a sink failed for says more than that its channel is gone.
+        failed = failed.or(read.map_err(|_| Error::Worker).and_then(|read| read).err());
     }
-    let mut finished = Vec::new();
+    let mut all = Read { done: Vec::new(), came: Came::default(), sinks: Vec::new() };
     while let Some(taken) = takers.join_next().await {
-        match taken.map_err(|_| Error::Worker).and_then(|taken| taken) {
-            Ok((sink, taken)) => {
-                finished.push(sink);
-                for (range, rows) in taken {
-                    if let Some(done) = done.iter_mut().find(|done| done.range == range) {
-                        done.taken = rows;
-                    }
-                }
-            }
-            Err(error) => return Err(error),
-        }
+        let taken = taken.map_err(|_| Error::Worker)??;
+        all.done.extend(taken.done);
+        all.came.merge(taken.came);
+        all.sinks.extend(taken.sinks);
     }
     failed.map_or(Ok(()), Err)?;
-    done.sort_by_key(|done| done.range);
-    Ok((done, finished))
+    all.done.sort_by_key(|done| done.range);
+    Ok(all)
 }
 
 async fn read_ranges(
-    side: Arc<Side>,
-    queue: Arc<Mutex<VecDeque<usize>>>,
-    hand: mpsc::Sender<Handed>,
-) -> Result<Vec<Done>, Error> {
-    let mut done = Vec::new();
+    side: &Side,
+    queue: &Mutex<VecDeque<usize>>,
+    hand: &mpsc::Sender<Handed>,
+    stopping: &AtomicBool,
+) -> Result<(), Error> {
     loop {
+        if stopping.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let Some(index) = next else { return Ok(done) };
-        let (out, batches) = mpsc::channel(BATCHES_AHEAD);
-        hand.send((index, batches)).await.map_err(|_| Error::Worker)?;
+        let Some(index) = next else { return Ok(()) };
+        let ((out, batches), (through, copied)) = (mpsc::channel(BATCHES_AHEAD), oneshot::channel());
+        hand.send(Handed { range: index, batches, copied }).await.map_err(|_| Error::Worker)?;
         let range = &side.ranges[index];
         let moved =
             |what| Error::Moved { side: side.name, table: side.tables[range.table].relation.table.to_string(), what };
         match side.snapshot.copy(range.id, out).await {
-            Ok(RangeOutcome::Copied(copied)) => {
-                done.push(Done { range: index, rows: copied.rows, taken: 0, bytes: copied.bytes });
-            }
+            // Who takes the rows says himself why he went.
+            Ok(RangeOutcome::Copied(copied)) => drop(through.send(copied)),
             Ok(RangeOutcome::SnapshotGone) => return Err(moved("its snapshot is gone")),
             Ok(RangeOutcome::Moved) => return Err(moved("it was rewritten or dropped")),
             Err(source) => return Err(Error::Side { side: side.name, source }),
@@ -172,14 +222,18 @@ async fn read_ranges(
     }
 }
 
-/// Ranges, and the rows taken of each.
-type Taken = Vec<(usize, u64)>;
-
-fn take_ranges<S: Sink>(side: &Side, mut sink: S, mut handed: mpsc::Receiver<Handed>) -> Result<(S, Taken), Error> {
+fn take_ranges<S: Sink>(
+    side: &Side,
+    mut sink: S,
+    mut handed: mpsc::Receiver<Handed>,
+    journal: Option<&Journal>,
+) -> Result<Read<S>, Error> {
     let mut bound: HashMap<SchemaHash, Vec<usize>> = HashMap::new();
-    let mut taken = Vec::new();
-    while let Some((index, mut batches)) = handed.blocking_recv() {
-        let table = side.ranges[index].table;
+    let (mut done, mut all) = (Vec::new(), Came::default());
+    while let Some(Handed { range, mut batches, copied }) = handed.blocking_recv() {
+        let table = side.ranges[range].table;
+        let tag = journal.map(|journal| journal.ledger.tag()).unwrap_or_default();
+        sink.begin(tag)?;
         let mut count = 0;
         while let Some(batch) = batches.blocking_recv() {
             for relation in &batch.relations {
@@ -201,10 +255,36 @@ fn take_ranges<S: Sink>(side: &Side, mut sink: S, mut handed: mpsc::Receiver<Han
                 sink.take(table, rows)?;
             }
         }
-        taken.push((index, count));
+        // Nothing is to be made of what a reader gave up.
+        let Ok(copied) = copied.blocking_recv() else { break };
+        done.push(Done { range, rows: copied.rows, taken: count, bytes: copied.bytes });
+        let Some(came) = sink.end()? else { continue };
+        all.merge(came.clone());
+        if let Some(journal) = journal.filter(|_| count == copied.rows) {
+            journal.ledger.done(line(side, range, copied, journal.references, tag, came))?;
+        }
     }
-    sink.finish()?;
-    Ok((sink, taken))
+    sink.end()?;
+    Ok(Read { done, came: all, sinks: vec![sink] })
+}
+
+fn line(side: &Side, range: usize, copied: Copied, references: Option<Sum>, tag: Tag, came: Came) -> Line {
+    let Range { table, extent, .. } = &side.ranges[range];
+    let Table { relation, identity, .. } = &side.tables[*table];
+    Line {
+        side: side.name.to_owned(),
+        table: relation.to_string(),
+        identity: identity.clone(),
+        extent: extent.clone(),
+        snapshot: side.snapshot_name.clone(),
+        seen: side.seen,
+        taken: side.taken,
+        references,
+        rows: copied.rows,
+        bytes: copied.bytes,
+        tag,
+        came,
+    }
 }
 
 /// Where the wanted columns stand in the rows of a relation.
@@ -253,7 +333,7 @@ fn covered(side: &Side, done: &[Done], table: usize) -> bool {
     let mut segments: Vec<(u32, u32)> = Vec::new();
     for extent in read {
         match extent {
-            Extent::Blocks { leaf, from, to } => leaves.entry(leaf).or_default().push((*from, *to)),
+            Extent::Blocks { leaf, from, to, .. } => leaves.entry(leaf).or_default().push((*from, *to)),
             Extent::Segment { number, total } => segments.push((*number, *total)),
         }
     }

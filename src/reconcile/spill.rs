@@ -1,27 +1,41 @@
 //! Records on the disk, by the hash of their key: a join needs one partition of them in memory at a time.
 //!
-//! A partition is a file of blocks, each with its length and the first 16 bytes of its blake3 digest, so that a byte lost or
-//! changed on the way to the join is an error and not a finding. What was written and what is read back are counted and
-//! summed up apart ([`Sum`]), and must agree.
+//! A partition is a file of blocks, each with its length, the first 16 bytes of its blake3 digest, and what its records add
+//! up to, so that a byte lost or changed on the way to the join is an error and not a finding. What was written and what is
+//! read back are counted and summed up apart ([`Sum`]), and must agree.
+//!
+//! A block also names whose it is ([`Tag`]): of one range, or of what follows the reading. Of a comparison that was killed, the
+//! blocks of ranges that were read to their end are still good ([`Spill::adopt`]); all others count for nothing.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::sum::Sum;
 
 /// A worker hands a partition's records over when it has so many bytes of them.
 const BLOCK_BYTES: usize = 32 * 1024;
-/// Length of a block's header.
-const HEADER: usize = 20;
+/// Length of a block's header: length, digest, tag, sum.
+const HEADER: usize = 4 + 16 + 8 + Sum::BYTES;
+
+/// Says whose a block is: grows with every range that is read, in one attempt of a comparison and from one to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Tag(pub u64);
 
 /// Partitions of one kind of record.
 #[derive(Debug)]
 pub struct Spill {
     folder: PathBuf,
     name: &'static str,
+    /// The first tag of this attempt.
+    first: Tag,
+    /// Tags of earlier attempts whose blocks count.
+    adopted: Mutex<BTreeMap<Tag, Sum>>,
     partitions: Vec<Mutex<Partition>>,
 }
 
@@ -36,22 +50,75 @@ struct Partition {
 #[derive(Debug)]
 pub struct Writer {
     spill: Arc<Spill>,
+    tag: Tag,
+    /// What was handed over under the tag.
+    handed: Sum,
     blocks: Vec<(Vec<u8>, Sum)>,
 }
 
 impl Spill {
-    /// A spill of `partitions` files named `name-N` in a folder, which must exist.
-    pub fn new(folder: &Path, name: &'static str, partitions: usize) -> Arc<Self> {
+    /// A spill of `partitions` files named `name-N` in a folder, which must exist; blocks of earlier attempts do not count.
+    pub fn new(folder: &Path, name: &'static str, partitions: usize, first: Tag) -> Arc<Self> {
         let partitions = (0..partitions).map(|_| Mutex::default()).collect();
-        Arc::new(Self { folder: folder.to_owned(), name, partitions })
+        Arc::new(Self { folder: folder.to_owned(), name, first, adopted: Mutex::default(), partitions })
+    }
+
+    /// Takes over the blocks of some tags of earlier attempts, which must come to what is told; before anything is read.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when a file cannot be read, [`Error::SpillBroken`] when blocks of a tag are not all there.
+    pub fn adopt(&self, wanted: BTreeMap<Tag, Sum>) -> Result<(), Error> {
+        let mut found: BTreeMap<Tag, Sum> = wanted.keys().map(|tag| (*tag, Sum::default())).collect();
+        for partition in 0..self.partitions.len() {
+            let path = self.path(partition);
+            let failed = |source| Error::Spill { action: "read", path: path.clone(), source };
+            let mut place = self.lock(partition);
+            let opened = OpenOptions::new().read(true).write(true).open(&path);
+            let mut file = match opened {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.map_err(failed)?,
+            };
+            let length = file.metadata().map_err(failed)?.len();
+            let mut at = 0;
+            let mut header = [0; HEADER];
+            // What is cut short at the end was not handed over whole, and goes.
+            while at + HEADER as u64 <= length {
+                file.read_exact(&mut header).map_err(failed)?;
+                let Some(Header { length: body, tag, sum, .. }) = Header::read(&header) else { break };
+                let next = at + (HEADER + body) as u64;
+                if next > length {
+                    break;
+                }
+                if let Some(all) = found.get_mut(&tag) {
+                    all.merge(&sum);
+                    place.sum.merge(&sum);
+                    place.bytes += (HEADER + body) as u64;
+                }
+                at = file.seek(SeekFrom::Start(next)).map_err(failed)?;
+            }
+            file.set_len(at).and_then(|()| file.seek(SeekFrom::Start(at))).map_err(failed)?;
+            place.file = Some(file);
+        }
+        if found != wanted {
+            return Err(Error::SpillBroken { path: self.folder.join(self.name) });
+        }
+        *self.adopted.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
+        Ok(())
     }
 
     /// A writer with blocks of its own.
     pub fn writer(self: &Arc<Self>) -> Writer {
         Writer {
             spill: Arc::clone(self),
+            tag: self.first,
+            handed: Sum::default(),
             blocks: self.partitions.iter().map(|_| (Vec::new(), Sum::default())).collect(),
         }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Number of partitions.
@@ -69,36 +136,33 @@ impl Spill {
         (0..self.partitions.len()).map(|partition| self.lock(partition).bytes).sum()
     }
 
-    /// The records of a partition, one behind the other, every block checked; the file is removed.
+    /// The records of a partition that count, one behind the other, every block checked. The file stays: should the comparison
+    /// be killed, what was read before is in it.
     ///
     /// # Errors
     /// [`Error::Spill`] when it cannot be read, [`Error::SpillBroken`] when it is not what was written.
     pub fn take(&self, partition: usize) -> Result<Vec<u8>, Error> {
-        let mut place = self.lock(partition);
-        if place.file.take().is_none() {
+        if self.lock(partition).file.is_none() {
             return Ok(Vec::new());
         }
         let path = self.path(partition);
         let failed = |source| Error::Spill { action: "read", path: path.clone(), source };
         let mut bytes = Vec::new();
         File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(failed)?;
-        let records = unframe(bytes).ok_or_else(|| Error::SpillBroken { path: path.clone() })?;
-        std::fs::remove_file(&path).map_err(failed)?;
-        Ok(records)
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = |tag: Tag| tag >= self.first || adopted.contains_key(&tag);
+        unframe(bytes, counts).ok_or_else(|| Error::SpillBroken { path: path.clone() })
     }
 
-    fn append(&self, partition: usize, block: &[u8], sum: &Sum) -> Result<(), Error> {
+    fn append(&self, partition: usize, tag: Tag, block: &[u8], sum: &Sum) -> Result<(), Error> {
         let mut place = self.lock(partition);
         let failed = |source| Error::Spill { action: "write", path: self.path(partition), source };
         if place.file.is_none() {
             let file = OpenOptions::new().create(true).truncate(true).write(true).open(self.path(partition));
             place.file = Some(file.map_err(failed)?);
         }
-        let length = u32::try_from(block.len()).unwrap_or(u32::MAX);
-        let digest = blake3::hash(block);
         let mut framed = Vec::with_capacity(HEADER + block.len());
-        framed.extend_from_slice(&length.to_le_bytes());
-        framed.extend_from_slice(&digest.as_bytes()[..16]);
+        Header { length: block.len(), digest: digest(block), tag, sum: *sum }.put(&mut framed);
         framed.extend_from_slice(block);
         place.file.as_mut().map_or(Ok(()), |file| file.write_all(&framed)).map_err(failed)?;
         place.sum.merge(sum);
@@ -127,11 +191,32 @@ impl Writer {
         put(block);
         sum.add(digest);
         if block.len() >= BLOCK_BYTES {
-            self.spill.append(partition, block, sum)?;
+            self.spill.append(partition, self.tag, block, sum)?;
+            self.handed.merge(sum);
             block.clear();
             *sum = Sum::default();
         }
         Ok(())
+    }
+
+    /// From here on, records are of another tag.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not take what is handed over of the one before.
+    pub fn begin(&mut self, tag: Tag) -> Result<(), Error> {
+        self.finish()?;
+        (self.tag, self.handed) = (tag, Sum::default());
+        Ok(())
+    }
+
+    /// Name of the spill.
+    pub fn name(&self) -> &'static str {
+        self.spill.name
+    }
+
+    /// What was handed over under the tag.
+    pub fn handed(&self) -> Sum {
+        self.handed
     }
 
     /// Hands everything over.
@@ -141,7 +226,8 @@ impl Writer {
     pub fn finish(&mut self) -> Result<(), Error> {
         for (partition, (block, sum)) in self.blocks.iter_mut().enumerate() {
             if sum.count > 0 {
-                self.spill.append(partition, block, sum)?;
+                self.spill.append(partition, self.tag, block, sum)?;
+                self.handed.merge(sum);
                 (*block, *sum) = (Vec::new(), Sum::default());
             }
         }
@@ -149,19 +235,57 @@ impl Writer {
     }
 }
 
-/// The contents of whole blocks; `None` when one is not as it was written.
-fn unframe(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+/// What stands in front of a block.
+struct Header {
+    length: usize,
+    digest: [u8; 16],
+    tag: Tag,
+    sum: Sum,
+}
+
+impl Header {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&u32::try_from(self.length).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend_from_slice(&self.digest);
+        out.extend_from_slice(&self.tag.0.to_le_bytes());
+        out.extend_from_slice(&self.sum.to_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (digest, rest) = rest.split_first_chunk()?;
+        let (tag, rest) = rest.split_first_chunk()?;
+        let length = u32::from_le_bytes(*length) as usize;
+        Some(Self {
+            length,
+            digest: *digest,
+            tag: Tag(u64::from_le_bytes(*tag)),
+            sum: Sum::from_bytes(rest.first_chunk()?),
+        })
+    }
+}
+
+fn digest(block: &[u8]) -> [u8; 16] {
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&blake3::hash(block).as_bytes()[..16]);
+    digest
+}
+
+/// The contents of whole blocks that count; `None` when one is not as it was written.
+fn unframe(mut bytes: Vec<u8>, counts: impl Fn(Tag) -> bool) -> Option<Vec<u8>> {
     let (mut from, mut to) = (0, 0);
     while from < bytes.len() {
-        let header = bytes.get(from..from + HEADER)?;
-        let length = u32::from_le_bytes(*header.first_chunk()?) as usize;
-        let expected: [u8; 16] = header[4..].try_into().ok()?;
-        let block = bytes.get(from + HEADER..from + HEADER + length)?;
-        if blake3::hash(block).as_bytes()[..16] != expected {
+        let header = Header::read(bytes.get(from..from + HEADER)?)?;
+        let body = from + HEADER..from + HEADER + header.length;
+        from = body.end;
+        if !counts(header.tag) {
+            continue;
+        }
+        if digest(bytes.get(body.clone())?) != header.digest {
             return None;
         }
-        bytes.copy_within(from + HEADER..from + HEADER + length, to);
-        (from, to) = (from + HEADER + length, to + length);
+        bytes.copy_within(body, to);
+        to += header.length;
     }
     bytes.truncate(to);
     Some(bytes)
@@ -172,7 +296,7 @@ mod tests {
     use super::*;
 
     fn filled(folder: &Path) -> Arc<Spill> {
-        let spill = Spill::new(folder, "rows", 4);
+        let spill = Spill::new(folder, "rows", 4, Tag(0));
         let mut writer = spill.writer();
         for number in 0..20_000_u64 {
             let digest = *blake3::hash(&number.to_le_bytes()).as_bytes();
@@ -197,7 +321,6 @@ mod tests {
             all.merge(&read);
         }
         assert_eq!(all.count, 20_000);
-        assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0, "files go as they are read");
     }
 
     #[test]
@@ -211,5 +334,50 @@ mod tests {
         assert!(matches!(spill.take(2), Err(Error::SpillBroken { .. })));
         std::fs::write(folder.path().join("rows-1"), &bytes[..40]).expect("writable");
         assert!(matches!(spill.take(1), Err(Error::SpillBroken { .. })), "a file cut short");
+    }
+
+    #[test]
+    fn of_a_killed_attempt_only_what_was_finished_counts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let put = |writer: &mut Writer, numbers: std::ops::Range<u64>| {
+            for number in numbers {
+                let digest = *blake3::hash(&number.to_le_bytes()).as_bytes();
+                writer.add(number, &digest, |out| out.extend_from_slice(&number.to_le_bytes())).expect("a disk");
+            }
+        };
+        let spill = Spill::new(folder.path(), "rows", 4, Tag(0));
+        let (mut one, mut other) = (spill.writer(), spill.writer());
+        one.begin(Tag(1)).expect("a disk");
+        other.begin(Tag(2)).expect("a disk");
+        put(&mut one, 0..10_000);
+        put(&mut other, 10_000..20_000);
+        one.finish().expect("a disk");
+        let finished = BTreeMap::from([(Tag(1), one.handed())]);
+        assert_eq!(finished[&Tag(1)].count, 10_000);
+        // What another range left half done, down to half a block.
+        other.finish().expect("a disk");
+        drop((one, other, spill));
+        let path = folder.path().join("rows-3");
+        let length = std::fs::metadata(&path).expect("a file").len();
+        File::options().write(true).open(&path).and_then(|file| file.set_len(length - 5)).expect("writable");
+
+        let spill = Spill::new(folder.path(), "rows", 4, Tag(1 << 32));
+        spill.adopt(finished.clone()).expect("all there");
+        let mut writer = spill.writer();
+        put(&mut writer, 30_000..30_100);
+        writer.finish().expect("a disk");
+        let mut read: Vec<u64> = Vec::new();
+        for partition in 0..4 {
+            let bytes = spill.take(partition).expect("whole");
+            assert_eq!(bytes.len() as u64 / 8, spill.written(partition).count);
+            read.extend(bytes.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight"))));
+        }
+        read.sort_unstable();
+        assert_eq!(read, (0..10_000).chain(30_000..30_100).collect::<Vec<_>>());
+
+        let mut wrong = finished;
+        wrong.insert(Tag(2), Sum::default());
+        let spill = Spill::new(folder.path(), "rows", 4, Tag(2 << 32));
+        assert!(matches!(spill.adopt(wrong), Err(Error::SpillBroken { .. })), "more is there than was told");
     }
 }

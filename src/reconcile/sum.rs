@@ -5,10 +5,12 @@
 //! exclusive or would let equal changes to two rows cancel, and so would digests without a key (Wagner, *A Generalized
 //! Birthday Problem*, 2002).
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{Digest, to_hex};
 
 /// A multiset of digests, summed up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sum {
     /// How many.
     pub count: u64,
@@ -17,6 +19,28 @@ pub struct Sum {
 }
 
 impl Sum {
+    /// Length of its encoding.
+    pub const BYTES: usize = 40;
+
+    /// Its encoding.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        for (out, word) in bytes.chunks_exact_mut(8).zip([self.count].iter().chain(&self.limbs)) {
+            out.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads its encoding.
+    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let mut words = [0; 5];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+        }
+        let [count, limbs @ ..] = words;
+        Self { count, limbs }
+    }
+
     /// Adds one digest.
     pub fn add(&mut self, digest: &[u8; 32]) {
         self.count += 1;

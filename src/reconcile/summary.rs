@@ -100,7 +100,7 @@ pub fn summary(around: &Around<'_>, outcome: &Outcome) -> Summary {
         grade: around.grade,
         verdict,
         why,
-        cut: cut(around),
+        cut: cut(around, outcome),
         ids: Ids {
             mapping: to_hex(&around.migration.generation()),
             rules: to_hex(&around.rules.id()),
@@ -120,12 +120,24 @@ pub fn summary(around: &Around<'_>, outcome: &Outcome) -> Summary {
     }
 }
 
-fn cut(around: &Around<'_>) -> Cut {
-    let used = |side, of: &Side| SnapshotUsed {
-        side,
-        name: of.snapshot_name.clone(),
-        position: Some(of.position.clone()).filter(|position| !position.is_empty()),
-        taken: around.started,
+fn cut(around: &Around<'_>, outcome: &Outcome) -> Cut {
+    let used = |side, of: &Side| {
+        let before = outcome.earlier.iter().filter(|((name, ..), _)| *name == of.name);
+        let before = before.map(move |((_, taken, name), ranges)| SnapshotUsed {
+            side,
+            name: name.clone(),
+            position: None,
+            taken: *taken,
+            earlier_ranges: *ranges,
+        });
+        let now = SnapshotUsed {
+            side,
+            name: of.snapshot_name.clone(),
+            position: Some(of.position.clone()).filter(|position| !position.is_empty()),
+            taken: of.taken,
+            earlier_ranges: 0,
+        };
+        before.chain([now]).collect::<Vec<_>>()
     };
     let at = |of: &Side| -> Vec<StreamPosition> {
         let position = Some(of.position.clone()).filter(|position| !position.is_empty());
@@ -133,7 +145,7 @@ fn cut(around: &Around<'_>) -> Cut {
     };
     Cut {
         sources: at(around.source),
-        snapshots: vec![used(SideName::Source, around.source), used(SideName::Target, around.target)],
+        snapshots: [used(SideName::Source, around.source), used(SideName::Target, around.target)].concat(),
         log: around.log.map(|(generation, offset)| LogPosition { generation, offset }),
         targets: at(around.target),
     }

@@ -138,6 +138,16 @@ pub struct SnapshotUsed {
     pub position: Option<String>,
     /// When it was taken.
     pub taken: Timestamp,
+    /// Ranges that were read under it before the comparison was interrupted and that hold now as they did then; 0 for the snapshot
+    /// that everything else was read under.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub earlier_ranges: u64,
+}
+
+// By reference, as serde asks for it.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A place in the log.

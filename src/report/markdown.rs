@@ -36,8 +36,9 @@ fn head(summary: &Summary, text: &mut String) {
     }
     for snapshot in &summary.cut.snapshots {
         let position = snapshot.position.as_deref().map(|position| format!(" at {}", cell(position)));
-        let taken = words::time(snapshot.taken);
-        put(text, format_args!("- snapshot {}{} of {taken}", cell(&snapshot.name), position.unwrap_or_default()));
+        let (taken, earlier) = (words::time(snapshot.taken), words::earlier(snapshot));
+        let position = position.unwrap_or_default();
+        put(text, format_args!("- snapshot {}{position} of {taken}{earlier}", cell(&snapshot.name)));
     }
     if let Some(log) = summary.cut.log {
         put(text, format_args!("- log offset {} (generation {})", log.offset, log.generation));

@@ -188,7 +188,8 @@ pub fn places(summary: &Summary) -> Vec<Place> {
     places.extend(cut.sources.iter().map(|position| stream("source", position)));
     for snapshot in &cut.snapshots {
         let position = snapshot.position.as_deref().map(|position| format!("{}, ", plain(position)));
-        let position = format!("{}{}", position.unwrap_or_default(), words::time(snapshot.taken));
+        let position =
+            format!("{}{}{}", position.unwrap_or_default(), words::time(snapshot.taken), words::earlier(snapshot));
         places.push(Place { kind: "snapshot", name: clipped(&plain(&snapshot.name), KEY_MAX), position });
     }
     if let Some(log) = cut.log {

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use crate::reconcile::{
-    Blame, Class, FieldKind, Grade, Kind, RuleKind, Shown, SourceCount, State, Summary, Tally, Verdict, Writer,
+    Blame, Class, FieldKind, Grade, Kind, RuleKind, Shown, SnapshotUsed, SourceCount, State, Summary, Tally, Verdict,
+    Writer,
 };
 
 /// One term of an equation: how many, of what.
@@ -305,6 +306,14 @@ pub fn duration(seconds: u64) -> String {
         60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// What was read under a snapshot before the comparison was interrupted; nothing for one that it goes on under.
+pub fn earlier(snapshot: &SnapshotUsed) -> String {
+    match snapshot.earlier_ranges {
+        0 => String::new(),
+        ranges => format!(", {} read before it was interrupted", some(ranges, "range", "ranges")),
     }
 }
 

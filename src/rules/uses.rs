@@ -3,11 +3,13 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::ruleset::RuleId;
 use crate::event::Decimal;
 
 /// How far two values were apart that a rule lets stand for one another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deviation {
     /// Difference of two numbers, with every digit.
     Number(Decimal),
@@ -38,7 +40,7 @@ impl fmt::Display for Deviation {
 }
 
 /// Uses of one rule.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Use {
     /// How often; what is counted depends on the kind of the rule and stands at what counts it.
     pub count: u64,
@@ -47,7 +49,7 @@ pub struct Use {
 }
 
 /// Uses of every rule of a ruleset: counted by each worker for itself, then merged.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Uses(Vec<Use>);
 
 impl Uses {

@@ -135,3 +135,59 @@ async fn under_live_writes_nothing_is_called_wrong_but_what_is() {
     let (summary, _) = reconcile(&rig, 0);
     assert_eq!(summary["verdict"], "MATCH");
 }
+
+/// Killed in the middle, and gone on with when both sides have changed since: what it says is true of now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_comparison_goes_on_and_speaks_of_now() {
+    let mut rig = rig().await;
+    rig.legacy
+        .run(
+            "insert into documents select i, 'job' || (1 + i % 20), '/d/' || i, 3, '', '.txt', 'h' || i, null, 'completed', \
+             null, 1, '2025-07-02T00:00:00' from generate_series(100001, 112000) i",
+        )
+        .await;
+    let mut run = rig.start(&[]);
+    rig.settled(&mut run).await;
+    let reports = tempfile::tempdir().expect("a folder");
+    let reports = reports.path().to_str().expect("text");
+    let ledger = |spill: &std::path::Path| -> Vec<String> {
+        let folders = std::fs::read_dir(spill).expect("a folder").flatten();
+        let ledgers =
+            folders.filter_map(|entry| std::fs::read_to_string(entry.path().join("spills/ledger.jsonl")).ok());
+        ledgers.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+    };
+    let spill = tempfile::tempdir().expect("a folder");
+    let at = spill.path().to_str().expect("text");
+    let mut killed = rig
+        .command(&["reconcile", "semantik", "--reports", reports, "--spill", at, "--workers", "1"])
+        .spawn()
+        .expect("it starts");
+    let begun = std::time::Instant::now();
+    while ledger(spill.path()).is_empty() {
+        assert!(begun.elapsed().as_secs() < 60, "nothing was read");
+        assert!(killed.try_wait().expect("a process").is_none(), "it came to its end");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    killed.kill().expect("killed");
+    killed.wait().expect("a process");
+    let read = ledger(spill.path()).len();
+
+    rig.target.run("update documents_v2 set file_size = 1 where file_name = '7'").await;
+    rig.legacy.run("update documents set size = 9 where id = 8; delete from documents where id = 9").await;
+    rig.settled(&mut run).await;
+    let outcome = rig.rehome(&["reconcile", "semantik", "--reports", reports, "--spill", at, "--resume", "--json"]);
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    let summary = outcome.json();
+    let kept = summary["cut"]["snapshots"].as_array().expect("snapshots");
+    let kept: u64 = kept.iter().filter_map(|snapshot| snapshot["earlier_ranges"].as_u64()).sum();
+    assert!(kept > 0 && kept <= read as u64, "{kept} of {read} ranges: {summary}");
+    let (expected, actual) = classes(&summary, "documents_v2");
+    assert_eq!((&expected["matched"], &expected["changed"]), (&14_998.into(), &1.into()), "{summary}");
+    assert_eq!((&actual["matched"], &actual["changed"]), (&14_998.into(), &1.into()), "{summary}");
+    let why = summary["why"].as_array().expect("reasons");
+    let why: Vec<_> = why.iter().map(|why| (why["code"].as_str().expect("text"), why["count"].as_u64())).collect();
+    // The size of the damaged document is in its own sum and in its collection's.
+    assert_eq!(why, [("changed", Some(1)), ("expect", Some(2))], "nothing else is said of it: {summary}");
+    assert!(outcome.err.contains("goes on with the comparison begun"), "{}", outcome.err);
+    assert_eq!(std::fs::read_dir(spill.path()).expect("a folder").count(), 0, "nothing is left behind");
+}

@@ -14,6 +14,7 @@ use rehome::reconcile::actual::Owners;
 use rehome::reconcile::canary::Canaries;
 use rehome::reconcile::emit::{Context, Form, Naming};
 use rehome::reconcile::join::{Difference, Found};
+use rehome::reconcile::ledger::{self, Ledger, of_side};
 use rehome::reconcile::run::{self, Outcome, Plan};
 use rehome::reconcile::side::{Extent, Range, Side, Table};
 use rehome::reconcile::summary::{self, Around};
@@ -113,6 +114,7 @@ impl Snapshot for Rows {
 pub fn side(name: &'static str, rows: Rows) -> Side {
     let table = Table {
         relation: RelationName { schema: "public".into(), table: "t".into() },
+        identity: String::new(),
         columns: COLUMNS.iter().map(|(name, _)| (*name).into()).collect(),
         renamed: Vec::new(),
         counted: None,
@@ -120,6 +122,7 @@ pub fn side(name: &'static str, rows: Rows) -> Side {
     let count = u32::try_from(rows.rows.len().div_ceil(RANGE_ROWS).max(1)).expect("few");
     let extent = |number: u32| Extent::Blocks {
         leaf: RelationName { schema: "public".into(), table: "t".into() },
+        file: 1,
         from: number,
         to: (number + 1 < count).then_some(number + 1),
     };
@@ -131,6 +134,8 @@ pub fn side(name: &'static str, rows: Rows) -> Side {
         ranges: (0..count).map(range).collect(),
         snapshot_name: format!("{name} rows"),
         position: String::new(),
+        seen: None,
+        taken: jiff::Timestamp::UNIX_EPOCH,
     }
 }
 
@@ -162,6 +167,12 @@ impl Bench {
 
     /// Compares two tables whose readers may fail.
     pub async fn try_compare(self, source: Rows, target: Rows) -> Result<Compared, Error> {
+        let folder = tempfile::tempdir().expect("a folder");
+        self.go_on(folder.path(), source, target).await
+    }
+
+    /// As [`Self::try_compare`]; goes on from what another one left in the folder.
+    pub async fn go_on(self, folder: &Path, source: Rows, target: Rows) -> Result<Compared, Error> {
         let columns =
             |(name, type_name): &(&str, &str)| ColumnShape { name: (*name).into(), type_name: (*type_name).into() };
         let shape = TableShape {
@@ -181,6 +192,10 @@ impl Bench {
         let mut context = Context::new(migration, vec![shape].into(), rules, &key, self.canaries, naming);
         context.form = self.form;
         let (source, target) = (Arc::new(side("source", source)), Arc::new(side("target", target)));
+        let (ledger, lines) = match folder.join(ledger::FILE).exists() {
+            true => Ledger::resume(folder)?,
+            false => (Ledger::begin(folder)?, Vec::new()),
+        };
         let plan = Plan {
             context: Arc::new(context),
             source: Arc::clone(&source),
@@ -189,9 +204,11 @@ impl Bench {
             given: BTreeMap::new(),
             workers: self.workers,
             partitions: 4,
+            ledger,
+            source_kept: of_side(&source, &lines),
+            target_kept: of_side(&target, &lines),
         };
-        let folder = tempfile::tempdir().expect("a folder");
-        let outcome = run::run(plan, folder.path()).await?;
+        let outcome = run::run(plan, folder).await?;
         let mut found = BTreeMap::new();
         for partition in 0..outcome.found.partitions() {
             let bytes = outcome.found.take(partition)?;

@@ -6,6 +6,7 @@
 mod bench;
 mod faults;
 mod recall;
+mod resume;
 mod settling;
 mod sim;
 mod simulation;

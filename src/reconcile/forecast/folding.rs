@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn what_several_workers_say_of_a_key_meets() {
         let folder = tempfile::tempdir().expect("a folder");
-        let spill = Spill::new(folder.path(), "keys", 4);
+        let spill = Spill::new(folder.path(), "keys", 4, Default::default());
         let mut workers = [Folding::new(&spill), Folding::new(&spill)];
         for (at, worker) in workers.iter_mut().enumerate() {
             // More keys than are folded in memory, one of them again and again, and one key in two spaces.

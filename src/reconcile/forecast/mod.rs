@@ -26,8 +26,8 @@ use super::emit::{Context, Spills};
 use super::expected::{ReferenceSink, Shared, SourceAccount, SourceSink};
 use super::references::References;
 use super::run::by_partition;
-use super::side::{Done, Side, Sink as _, read};
-use super::spill::Spill;
+use super::side::{Done, Read, Side, Sink as _, read};
+use super::spill::{Spill, Tag};
 use crate::event::Value;
 
 /// What is to be foreseen, and how.
@@ -129,7 +129,7 @@ impl Outcome {
 pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
     let Plan { context, source, sampled, given, measure, spaces, partitioned, share, workers, partitions, shown } =
         plan;
-    let spill = |name| Spill::new(folder, name, partitions);
+    let spill = |name| Spill::new(folder, name, partitions, Tag::default());
     let shared = Arc::new(Shared {
         context: Arc::clone(&context),
         spills: Spills { expected: spill("expected"), actual: spill("actual"), added: spill("added") },
@@ -153,8 +153,9 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
     if let Some(sink) = reference_sinks.first_mut() {
         given.into_iter().try_for_each(|(table, rows)| sink.take(table, rows))?;
     }
-    let (mut done, _) = read(&source, first, reference_sinks).await?;
-    let (more, sinks) = read(&source, whole, (0..workers).map(|_| sink(Clusters::Units)).collect()).await?;
+    let Read { mut done, .. } = read(&source, first, reference_sinks, None).await?;
+    let of_units = (0..workers).map(|_| sink(Clusters::Units)).collect();
+    let Read { done: more, sinks, .. } = read(&source, whole, of_units, None).await?;
     done.extend(more);
     let drawn = (0..workers).map(|_| sink(Clusters::Range)).collect();
     let (of_ranges, closed) = read_ranges(&source, ranges, drawn).await?;
@@ -200,7 +201,7 @@ async fn read_ranges(
             loop {
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 let Some(range) = next else { return Ok((all, sink)) };
-                let (done, mut sinks) = read(&source, vec![range], vec![sink]).await?;
+                let Read { done, mut sinks, .. } = read(&source, vec![range], vec![sink], None).await?;
                 sink = sinks.pop().ok_or(Error::Worker)?;
                 for done in done {
                     let account = std::mem::take(&mut sink.account);

@@ -9,7 +9,9 @@ use crate::event::{Canonical as _, Key, Value, key_text};
 use crate::mapping::{Evaluation, MemoryRows, Migration, Place, SourceTable, TableAccount};
 use crate::reconcile::Error;
 use crate::reconcile::expected::{Outlet, SourceAccount, unit_bucket};
+use crate::reconcile::ledger::Came;
 use crate::reconcile::side::Done;
+use crate::reconcile::spill::Tag;
 use crate::target::{TargetRow, TargetTable};
 
 /// Something that is counted.
@@ -335,8 +337,16 @@ impl Outlet for Outlook {
         Ok(())
     }
 
+    fn begin(&mut self, _: Tag) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn finish(&mut self) -> Result<(), Error> {
         self.keys.finish()?;
         self.partitions.finish()
+    }
+
+    fn end(&mut self) -> Result<Option<Came>, Error> {
+        self.finish().map(|()| None)
     }
 }

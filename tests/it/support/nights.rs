@@ -29,6 +29,7 @@ pub fn matching(night: i64) -> Summary {
         name: name.to_owned(),
         position: Some(position.to_owned()),
         taken: started,
+        earlier_ranges: 0,
     };
     Summary {
         version: VERSION,

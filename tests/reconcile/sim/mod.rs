@@ -24,6 +24,7 @@ use rehome::project::scope::{scope_key, unit_of};
 use rehome::reconcile::actual::Owners;
 use rehome::reconcile::canary::Canaries;
 use rehome::reconcile::emit::{Context, Form, Naming};
+use rehome::reconcile::ledger::{Kept, Ledger};
 use rehome::reconcile::run::{self, Plan};
 use rehome::reconcile::summary::{self, Around};
 use rehome::reconcile::{Discrepancy, Grade, State, Summary, Verdict};
@@ -172,6 +173,7 @@ pub async fn compare(world: &Arc<World>, how: How) -> Compared {
     let mut context = Context::new(migration, tables, Arc::clone(&world.rules), &key, canaries, naming);
     context.form = how.form;
     let context = Arc::new(context);
+    let folder = tempfile::tempdir().expect("a folder");
     let plan = Plan {
         context: Arc::clone(&context),
         source: Arc::clone(&source),
@@ -180,8 +182,10 @@ pub async fn compare(world: &Arc<World>, how: How) -> Compared {
         given: Default::default(),
         workers: 1,
         partitions: 4,
+        ledger: Ledger::begin(folder.path()).expect("a file"),
+        source_kept: Kept::new(),
+        target_kept: Kept::new(),
     };
-    let folder = tempfile::tempdir().expect("a folder");
     let outcome = run::run(plan, folder.path()).await.expect("it comes to its end");
     eyes.at(Point::Read).await;
 

@@ -122,7 +122,7 @@ pub fn side(
         for place in 0..count {
             let block = |place: usize| u32::try_from(place).expect("few");
             let to = (place + 1 < count).then(|| block(place + 1));
-            let extent = Extent::Blocks { leaf: relation.clone(), from: block(place), to };
+            let extent = Extent::Blocks { leaf: relation.clone(), file: 1, from: block(place), to };
             ranges.push(Range { id: RangeId(block(ranges.len())), table, extent });
             let of = rows.iter().skip(place * RANGE_ROWS).take(RANGE_ROWS).cloned().collect();
             frozen.push((Arc::clone(&shape), of));
@@ -131,6 +131,7 @@ pub fn side(
     let snapshot = Frozen { name, world: Arc::clone(world), order: Arc::clone(order), ranges: frozen };
     let table = |(relation, columns, rows): (RelationName, Vec<Box<str>>, Vec<Vec<Value>>)| Table {
         relation,
+        identity: String::new(),
         columns,
         renamed: Vec::new(),
         counted: Some(rows.len() as u64),
@@ -142,6 +143,8 @@ pub fn side(
         ranges,
         snapshot_name: format!("{name} snapshot"),
         position,
+        seen: None,
+        taken: jiff::Timestamp::UNIX_EPOCH,
     })
 }
 

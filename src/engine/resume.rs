@@ -1,0 +1,326 @@
+//! The folder that a comparison spills to, and what is still good in that of one that was killed.
+//!
+//! A resumed comparison speaks of the snapshots it takes now, as if it had read everything under them. On Postgres that is
+//! exact: a version of a row never changes and never moves, so a range of blocks in which the new snapshot sees as many rows
+//! as were read, none of them written since, holds just the rows that were read. Counting them on the server costs little
+//! beside reading and mapping them; ranges for which it does not come out are read again. DynamoDB has no snapshots: a
+//! scan is not of one moment anyhow, and a resumed one is a longer scan, so the projector's stand from before its
+//! beginning is kept, and every part that anything concerned since then is looked at by itself.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::event::{DigestKey, from_hex, to_hex};
+use crate::mapping::schema::Store;
+use crate::reconcile::ledger::{Kept, Ledger, Line, of_side};
+
+use super::protocol::Stand;
+use super::reconcile::{Planting, Reconciling};
+use super::sides::Opened;
+use super::{Engine, Error};
+
+/// Begins the name of a comparison's folder.
+const COMPARISON: &str = "rehome-spill-";
+/// Begins the name of a folder of other passes.
+const PASS: &str = "rehome-pass-";
+/// File in it that is locked by the process that uses it.
+const LOCK: &str = "lock";
+/// Folder in it for the spills themselves.
+const SPILLS: &str = "spills";
+/// File in it that says which comparison it is.
+const BEGUN: &str = "comparison.json";
+
+/// A folder for what does not fit into memory.
+#[derive(Debug)]
+pub struct SpillFolder {
+    whole: PathBuf,
+    _lock: File,
+    /// Removes the folder with this value.
+    _goes: Option<TempDir>,
+}
+
+impl SpillFolder {
+    /// A new one within a folder that goes with the answer; removes those of the same name whose processes are gone.
+    fn passing(folder: &Path, name: &str) -> std::io::Result<Self> {
+        for (left, lock) in abandoned(folder, name)? {
+            std::fs::remove_dir_all(left)?;
+            drop(lock);
+        }
+        let whole = tempfile::Builder::new().prefix(name).tempdir_in(folder)?;
+        let lock = File::create(whole.path().join(LOCK))?;
+        lock.lock()?;
+        std::fs::create_dir(whole.path().join(SPILLS))?;
+        Ok(Self { whole: whole.path().to_owned(), _lock: lock, _goes: Some(whole) })
+    }
+
+    /// As [`Self::passing`], but it stays when the process is killed or fails: only [`Self::remove`] removes it.
+    fn lasting(folder: &Path, name: &str) -> std::io::Result<Self> {
+        let mut made = Self::passing(folder, name)?;
+        made._goes = made._goes.take().map(TempDir::keep).and(None);
+        Ok(made)
+    }
+
+    /// The latest that a process which is gone left in a folder.
+    fn left(folder: &Path, name: &str) -> std::io::Result<Option<Self>> {
+        let begun = |whole: &Path| std::fs::metadata(whole.join(BEGUN)).and_then(|file| file.modified()).ok();
+        let found =
+            abandoned(folder, name)?.into_iter().filter_map(|(whole, lock)| Some((begun(&whole)?, whole, lock)));
+        let latest = found.max_by_key(|(begun, ..)| *begun);
+        Ok(latest.map(|(_, whole, lock)| Self { whole, _lock: lock, _goes: None }))
+    }
+
+    /// Where spills may go.
+    pub fn path(&self) -> PathBuf {
+        self.whole.join(SPILLS)
+    }
+
+    /// Removes it, now that nothing in it is wanted any more.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be removed.
+    pub fn remove(self) -> Result<(), Error> {
+        let failed = |source| Error::File { action: "remove", path: self.whole.clone(), source };
+        std::fs::remove_dir_all(&self.whole).map_err(failed)
+    }
+
+    fn begun(&self) -> Option<Begun> {
+        serde_json::from_slice(&std::fs::read(self.whole.join(BEGUN)).ok()?).ok()
+    }
+
+    /// Writes down what it is for; nothing is left of what it was for.
+    fn begin(&self, begun: &Begun) -> Result<Ledger, Error> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            |source| Error::File { action: "write", path, source }
+        };
+        let (path, spills) = (self.whole.join(BEGUN), self.path());
+        std::fs::remove_dir_all(&spills).and_then(|()| std::fs::create_dir(&spills)).map_err(failed(&spills))?;
+        let ledger = Ledger::begin(&spills)?;
+        let text = serde_json::to_vec(begun).map_err(|error| failed(&path)(error.into()))?;
+        std::fs::write(&path, text).map_err(failed(&path))?;
+        Ok(ledger)
+    }
+}
+
+/// Folders of a name whose processes are gone, with their locks, which are held from here on.
+fn abandoned(folder: &Path, name: &str) -> std::io::Result<Vec<(PathBuf, File)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        let ours = entry.file_name().to_string_lossy().starts_with(name);
+        // One that is just being made has no lock yet.
+        let lock = if ours { File::open(entry.path().join(LOCK)).ok() } else { None };
+        found.extend(lock.filter(|lock| lock.try_lock().is_ok()).map(|lock| (entry.path(), lock)));
+    }
+    Ok(found)
+}
+
+/// What a comparison is, as its folder says: all that another attempt must have alike.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Begun {
+    /// What it depends on, by name.
+    depends: BTreeMap<String, String>,
+    /// When it began.
+    pub started: Timestamp,
+    /// The key of its digests, where it was drawn for it alone.
+    key: Option<String>,
+    /// Where the projector stood before anything was read; absent where there was none.
+    before: Option<Stand>,
+    /// About how many rows each target table had.
+    pub rows: Vec<u64>,
+    /// Partitions of its spills.
+    pub partitions: usize,
+}
+
+/// A comparison that goes on, or begins.
+pub(super) struct Attempt {
+    /// What it is.
+    pub begun: Begun,
+    /// Key of its digests.
+    pub key: DigestKey,
+    /// Where it is written down what was read.
+    pub ledger: Ledger,
+    /// Ranges that an attempt before read and that are as they were, of the source and of the target.
+    pub kept: [Kept; 2],
+    /// Where the projector stood before anything was read that counts.
+    pub before: Option<Stand>,
+}
+
+impl Engine {
+    /// An empty folder for spills, which only this pass uses; it goes with the answer. Those of passes that were killed go now.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be made.
+    pub fn spill(&self, folder: &Path) -> Result<SpillFolder, Error> {
+        let name = format!("{PASS}{}.", self.migration.name());
+        SpillFolder::passing(folder, &name).map_err(unusable(folder))
+    }
+
+    /// A folder for the spills of a comparison, the one that a killed comparison left if it is to go on. It stays until it is
+    /// [removed](SpillFolder::remove).
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be made.
+    pub fn comparison_folder(&self, folder: Option<&Path>, going_on: bool) -> Result<SpillFolder, Error> {
+        let folder = match folder {
+            Some(folder) => folder.to_owned(),
+            None if self.folder.exists() => self.folder.path().to_owned(),
+            None => std::env::temp_dir(),
+        };
+        let name = format!("{COMPARISON}{}.", self.migration.name());
+        let left = if going_on { SpillFolder::left(&folder, &name).map_err(unusable(&folder))? } else { None };
+        match left {
+            Some(left) => Ok(left),
+            None => SpillFolder::lasting(&folder, &name).map_err(unusable(&folder)),
+        }
+    }
+
+    /// Begins a comparison, or goes on with what its folder has; `now` is where the projector stands.
+    pub(super) async fn attempt(
+        &self,
+        how: &Reconciling,
+        now: Option<Stand>,
+        (source, target): (&Opened, &Opened),
+        partitions: usize,
+    ) -> Result<Attempt, Error> {
+        let of_folder = self.folder.digest_key()?;
+        let earlier = how.spill.begun();
+        let drawn = match (&of_folder, &earlier) {
+            (Some(_), _) => None,
+            (None, Some(Begun { key: Some(key), .. })) => from_hex(key.as_str()).and_then(|key| key.try_into().ok()),
+            (None, _) => Some(rand::random()),
+        };
+        let key = match (of_folder, drawn) {
+            (Some(key), _) => key,
+            (None, secret) => DigestKey::new(secret.unwrap_or_else(rand::random)),
+        };
+        let depends = self.depends(how, &key);
+        if let Some(earlier) = earlier {
+            let other: Vec<&str> = depends
+                .iter()
+                .filter(|(name, is)| earlier.depends.get(*name) != Some(is))
+                .map(|(name, _)| &**name)
+                .collect();
+            if other.is_empty() {
+                return self.go_on(how, earlier, key, now, (source, target)).await;
+            }
+            let (begun, other) = (earlier.started, other.join(", "));
+            tracing::warn!(
+                "the comparison begun {begun} does not go on, since these are others now: {other}; all is read"
+            );
+        }
+        let begun = Begun {
+            depends,
+            started: how.started,
+            key: drawn.map(|secret| to_hex(&secret)),
+            before: now.clone(),
+            rows: target.rows.iter().zip(&*self.tables).map(|(rows, _)| *rows).collect(),
+            partitions,
+        };
+        let ledger = how.spill.begin(&begun)?;
+        Ok(Attempt { begun, key, ledger, kept: Default::default(), before: now })
+    }
+
+    async fn go_on(
+        &self,
+        how: &Reconciling,
+        begun: Begun,
+        key: DigestKey,
+        now: Option<Stand>,
+        (source, target): (&Opened, &Opened),
+    ) -> Result<Attempt, Error> {
+        let (ledger, lines) = Ledger::resume(&how.spill.path())?;
+        let generation = |stand: &Option<Stand>| stand.as_ref().map(|stand| stand.generation);
+        let same_log = generation(&begun.before) == generation(&now);
+        let (from_source, from_target) = (
+            still(source, self.migration.source_store(), &lines, how.workers, same_log).await?,
+            still(target, self.migration.target_store(), &lines, how.workers, same_log).await?,
+        );
+        let scanned = |kept: &Kept, store| store == Store::DynamoDb && !kept.is_empty();
+        let longer = scanned(&from_source, self.migration.source_store())
+            || scanned(&from_target, self.migration.target_store());
+        let (read, all) = (from_source.len() + from_target.len(), source.side.ranges.len() + target.side.ranges.len());
+        tracing::warn!(
+            "goes on with the comparison begun {}: {read} of {all} ranges are as they were read",
+            begun.started
+        );
+        let before = if longer { begun.before.clone() } else { now };
+        Ok(Attempt { begun, key, ledger, kept: [from_source, from_target], before })
+    }
+
+    /// What a comparison depends on beside the stores.
+    fn depends(&self, how: &Reconciling, key: &DigestKey) -> BTreeMap<String, String> {
+        let planting = if how.planting == Planting::Canaries { "planted" } else { "not planted" };
+        let known = |name: &str, is: String| (name.to_owned(), is);
+        BTreeMap::from([
+            known("rehome", env!("CARGO_PKG_VERSION").to_owned()),
+            known("the mapping", to_hex(&self.migration.generation())),
+            known("the rules", to_hex(&how.rules.id())),
+            known("the digest key", to_hex(&key.derive("comparison", &[])[..8])),
+            known("whether faults are planted", planting.to_owned()),
+        ])
+    }
+}
+
+/// The lines of a side that hold: what was read is as it was.
+async fn still(opened: &Opened, store: Store, lines: &[Line], workers: usize, same_log: bool) -> Result<Kept, Error> {
+    let mut kept = of_side(&opened.side, lines);
+    if store == Store::DynamoDb {
+        return Ok(if same_log { kept } else { Kept::new() });
+    }
+    let unchanged = |(range, seen, rows): (usize, Option<u32>, u64)| {
+        let (id, snapshot) = (opened.side.ranges[range].id, opened.postgres.clone());
+        async move {
+            let holds = match (seen, snapshot) {
+                (Some(seen), Some(snapshot)) => snapshot.unchanged(id, seen, rows).await?,
+                _ => false,
+            };
+            Ok::<_, Error>((range, holds))
+        }
+    };
+    let asked: Vec<_> = kept.iter().map(|(range, line)| (*range, line.seen, line.rows)).collect();
+    let answers: Vec<(usize, bool)> =
+        futures_util::stream::iter(asked).map(unchanged).buffer_unordered(workers).try_collect().await?;
+    for (range, holds) in answers {
+        if !holds {
+            kept.remove(&range);
+        }
+    }
+    Ok(kept)
+}
+
+fn unusable(folder: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
+    let path = folder.to_owned();
+    |source| Error::File { action: "make a folder for spills in", path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_comparison_left_goes_on_or_goes_and_what_another_uses_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let killed = SpillFolder::lasting(folder.path(), "m.").expect("a folder");
+        let path = killed.whole.clone();
+        assert!(SpillFolder::left(folder.path(), "m.").expect("readable").is_none(), "it is in use");
+        std::fs::write(path.join(BEGUN), "{}").expect("a file");
+        drop(killed);
+        assert!(SpillFolder::left(folder.path(), "m2.").expect("readable").is_none(), "another migration's");
+        let left = SpillFolder::left(folder.path(), "m.").expect("readable").expect("it is there");
+        assert_eq!(left.whole, path);
+        let other = SpillFolder::passing(folder.path(), "m.").expect("a folder");
+        assert!(path.exists(), "it is in use again");
+        drop(left);
+        let new = SpillFolder::lasting(folder.path(), "m.").expect("a folder");
+        assert!(!path.exists() && other.path().exists());
+        drop(other);
+        new.remove().expect("removable");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+}
