@@ -126,8 +126,8 @@ TOOLS = {
     "pg_comparator": ("pg_comparator", pg_comparator, None),
     "hashtext": ("sum(hashtext) of both, no localisation", hashtext, 0),
     "diff": ("ordered COPY into diff", ordered_diff, None),
-    "reladiff": ("reladiff", python_tool("reladiff", "reladiff"), None),
-    "data-diff": ("data-diff", python_tool("data-diff", "data_diff"), None),
+    "reladiff": ("reladiff", python_tool("reladiff", "reladiff"), 0),
+    "data-diff": ("data-diff", python_tool("data-diff", "data_diff"), 0),
 }
 
 

@@ -154,7 +154,8 @@ pub enum Command {
         #[command(flatten)]
         lookups: Lookups,
     },
-    /// Compare one unit: what the mapping makes of its legacy rows, and what the target holds, field by field.
+    /// Compare one unit by the migration's rules: what the mapping makes of its legacy rows, and what the target holds, field by
+    /// field.
     Diff {
         /// The migration.
         migration: String,

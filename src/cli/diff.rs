@@ -1,5 +1,7 @@
 //! `rehome diff`: one unit, field by field.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use crate::engine::UnitDiff;
@@ -10,7 +12,7 @@ use crate::target::{TableShape, TargetRow};
 
 use super::args::Global;
 use super::exit::Exit;
-use super::{Failure, engine, output};
+use super::{Failure, engine, locate, output};
 
 /// Differences shown within one JSON document.
 const PATHS_MAX: usize = 20;
@@ -18,7 +20,8 @@ const PATHS_MAX: usize = 20;
 /// Compares one unit.
 pub async fn run(global: &Global, migration: &str, unit: &str, reveal: bool) -> Result<Exit, Failure> {
     let engine = engine(global, migration)?;
-    let comparer = engine.comparer().await?;
+    let rules = Arc::new(locate::rules(global, engine.migration())?);
+    let comparer = engine.comparer().await?.by(rules);
     for whole in comparer.whole_tables(unit) {
         output::say(format!(
             "no key and no index leads to the unit's rows in {}: each reading takes all of it, about {} items, {} bytes, {} read \

@@ -26,7 +26,7 @@ pub struct Cut {
     pub source: Option<Lsn>,
     /// As `source`, of the target.
     pub target: Option<Lsn>,
-    /// Whether neither server wrote anything while both were read.
+    /// Where nobody projects: whether both sides are known to have held still while they were read.
     pub quiet: bool,
 }
 

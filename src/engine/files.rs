@@ -102,11 +102,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Rows of the tables that files stand for, by place, as the log has them.
+    /// Rows of the tables that files stand for, by place, as the log has them; none where there is no log.
     ///
     /// # Errors
     /// [`Error::Lookup`] when a file is not what the log was given any more.
     pub(super) async fn rows_of_files(&self) -> Result<BTreeMap<usize, Rows>, Error> {
+        if !self.folder.exists() {
+            return Ok(BTreeMap::new());
+        }
         let files = match self.ask(Request::Files).await? {
             Answer::Files { files } => files,
             Answer::Failed { message, .. } => return Err(Error::Remote(message)),

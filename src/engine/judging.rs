@@ -17,8 +17,8 @@ use crate::target::{TargetKey, TargetRow, TargetTable};
 
 use super::Error;
 use super::cut::{Cut, PAUSE, unexpected};
-use super::diff::{RowDifference, Verdict};
-use super::look::{Looking, UnitDiff};
+use super::diff::{By, RowDifference, Verdict};
+use super::look::{Looking, UnitDiff, corpus};
 use super::protocol::{Answer, Motion, PartStand, PartView, Request};
 use super::witness::{Projection, Witness};
 
@@ -114,6 +114,20 @@ impl<'a> Judging<'a> {
                 self.follow(scope, group, &mut settled).await;
             }
             let why = if settled.contains(&Settled::Ask) { Why::Asked } else { Why::Details };
+            if self.grounds.cut.before.is_none() {
+                let rows = match unit {
+                    Some(unit) if self.wants(why) => self.observe(unit, group).await,
+                    _ => None,
+                };
+                for (found, settled) in group.iter().zip(settled) {
+                    let finding = match settled {
+                        Settled::As(finding) => finding,
+                        Settled::Ask => self.observed(found, rows.as_deref()),
+                    };
+                    self.tell(found, finding, unit, rows.as_deref().unwrap_or_default(), take);
+                }
+                continue;
+            }
             let diff = match unit {
                 Some(unit) => self.look(unit, why).await,
                 None => None,
@@ -123,7 +137,7 @@ impl<'a> Judging<'a> {
                     Settled::As(finding) => finding,
                     Settled::Ask => self.asked(found, diff.as_deref()),
                 };
-                self.tell(found, finding, unit, diff.as_deref(), take);
+                self.tell(found, finding, unit, diff.as_ref().map_or(&[], |diff| &diff.differences), take);
             }
         }
         Ok(())
@@ -145,7 +159,7 @@ impl<'a> Judging<'a> {
         let mut stood = BTreeMap::new();
         let Grounds { context, cut, projection, .. } = self.grounds;
         let Some(before) = &cut.before else {
-            // Nobody projects: whatever both servers hold still is real.
+            // Nobody projects: whatever both sides held still is real.
             let stand = if cut.quiet { Stood::Still } else { Stood::Moved };
             return Ok(scopes.iter().map(|scope| (*scope, (stand, Parked::No))).collect());
         };
@@ -260,6 +274,49 @@ impl<'a> Judging<'a> {
         }
     }
 
+    /// Where nobody projects: how a unit differs now, both stores read once more; `None` when they could not be read.
+    async fn observe(&self, unit: &str, group: &[Found<'_>]) -> Option<Vec<RowDifference>> {
+        let Grounds { context, witness, .. } = self.grounds;
+        let (migration, tables, witness) = (&context.migration, &context.shapes, witness?);
+        let read = async {
+            let live = witness.source(unit).await?;
+            let expected = witness.as_read(corpus(migration, &live)?.evaluate(migration, unit)?.rows);
+            let mut keys: BTreeSet<TargetKey> = group.iter().flat_map(keys_of).collect();
+            keys.extend(expected.iter().map(|row| tables[usize::from(row.table.0)].key_of(row)));
+            let held = witness.target(&keys.into_iter().collect::<Vec<_>>()).await?;
+            Ok::<_, Error>(By { tables, rules: Some(&context.rules) }.compare(&expected, &held))
+        };
+        match read.await {
+            Ok(rows) => Some(rows),
+            Err(error) => {
+                tracing::warn!(error = %error, "a unit could not be looked at by itself");
+                None
+            }
+        }
+    }
+
+    /// What a second look says of a difference that nobody's log can prove: there again, the same on both sides, it was there at two
+    /// cuts with nothing seen to change between, and stands.
+    fn observed(&self, found: &Found<'_>, rows: Option<&[RowDifference]>) -> Finding {
+        // One unit does not show how often a row is there, or wanted by others.
+        let Some(rows) = rows.filter(|_| found.difference != Difference::Duplicate) else {
+            return unsettled(found.difference);
+        };
+        let Some(row) = row_of(rows, found) else { return gone(found.difference) };
+        let now = [&row.expected, &row.actual].map(|row| row.as_ref().map(|row| self.grounds.context.strict(row)));
+        if now == found.digests { proven(found.difference) } else { unsettled(found.difference) }
+    }
+
+    /// Whether there is time to look at a unit by itself.
+    fn wants(&mut self, why: Why) -> bool {
+        let wanted = match why {
+            Why::Asked => self.grounds.projection.elapsed() < self.grounds.deadline,
+            Why::Details => self.details_left > 0,
+        };
+        self.details_left = self.details_left.saturating_sub(u32::from(wanted) as usize);
+        wanted
+    }
+
     /// Looks at a unit by itself, while there is time for it; once for all of its parts.
     async fn look(&mut self, unit: &str, why: Why) -> Option<Arc<UnitDiff>> {
         if let Some((last, diff)) = &self.looked
@@ -268,14 +325,9 @@ impl<'a> Judging<'a> {
             return diff.clone();
         }
         let Grounds { context, projection, witness, deadline, .. } = self.grounds;
-        let wanted = match why {
-            Why::Asked => projection.elapsed() < deadline,
-            Why::Details => self.details_left > 0,
-        };
-        if !wanted {
+        if !self.wants(why) {
             return None;
         }
-        self.details_left = self.details_left.saturating_sub(1);
         let patience = deadline.saturating_sub(projection.elapsed()).max(LOOK_MIN);
         let (migration, tables, rules) = (&context.migration, &context.shapes, Some(&*context.rules));
         let looking = Looking { migration, tables, rules, witness: witness? };
@@ -297,7 +349,7 @@ impl<'a> Judging<'a> {
         let Some(diff) = diff else { return unsettled(found.difference) };
         match diff.verdict {
             Verdict::Match => gone(found.difference),
-            Verdict::Mismatch => match row_of(diff, found) {
+            Verdict::Mismatch => match row_of(&diff.differences, found) {
                 Some(row) => self.differing(found, row),
                 // That other rows of the unit are proven wrong says nothing of it.
                 None if keys_of(found).iter().any(|key| diff.unproven.contains(key)) => unsettled(found.difference),
@@ -333,7 +385,7 @@ impl<'a> Judging<'a> {
         found: &Found<'_>,
         finding: Finding,
         unit: Option<&str>,
-        diff: Option<&UnitDiff>,
+        rows: &[RowDifference],
         take: &mut (dyn FnMut(Discrepancy) + Send),
     ) {
         let (expected, actual) = self.classes.entry((found.table, finding.class)).or_default();
@@ -346,7 +398,7 @@ impl<'a> Judging<'a> {
         let shape = &context.shapes[usize::from(found.table)];
         let locator = if found.expected.is_empty() { found.actual } else { found.expected };
         let key = Key::decode(locator).map(|key| key_text(&key.0)).unwrap_or_default();
-        let fields = diff.and_then(|diff| row_of(diff, found)).map(|row| self.fields(row)).unwrap_or_default();
+        let fields = row_of(rows, found).map(|row| self.fields(row)).unwrap_or_default();
         let names: Vec<&str> = fields.iter().map(|field| &*field.field).collect();
         let id = discrepancy_id(unit, &shape.name, &key, finding.kind, &names);
         let writer = match (found.difference, found.actual.is_empty()) {
@@ -429,9 +481,9 @@ fn shown(value: &Value) -> Shown {
 }
 
 /// The row of a unit's comparison that a difference is about.
-fn row_of<'d>(diff: &'d UnitDiff, found: &Found<'_>) -> Option<&'d RowDifference> {
+fn row_of<'d>(rows: &'d [RowDifference], found: &Found<'_>) -> Option<&'d RowDifference> {
     let keys = keys_of(found);
-    diff.differences.iter().find(|row| keys.contains(&row.key))
+    rows.iter().find(|row| keys.contains(&row.key))
 }
 
 /// The keys of the rows that a difference is about.

@@ -20,6 +20,7 @@ use crate::reconcile::actual::Owners;
 use crate::reconcile::canary::Canaries;
 use crate::reconcile::emit::{Context, Naming};
 use crate::reconcile::run::{self, Plan};
+use crate::reconcile::side::Side;
 use crate::reconcile::summary::{self, Around};
 use crate::reconcile::{Discrepancy, Grade, Summary};
 use crate::rules::Ruleset;
@@ -28,7 +29,7 @@ use crate::target::TargetRow;
 use super::cut::{self, Cut};
 use super::judging::{Grounds, Judging};
 use super::protocol::Stand;
-use super::resume::{Attempt, SpillFolder};
+use super::resume::{self, Attempt, SpillFolder};
 use super::sides::{self, Need, Opened, Wanted};
 use super::witness::{Projection as _, Witness};
 use super::{Engine, Error};
@@ -83,7 +84,8 @@ impl Engine {
         let started = how.started;
         let clock = Instant::now();
         let now = self.before(how.patience).await?;
-        let given = if self.folder.exists() { self.rows_of_files().await? } else { BTreeMap::new() };
+        let given = self.rows_of_files().await?;
+        let files: BTreeMap<usize, Vec<Vec<Value>>> = given.keys().map(|table| (*table, Vec::new())).collect();
         let source = self.source_side(&given).await?;
         let (target, owners) = self.target_side().await?;
         let all: u64 = source.rows.iter().chain(&target.rows).sum();
@@ -120,9 +122,14 @@ impl Engine {
             (Some(_), Some(position)) if outcome.differing() => cut::covered(self, position, how.patience).await?,
             _ => None,
         };
-        let quiet = before.is_none() && self.quiet(source.from, target.from).await?;
+        let quiet = before.is_none()
+            && (self.idle(source.from, target.from).await?
+                || outcome.differing()
+                    && self.unchanged((&source_side, &target_side), &outcome, &files, how.workers).await?);
         let cut = Cut { before, after, source: source.position, target: target.position, quiet };
-        let comparer = self.comparer().await.ok();
+        let unseen =
+            |error: &Error| tracing::warn!(%error, "no unit can be looked at by itself: what moved stays unsettled");
+        let comparer = self.comparer().await.inspect_err(unseen).ok();
         let mut judging = Judging::new(Grounds {
             context: &context,
             cut: &cut,
@@ -170,8 +177,24 @@ impl Engine {
         cut::before(self, patience).await.map(Some)
     }
 
+    /// Whether both sides still hold just the rows that were read: then they held them at one moment, when both had been begun.
+    async fn unchanged(
+        &self,
+        (source, target): (&Side, &Side),
+        outcome: &run::Outcome,
+        files: &BTreeMap<usize, Vec<Vec<Value>>>,
+        workers: usize,
+    ) -> Result<bool, Error> {
+        let now = self.source_side(files).await?;
+        if !resume::unchanged(source, &outcome.source_done, &now, workers).await? {
+            return Ok(false);
+        }
+        let (now, _) = self.target_side().await?;
+        resume::unchanged(target, &outcome.target_done, &now, workers).await
+    }
+
     /// Whether neither server wrote anything since positions were taken, before the snapshots were.
-    async fn quiet(&self, source: Option<Lsn>, target: Option<Lsn>) -> Result<bool, Error> {
+    async fn idle(&self, source: Option<Lsn>, target: Option<Lsn>) -> Result<bool, Error> {
         let (Some(source), Some(target)) = (source, target) else { return Ok(false) };
         Ok(sides::position(&self.source()?).await? == source
             && sides::position(&self.target_server()?).await? == target)

@@ -7,7 +7,7 @@
 //! scan is not of one moment anyhow, and a resumed one is a longer scan, so the projector's stand from before its
 //! beginning is kept, and every part that anything concerned since then is looked at by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use crate::event::{DigestKey, from_hex, to_hex};
 use crate::mapping::schema::Store;
 use crate::reconcile::ledger::{Kept, Ledger, Line, of_side};
+use crate::reconcile::side::{Done, Side};
 
 use super::protocol::Stand;
 use super::reconcile::{Planting, Reconciling};
@@ -273,25 +274,45 @@ async fn still(opened: &Opened, store: Store, lines: &[Line], workers: usize, sa
     if store == Store::DynamoDb {
         return Ok(if same_log { kept } else { Kept::new() });
     }
-    let unchanged = |(range, seen, rows): (usize, Option<u32>, u64)| {
+    let asked = kept.iter().map(|(range, line)| (*range, line.seen, line.rows)).collect();
+    let same = same_rows(opened, asked, workers).await?;
+    kept.retain(|range, _| same.contains(range));
+    Ok(kept)
+}
+
+/// Of ranges of a Postgres side, with how many rows of each were read under a snapshot that saw all transactions before one: those
+/// that hold the same rows now.
+async fn same_rows(
+    opened: &Opened,
+    asked: Vec<(usize, Option<u32>, u64)>,
+    workers: usize,
+) -> Result<BTreeSet<usize>, Error> {
+    let same = |(range, seen, rows): (usize, Option<u32>, u64)| {
         let (id, snapshot) = (opened.side.ranges[range].id, opened.postgres.clone());
         async move {
-            let holds = match (seen, snapshot) {
-                (Some(seen), Some(snapshot)) => snapshot.unchanged(id, seen, rows).await?,
-                _ => false,
-            };
-            Ok::<_, Error>((range, holds))
+            let (Some(seen), Some(snapshot)) = (seen, snapshot) else { return Ok::<_, Error>(None) };
+            Ok(snapshot.unchanged(id, seen, rows).await?.then_some(range))
         }
     };
-    let asked: Vec<_> = kept.iter().map(|(range, line)| (*range, line.seen, line.rows)).collect();
-    let answers: Vec<(usize, bool)> =
-        futures_util::stream::iter(asked).map(unchanged).buffer_unordered(workers).try_collect().await?;
-    for (range, holds) in answers {
-        if !holds {
-            kept.remove(&range);
-        }
-    }
-    Ok(kept)
+    let answers: Vec<Option<usize>> =
+        futures_util::stream::iter(asked).map(same).buffer_unordered(workers).try_collect().await?;
+    Ok(answers.into_iter().flatten().collect())
+}
+
+/// Whether a side holds now, under another snapshot, just the rows that were read of it.
+pub(super) async fn unchanged(side: &Side, done: &[Done], now: &Opened, workers: usize) -> Result<bool, Error> {
+    let place = |of: &Done| {
+        let range = &side.ranges[of.range];
+        let identity = |side: &Side, table: usize| side.tables[table].identity.clone();
+        now.side.ranges.iter().position(|other| {
+            (other.table, &other.extent) == (range.table, &range.extent)
+                && identity(&now.side, other.table) == identity(side, range.table)
+        })
+    };
+    let asked: Option<Vec<_>> = done.iter().map(|done| Some((place(done)?, side.seen, done.rows))).collect();
+    let Some(asked) = asked.filter(|asked| asked.len() == now.side.ranges.len()) else { return Ok(false) };
+    let count = asked.len();
+    Ok(same_rows(now, asked, workers).await?.len() == count)
 }
 
 fn unusable(folder: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {

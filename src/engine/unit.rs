@@ -1,6 +1,7 @@
 //! The on-demand comparison of one unit, and of every unit, against the live stores.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use crate::mapping::schema::Store;
 use crate::mapping::{Corpus, Evaluation};
 use crate::postgres::target::PostgresTarget;
 use crate::project::result::Status;
+use crate::rules::Ruleset;
 use crate::target::{Target, TargetKey, TargetRow, TargetTable};
 
 use super::cut::unexpected;
@@ -54,6 +56,8 @@ pub struct Comparer<'a> {
     engine: &'a Engine,
     legacy: Legacy<'a>,
     target: Held,
+    /// What counts as equal; where there is none, what is stored alike.
+    rules: Option<Arc<Ruleset>>,
 }
 
 /// The target, as it is read.
@@ -87,7 +91,7 @@ impl Engine {
             }
             Store::DynamoDb => Held::Dynamo(Box::new(self.dynamo_target().await?)),
         };
-        Ok(Comparer { engine: self, legacy: Legacy::open(self).await?, target })
+        Ok(Comparer { engine: self, legacy: Legacy::open(self).await?, target, rules: None })
     }
 }
 
@@ -165,6 +169,12 @@ impl Witness for Comparer<'_> {
 }
 
 impl Comparer<'_> {
+    /// The same, which compares units by rules.
+    #[must_use]
+    pub fn by(self, rules: Arc<Ruleset>) -> Self {
+        Self { rules: Some(rules), ..self }
+    }
+
     /// All rows of the target tables, whoever wrote them.
     pub async fn target_rows(&self) -> Result<u64, Error> {
         match &self.target {
@@ -248,7 +258,12 @@ impl Comparer<'_> {
     }
 
     fn looking(&self) -> Looking<'_> {
-        Looking { migration: &self.engine.migration, tables: &self.engine.tables, rules: None, witness: self }
+        Looking {
+            migration: &self.engine.migration,
+            tables: &self.engine.tables,
+            rules: self.rules.as_deref(),
+            witness: self,
+        }
     }
 
     /// All of a source that is read item by item, placed.

@@ -59,9 +59,8 @@ const ACTION: &str = "read a unit from the source";
 /// When the server cannot be asked.
 pub async fn cluster(connection: &mut PgConnection) -> Result<String, Error> {
     const ACTION: &str = "ask which database this is";
-    // A standby tells its timeline nowhere that any role may read; what it replays is its primary's.
     let statement = "select format('cluster %s, timeline %s, database %s', case when has_function_privilege('pg_control_system()', 'execute') then (select system_identifier from pg_control_system()) end, \
-                     case when pg_is_in_recovery() then 'of a standby' else left(pg_walfile_name(pg_current_wal_lsn()), 8) end, \
+                     left(pg_walfile_name(pg_current_wal_lsn()), 8), \
                      (select oid from pg_database where datname = current_database()))";
     sqlx::query_scalar(statement).fetch_one(connection).await.map_err(sql(ACTION))
 }

@@ -111,6 +111,12 @@ async fn a_damaged_target_row_is_found_and_hidden_and_a_change_under_way_is_unpr
     assert_hidden(&found);
     assert_hidden(&rig.rehome(&["diff", "luthien", "a", "--json"]).expect(1));
     assert!(rig.rehome(&["diff", "luthien", "a", "--reveal"]).expect(1).out.contains(&format!("Changed{MARKER}")));
+    let rules = rig.folder.path().join("rules");
+    std::fs::create_dir(&rules).expect("a folder");
+    let ignored = "migration = \"luthien\"\n[[ignore]]\ntable = \"conversation_calls_v2\"\nfields = [\"provider\"]\nreason = \"a test\"\n";
+    std::fs::write(rules.join("luthien.toml"), ignored).expect("a file");
+    let ruled = rig.rehome(&["diff", "luthien", "a", "--rules", rules.to_str().expect("text")]).expect(0);
+    assert!(ruled.out.contains("MATCH"), "what a rule leaves out is no difference: {ruled:?}");
     rig.target.run("delete from conversation_events_v2").await;
     assert!(rig.rehome(&["diff", "luthien", "a"]).expect(1).out.contains("missing"));
 

@@ -191,3 +191,65 @@ async fn a_killed_comparison_goes_on_and_speaks_of_now() {
     assert!(outcome.err.contains("goes on with the comparison begun"), "{}", outcome.err);
     assert_eq!(std::fs::read_dir(spill.path()).expect("a folder").count(), 0, "nothing is left behind");
 }
+
+/// Statements that a writer runs again and again until it is told to stop.
+fn writing(
+    rig: &Rig,
+    statement: &'static str,
+) -> (tokio::task::JoinHandle<u64>, std::sync::Arc<std::sync::atomic::AtomicBool>) {
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (stopped, url) = (std::sync::Arc::clone(&stop), rig.legacy.url.clone());
+    let writer = tokio::spawn(async move {
+        let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.expect("a connection");
+        let mut count = 0;
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            crate::support::cluster::run(&mut connection, statement).await;
+            count += 1;
+        }
+        count
+    });
+    (writer, stop)
+}
+
+/// Where nobody captures and projects, what both sides hold twice is what they hold, whatever else the servers do.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_state_folder_differences_are_observed_beside_writes() {
+    let mut rig = rig().await;
+    rig.legacy.run("create table elsewhere (id bigint); insert into elsewhere values (0)").await;
+    rig.catch_up();
+    rig.target.run("update documents_v2 set file_size = 1 where file_name = '7'; delete from documents_v2 where file_name = '8'").await;
+    let reports = tempfile::tempdir().expect("a folder");
+    let folder = reports.path().to_str().expect("text");
+    let nowhere = reports.path().join("none");
+    let compare = || {
+        let mut command = crate::support::rig::bare();
+        command
+            .args(["reconcile", "semantik", "--json", "--reports", folder, "--patience", "20", "--state"])
+            .arg(&nowhere);
+        command.args(["--source", &rig.legacy.url, "--target", &rig.target.url]);
+        let outcome = tokio::task::block_in_place(|| crate::support::rig::finish(command)).expect(1);
+        assert!(!outcome.err.contains("could not be looked at"), "{}", outcome.err);
+        let summary = outcome.json();
+        assert_eq!(summary["grade"], "observed");
+        summary
+    };
+    // The tables stand still, but not their servers.
+    let (writer, stop) = writing(&rig, "update elsewhere set id = id + 1");
+    let summary = compare();
+    assert_eq!(summary["details"]["states"], serde_json::json!({"confirmed": 2}), "{summary}");
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(writer.await.expect("no panic") > 10, "there were writes");
+    // A row moves all the time: of it nothing is said, of the others what was.
+    let (writer, stop) = writing(&rig, "update documents set size = size + 1 where id = 2999");
+    let summary = compare();
+    let (expected, actual) = classes(&summary, "documents_v2");
+    assert_eq!(
+        (&expected["missing"], &expected["changed"], &actual["changed"]),
+        (&1.into(), &1.into(), &1.into()),
+        "{summary}"
+    );
+    assert!(summary["details"]["states"]["unsettled"].as_u64() >= Some(1), "{summary}");
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(writer.await.expect("no panic") > 10, "there were writes");
+    assert!(!nowhere.exists(), "no state folder is made");
+}
