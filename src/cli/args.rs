@@ -323,8 +323,8 @@ pub struct ReconcileArgs {
     /// Folder for what does not fit into memory, about 150 bytes a row [default: a folder in the state folder].
     #[arg(long, value_name = "DIR")]
     pub spill: Option<PathBuf>,
-    /// Go on with a comparison that was killed or failed, if there is one and mapping and rules are as they were: ranges that are
-    /// still as they were read are not read again. Without this, what such a comparison left is removed.
+    /// Go on with a comparison that was killed, or that a server failed, if there is one and mapping and rules are as they were:
+    /// ranges that are still as they were read are not read again. Without this, what such a comparison left is removed.
     #[arg(long)]
     pub resume: bool,
     /// Plant no faults; the verdict is INCOMPLETE then at best.

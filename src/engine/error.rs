@@ -226,12 +226,8 @@ impl Error {
                 "look at `rehome quarantine list`, mend the cause, `rehome quarantine retry` and run again; \
                  --park-percent-max 100 never halts"
             }
-            Error::Reconcile(crate::reconcile::Error::SpillBroken { .. }) => {
-                "check the disk; compare again without --resume"
-            }
-            Error::Reconcile(crate::reconcile::Error::Spill { .. }) => {
-                "make room, or name another folder with --spill; with the same folder, --resume goes on from what was read"
-            }
+            Error::Reconcile(crate::reconcile::Error::SpillBroken { .. }) => "check the disk, and compare again",
+            Error::Reconcile(crate::reconcile::Error::Spill { .. }) => "make room, or name another folder with --spill",
             Error::Reconcile(crate::reconcile::Error::Side { .. } | crate::reconcile::Error::Moved { .. }) => {
                 "compare again with --resume: what was read and has not changed is not read again"
             }

@@ -26,6 +26,8 @@ use super::witness::{Projection, Witness};
 const QUESTION_BYTES: usize = 256 * 1024;
 /// How often a part that moves is looked at again.
 const FOLLOWS: usize = 20;
+/// Between two cuts that nobody's log joins, at least: changes that take longer from one store to the other look like losses.
+const APART: Duration = Duration::from_secs(10);
 /// A unit is looked at for as long as this, even when the time for all of them is over.
 const LOOK_MIN: Duration = Duration::from_secs(2);
 
@@ -58,6 +60,14 @@ pub struct Judging<'a> {
     pub classes: BTreeMap<(u16, Class), (u64, u64)>,
     /// Uses of rules while differences were looked at.
     pub uses: Uses,
+}
+
+/// How a unit was seen where nobody projects.
+struct Observed {
+    /// Rows that differ.
+    rows: Vec<RowDifference>,
+    /// Keys of rows that both sides have.
+    both: BTreeSet<TargetKey>,
 }
 
 /// What a part was seen as.
@@ -115,16 +125,16 @@ impl<'a> Judging<'a> {
             }
             let why = if settled.contains(&Settled::Ask) { Why::Asked } else { Why::Details };
             if self.grounds.cut.before.is_none() {
-                let rows = match unit {
+                let seen = match unit {
                     Some(unit) if self.wants(why) => self.observe(unit, group).await,
                     _ => None,
                 };
                 for (found, settled) in group.iter().zip(settled) {
                     let finding = match settled {
                         Settled::As(finding) => finding,
-                        Settled::Ask => self.observed(found, rows.as_deref()),
+                        Settled::Ask => self.observed(found, seen.as_ref()),
                     };
-                    self.tell(found, finding, unit, rows.as_deref().unwrap_or_default(), take);
+                    self.tell(found, finding, unit, seen.as_ref().map_or(&[], |seen| &seen.rows), take);
                 }
                 continue;
             }
@@ -274,20 +284,29 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// Where nobody projects: how a unit differs now, both stores read once more; `None` when they could not be read.
-    async fn observe(&self, unit: &str, group: &[Found<'_>]) -> Option<Vec<RowDifference>> {
-        let Grounds { context, witness, .. } = self.grounds;
+    /// Where nobody projects: how a unit differs now, both stores read once more, some time after they were read first; `None` when
+    /// they could not be read.
+    async fn observe(&self, unit: &str, group: &[Found<'_>]) -> Option<Observed> {
+        let Grounds { context, projection, witness, started, .. } = self.grounds;
+        let since = jiff::Timestamp::now().duration_since(started).unsigned_abs();
+        if since < APART {
+            projection.pause(APART.saturating_sub(since)).await;
+        }
         let (migration, tables, witness) = (&context.migration, &context.shapes, witness?);
         let read = async {
             let live = witness.source(unit).await?;
             let expected = witness.as_read(corpus(migration, &live)?.evaluate(migration, unit)?.rows);
-            let mut keys: BTreeSet<TargetKey> = group.iter().flat_map(keys_of).collect();
-            keys.extend(expected.iter().map(|row| tables[usize::from(row.table.0)].key_of(row)));
+            let key_of = |row: &TargetRow| tables[usize::from(row.table.0)].key_of(row);
+            let wanted: BTreeSet<TargetKey> = expected.iter().map(key_of).collect();
+            let mut keys = wanted.clone();
+            keys.extend(group.iter().flat_map(keys_of));
             let held = witness.target(&keys.into_iter().collect::<Vec<_>>()).await?;
-            Ok::<_, Error>(By { tables, rules: Some(&context.rules) }.compare(&expected, &held))
+            let both = held.iter().map(key_of).filter(|key| wanted.contains(key)).collect();
+            let rows = By { tables, rules: Some(&context.rules) }.compare(&expected, &held);
+            Ok::<_, Error>(Observed { rows, both })
         };
         match read.await {
-            Ok(rows) => Some(rows),
+            Ok(observed) => Some(observed),
             Err(error) => {
                 tracing::warn!(error = %error, "a unit could not be looked at by itself");
                 None
@@ -297,12 +316,17 @@ impl<'a> Judging<'a> {
 
     /// What a second look says of a difference that nobody's log can prove: there again, the same on both sides, it was there at two
     /// cuts with nothing seen to change between, and stands.
-    fn observed(&self, found: &Found<'_>, rows: Option<&[RowDifference]>) -> Finding {
-        // One unit does not show how often a row is there, or wanted by others.
-        let Some(rows) = rows.filter(|_| found.difference != Difference::Duplicate) else {
-            return unsettled(found.difference);
+    fn observed(&self, found: &Found<'_>, seen: Option<&Observed>) -> Finding {
+        let rules = self.grounds.context.rules.table(TargetTable(found.table));
+        // One unit does not show how often a row is there, or wanted by others; nor which rows of other keys a rule would pair.
+        let alone = found.expected.is_empty() || found.actual.is_empty();
+        let shown = |_: &&Observed| found.difference != Difference::Duplicate && !(alone && rules.has_match());
+        let Some(Observed { rows, both }) = seen.filter(shown) else { return unsettled(found.difference) };
+        let Some(row) = row_of(rows, found) else {
+            // On neither side is not equal: what is read of a unit may be less than all of it.
+            let equal = keys_of(found).iter().any(|key| both.contains(key));
+            return if equal { gone(found.difference) } else { unsettled(found.difference) };
         };
-        let Some(row) = row_of(rows, found) else { return gone(found.difference) };
         let now = [&row.expected, &row.actual].map(|row| row.as_ref().map(|row| self.grounds.context.strict(row)));
         if now == found.digests { proven(found.difference) } else { unsettled(found.difference) }
     }

@@ -117,7 +117,17 @@ impl Engine {
             source_kept,
             target_kept,
         };
-        let outcome = run::run(plan, &how.spill.path()).await?;
+        let outcome = match run::run(plan, &how.spill.path()).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // Only what a store failed for may be otherwise the next time; a full disk wants its room back.
+                use crate::reconcile::Error::{Moved, Side, Worker};
+                if !matches!(error, Side { .. } | Moved { .. } | Worker) {
+                    how.spill.remove()?;
+                }
+                return Err(error.into());
+            }
+        };
         let after = match (&before, source.position) {
             (Some(_), Some(position)) if outcome.differing() => cut::covered(self, position, how.patience).await?,
             _ => None,

@@ -3,12 +3,13 @@
 //! A resumed comparison speaks of the snapshots it takes now, as if it had read everything under them. On Postgres that is
 //! exact: a version of a row never changes and never moves, so a range of blocks in which the new snapshot sees as many rows
 //! as were read, none of them written since, holds just the rows that were read. Counting them on the server costs little
-//! beside reading and mapping them; ranges for which it does not come out are read again. DynamoDB has no snapshots: a
-//! scan is not of one moment anyhow, and a resumed one is a longer scan, so the projector's stand from before its
-//! beginning is kept, and every part that anything concerned since then is looked at by itself.
+//! beside reading and mapping them; ranges for which it does not come out are read again. DynamoDB has no snapshots. Of a
+//! source there a resumed scan is a longer scan: the projector's stand from before its beginning is kept, so every part that
+//! the log was told of since then is looked at by itself. Nobody is told of changes at a target, so a target there is read again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -20,6 +21,7 @@ use crate::event::{DigestKey, from_hex, to_hex};
 use crate::mapping::schema::Store;
 use crate::reconcile::ledger::{Kept, Ledger, Line, of_side};
 use crate::reconcile::side::{Done, Side};
+use crate::rules::RuleKind;
 
 use super::protocol::Stand;
 use super::reconcile::{Planting, Reconciling};
@@ -53,7 +55,9 @@ impl SpillFolder {
             std::fs::remove_dir_all(left)?;
             drop(lock);
         }
-        let whole = tempfile::Builder::new().prefix(name).tempdir_in(folder)?;
+        // What lies in it are rows.
+        let ours = Permissions::from_mode(0o700);
+        let whole = tempfile::Builder::new().prefix(name).permissions(ours).tempdir_in(folder)?;
         let lock = File::create(whole.path().join(LOCK))?;
         lock.lock()?;
         std::fs::create_dir(whole.path().join(SPILLS))?;
@@ -112,8 +116,11 @@ impl SpillFolder {
 /// Folders of a name whose processes are gone, with their locks, which are held from here on.
 fn abandoned(folder: &Path, name: &str) -> std::io::Result<Vec<(PathBuf, File)>> {
     let mut found = Vec::new();
+    // In a folder that others use, only what is this user's is trusted.
+    let user = std::fs::metadata("/proc/self")?.uid();
     for entry in std::fs::read_dir(folder)?.flatten() {
-        let ours = entry.file_name().to_string_lossy().starts_with(name);
+        let ours = entry.file_name().to_string_lossy().starts_with(name)
+            && entry.metadata().is_ok_and(|entry| entry.is_dir() && entry.uid() == user);
         // One that is just being made has no lock yet.
         let lock = if ours { File::open(entry.path().join(LOCK)).ok() } else { None };
         found.extend(lock.filter(|lock| lock.try_lock().is_ok()).map(|lock| (entry.path(), lock)));
@@ -177,6 +184,10 @@ impl Engine {
         let left = if going_on { SpillFolder::left(&folder, &name).map_err(unusable(&folder))? } else { None };
         match left {
             Some(left) => Ok(left),
+            None if going_on => {
+                tracing::warn!("there is no interrupted comparison to go on with: all is read");
+                SpillFolder::lasting(&folder, &name).map_err(unusable(&folder))
+            }
             None => SpillFolder::lasting(&folder, &name).map_err(unusable(&folder)),
         }
     }
@@ -207,13 +218,19 @@ impl Engine {
                 .filter(|(name, is)| earlier.depends.get(*name) != Some(is))
                 .map(|(name, _)| &**name)
                 .collect();
-            if other.is_empty() {
-                return self.go_on(how, earlier, key, now, (source, target)).await;
+            let begun = earlier.started;
+            match (other.is_empty(), Ledger::resume(&how.spill.path())) {
+                (true, Ok(ledger)) => return self.go_on(how, earlier, key, now, (source, target), ledger).await,
+                (true, Err(error)) => {
+                    tracing::warn!(%error, "the comparison begun {begun} does not go on; all is read");
+                }
+                (false, _) => {
+                    let other = other.join(", ");
+                    tracing::warn!(
+                        "the comparison begun {begun} does not go on, since these are others now: {other}; all is read"
+                    );
+                }
             }
-            let (begun, other) = (earlier.started, other.join(", "));
-            tracing::warn!(
-                "the comparison begun {begun} does not go on, since these are others now: {other}; all is read"
-            );
         }
         let begun = Begun {
             depends,
@@ -234,17 +251,21 @@ impl Engine {
         key: DigestKey,
         now: Option<Stand>,
         (source, target): (&Opened, &Opened),
+        (ledger, lines): (Ledger, Vec<Line>),
     ) -> Result<Attempt, Error> {
-        let (ledger, lines) = Ledger::resume(&how.spill.path())?;
         let generation = |stand: &Option<Stand>| stand.as_ref().map(|stand| stand.generation);
-        let same_log = generation(&begun.before) == generation(&now);
-        let (from_source, from_target) = (
-            still(source, self.migration.source_store(), &lines, how.workers, same_log).await?,
-            still(target, self.migration.target_store(), &lines, how.workers, same_log).await?,
-        );
-        let scanned = |kept: &Kept, store| store == Store::DynamoDb && !kept.is_empty();
-        let longer = scanned(&from_source, self.migration.source_store())
-            || scanned(&from_target, self.migration.target_store());
+        let told = generation(&now).is_some() && generation(&begun.before) == generation(&now);
+        let scanned = self.migration.source_store() == Store::DynamoDb;
+        let from_source = match scanned {
+            true if told => of_side(&source.side, &lines),
+            true => Kept::new(),
+            false => still(source, &lines, how.workers).await?,
+        };
+        let from_target = match self.migration.target_store() {
+            Store::Postgres => still(target, &lines, how.workers).await?,
+            Store::DynamoDb => Kept::new(),
+        };
+        let longer = scanned && !from_source.is_empty();
         let (read, all) = (from_source.len() + from_target.len(), source.side.ranges.len() + target.side.ranges.len());
         tracing::warn!(
             "goes on with the comparison begun {}: {read} of {all} ranges are as they were read",
@@ -258,7 +279,10 @@ impl Engine {
     fn depends(&self, how: &Reconciling, key: &DigestKey) -> BTreeMap<String, String> {
         let planting = if how.planting == Planting::Canaries { "planted" } else { "not planted" };
         let known = |name: &str, is: String| (name.to_owned(), is);
+        let retains = how.rules.describe().iter().any(|rule| rule.kind == RuleKind::Retention);
+        let day = how.started.strftime("%Y-%m-%d").to_string();
         BTreeMap::from([
+            known("the day, by which a rule lets rows go", if retains { day } else { String::new() }),
             known("rehome", env!("CARGO_PKG_VERSION").to_owned()),
             known("the mapping", to_hex(&self.migration.generation())),
             known("the rules", to_hex(&how.rules.id())),
@@ -268,12 +292,9 @@ impl Engine {
     }
 }
 
-/// The lines of a side that hold: what was read is as it was.
-async fn still(opened: &Opened, store: Store, lines: &[Line], workers: usize, same_log: bool) -> Result<Kept, Error> {
+/// The lines of a Postgres side that hold: what was read is as it was.
+async fn still(opened: &Opened, lines: &[Line], workers: usize) -> Result<Kept, Error> {
     let mut kept = of_side(&opened.side, lines);
-    if store == Store::DynamoDb {
-        return Ok(if same_log { kept } else { Kept::new() });
-    }
     let asked = kept.iter().map(|(range, line)| (*range, line.seen, line.rows)).collect();
     let same = same_rows(opened, asked, workers).await?;
     kept.retain(|range, _| same.contains(range));

@@ -132,10 +132,11 @@ pub(super) async fn postgres_portion(
             tables.push(wanted.unread());
             continue;
         };
-        let mut bytes_of_table = 0;
+        let (mut bytes_of_table, mut relations) = (0, vec![found.oid]);
         for leaf in catalog::leaves(&mut catalogs, found.oid).await? {
             let catalog::Leaf { oid, name, filenode, blocks, bytes } = leaf;
             bytes_of_table += bytes;
+            relations.push(oid);
             leaves.push(LeafNow { table: wanted.relation.clone(), name, oid, filenode, blocks, bytes });
         }
         let counted = match portion {
@@ -143,7 +144,8 @@ pub(super) async fn postgres_portion(
             Portion::Sample { .. } => None,
         };
         rows.push(counted.unwrap_or(bytes_of_table / ROW_BYTES_GUESS));
-        let identity = format!("{cluster}, table {}, {}", found.oid, to_hex(&found.shape.hash.0));
+        let form = live::form(&mut catalogs, &relations).await?;
+        let identity = format!("{cluster}, table {}, {}, {form}", found.oid, to_hex(&found.shape.hash.0));
         tables.push(Table { counted, identity, ..wanted.unread() });
     }
     let pass = plan(&BTreeMap::new(), &leaves, range_bytes(portion, &leaves));

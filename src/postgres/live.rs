@@ -53,7 +53,30 @@ pub struct LiveUnit {
 
 const ACTION: &str = "read a unit from the source";
 
-/// Tells a database from all others, and from itself before it was restored or promoted.
+/// Digest of all that a table's rows are read by and that changes without a row being written: its columns and those of its leaves,
+/// values that rows lack because their column came later, labels of enumerations, members of composite types.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn form(connection: &mut PgConnection, relations: &[u32]) -> Result<String, Error> {
+    const ACTION: &str = "ask how a table is made";
+    let statement = "select coalesce(md5(string_agg(concat_ws(':', a.attrelid, a.attnum, a.attname, a.attisdropped, a.atttypid, \
+                       a.atttypmod, a.attmissingval, of_type.labels, of_type.members), '|' order by a.attrelid, a.attnum)), '') \
+                     from pg_attribute a left join pg_type t on t.oid = a.atttypid \
+                     left join lateral (select \
+                       (select string_agg(e.oid || ' ' || e.enumlabel, ',' order by e.enumsortorder) from pg_enum e \
+                        where e.enumtypid in (t.oid, t.typelem, t.typbasetype)) as labels, \
+                       (select string_agg(concat_ws(' ', m.attnum, m.attname, m.atttypid, m.attisdropped), ',' order by m.attnum) \
+                        from pg_attribute m join pg_type of on of.typrelid = m.attrelid \
+                        where of.oid in (t.oid, t.typelem, t.typbasetype) and of.typtype = 'c') as members) as of_type on true \
+                     where a.attnum > 0 and a.attrelid = any($1)";
+    let relations: Vec<sqlx::postgres::types::Oid> =
+        relations.iter().copied().map(sqlx::postgres::types::Oid).collect();
+    sqlx::query_scalar(statement).bind(relations).fetch_one(connection).await.map_err(sql(ACTION))
+}
+
+/// Tells a database from all others, and from itself before its server was started again, restored or promoted: what a server loses
+/// in a crash it may write otherwise under the same transaction ids.
 ///
 /// # Errors
 /// When the server cannot be asked.
@@ -61,7 +84,8 @@ pub async fn cluster(connection: &mut PgConnection) -> Result<String, Error> {
     const ACTION: &str = "ask which database this is";
     let statement = "select format('cluster %s, timeline %s, database %s', case when has_function_privilege('pg_control_system()', 'execute') then (select system_identifier from pg_control_system()) end, \
                      left(pg_walfile_name(pg_current_wal_lsn()), 8), \
-                     (select oid from pg_database where datname = current_database()))";
+                     (select oid from pg_database where datname = current_database())) \
+                     || ', started ' || pg_postmaster_start_time()";
     sqlx::query_scalar(statement).fetch_one(connection).await.map_err(sql(ACTION))
 }
 

@@ -261,7 +261,7 @@ impl<O: Outlet> SourceSink<O> {
     /// # Errors
     /// Those of the spills and of the mapping.
     pub fn units(&mut self, partition: usize) -> Result<(), Error> {
-        let bytes = self.shared.units.take(partition)?;
+        let bytes = self.shared.units.read(partition)?;
         let mut rows = record::all(&bytes, record::Row::take)?;
         if rows.len() as u64 != self.shared.units.written(partition).count {
             return Err(Error::SpillBroken { path: "units".into() });

@@ -317,9 +317,9 @@ impl Joiner {
     fn by_key(&mut self, partition: usize) -> Result<(), Error> {
         let joining = Arc::clone(&self.joining);
         let (expected, actual, recorded) = (
-            joining.spills.expected.take(partition)?,
-            joining.spills.actual.take(partition)?,
-            joining.recorded.take(partition)?,
+            joining.spills.expected.read(partition)?,
+            joining.spills.actual.read(partition)?,
+            joining.recorded.read(partition)?,
         );
         let mut wanted = record::all(&expected, Joined::take)?;
         let mut there = record::all(&actual, Joined::take)?;
@@ -343,7 +343,7 @@ impl Joiner {
     /// Adds up what both sides said of each group.
     fn invariants(&mut self, partition: usize) -> Result<(), Error> {
         let joining = Arc::clone(&self.joining);
-        let bytes = joining.spills.added.take(partition)?;
+        let bytes = joining.spills.added.read(partition)?;
         let added = record::all(&bytes, Added::take)?;
         let mut sums = crate::rules::Tally::new();
         let count = added.len() as u64;

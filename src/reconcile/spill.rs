@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -141,25 +141,44 @@ impl Spill {
     ///
     /// # Errors
     /// [`Error::Spill`] when it cannot be read, [`Error::SpillBroken`] when it is not what was written.
-    pub fn take(&self, partition: usize) -> Result<Vec<u8>, Error> {
-        if self.lock(partition).file.is_none() {
+    pub fn read(&self, partition: usize) -> Result<Vec<u8>, Error> {
+        let mut place = self.lock(partition);
+        // It is not written to any more, and open files are few.
+        place.file = None;
+        if place.bytes == 0 {
             return Ok(Vec::new());
         }
+        drop(place);
         let path = self.path(partition);
         let failed = |source| Error::Spill { action: "read", path: path.clone(), source };
-        let mut bytes = Vec::new();
-        File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(failed)?;
-        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let counts = |tag: Tag| tag >= self.first || adopted.contains_key(&tag);
-        unframe(bytes, counts).ok_or_else(|| Error::SpillBroken { path: path.clone() })
+        let file = File::open(&path).map_err(failed)?;
+        unframe(BufReader::new(file), counts).map_err(failed)?.ok_or_else(|| Error::SpillBroken { path: path.clone() })
+    }
+
+    /// As [`Self::read`], of records that no other attempt wants: the file goes.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; [`Error::Spill`] when the file cannot be removed.
+    pub fn take(&self, partition: usize) -> Result<Vec<u8>, Error> {
+        let records = self.read(partition)?;
+        let path = self.path(partition);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::Spill { action: "remove", path, source: error })
+            }
+            _ => Ok(records),
+        }
     }
 
     fn append(&self, partition: usize, tag: Tag, block: &[u8], sum: &Sum) -> Result<(), Error> {
         let mut place = self.lock(partition);
         let failed = |source| Error::Spill { action: "write", path: self.path(partition), source };
         if place.file.is_none() {
-            let file = OpenOptions::new().create(true).truncate(true).write(true).open(self.path(partition));
-            place.file = Some(file.map_err(failed)?);
+            let mut how = OpenOptions::new();
+            let how = if place.bytes == 0 { how.write(true).create(true).truncate(true) } else { how.append(true) };
+            place.file = Some(how.open(self.path(partition)).map_err(failed)?);
         }
         let mut framed = Vec::with_capacity(HEADER + block.len());
         Header { length: block.len(), digest: digest(block), tag, sum: *sum }.put(&mut framed);
@@ -271,24 +290,33 @@ fn digest(block: &[u8]) -> [u8; 16] {
     digest
 }
 
-/// The contents of whole blocks that count; `None` when one is not as it was written.
-fn unframe(mut bytes: Vec<u8>, counts: impl Fn(Tag) -> bool) -> Option<Vec<u8>> {
-    let (mut from, mut to) = (0, 0);
-    while from < bytes.len() {
-        let header = Header::read(bytes.get(from..from + HEADER)?)?;
-        let body = from + HEADER..from + HEADER + header.length;
-        from = body.end;
-        if !counts(header.tag) {
+/// The contents of whole blocks that count, and of no others; `None` when one is not as it was written.
+fn unframe(mut file: BufReader<File>, counts: impl Fn(Tag) -> bool) -> std::io::Result<Option<Vec<u8>>> {
+    let (mut records, mut header) = (Vec::new(), [0; HEADER]);
+    while !file.fill_buf()?.is_empty() {
+        if !whole(file.read_exact(&mut header))? {
+            return Ok(None);
+        }
+        let Some(Header { length, digest: wanted, tag, .. }) = Header::read(&header) else { return Ok(None) };
+        if !counts(tag) {
+            file.seek_relative(i64::try_from(length).unwrap_or(i64::MAX))?;
             continue;
         }
-        if digest(bytes.get(body.clone())?) != header.digest {
-            return None;
+        let from = records.len();
+        records.resize(from + length, 0);
+        if !whole(file.read_exact(&mut records[from..]))? || digest(&records[from..]) != wanted {
+            return Ok(None);
         }
-        bytes.copy_within(body, to);
-        to += header.length;
     }
-    bytes.truncate(to);
-    Some(bytes)
+    Ok(Some(records))
+}
+
+/// Whether all was there that was to be read.
+fn whole(read: std::io::Result<()>) -> std::io::Result<bool> {
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        other => other.map(|()| true),
+    }
 }
 
 #[cfg(test)]
@@ -313,6 +341,7 @@ mod tests {
         let mut all = Sum::default();
         for partition in 0..4 {
             let mut read = Sum::default();
+            assert_eq!(spill.read(partition).expect("whole").len() as u64 / 8, spill.written(partition).count);
             for bytes in spill.take(partition).expect("whole").chunks_exact(8) {
                 assert_eq!(u64::from_le_bytes(bytes.try_into().expect("eight")) % 4, partition as u64);
                 read.add(blake3::hash(bytes).as_bytes());
@@ -321,6 +350,7 @@ mod tests {
             all.merge(&read);
         }
         assert_eq!(all.count, 20_000);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0, "files go as they are taken");
     }
 
     #[test]

@@ -48,3 +48,4 @@ mod sources;
 mod state_crash;
 mod targets;
 mod truncate;
+mod unchanged;

@@ -237,6 +237,11 @@ async fn without_a_state_folder_differences_are_observed_beside_writes() {
     let (writer, stop) = writing(&rig, "update elsewhere set id = id + 1");
     let summary = compare();
     assert_eq!(summary["details"]["states"], serde_json::json!({"confirmed": 2}), "{summary}");
+    let codes = summary["why"].as_array().expect("reasons").iter().map(|why| why["code"].as_str().expect("text"));
+    assert!(
+        codes.clone().any(|code| code == "expect") && !codes.clone().any(|code| code == "expect_moving"),
+        "{summary}"
+    );
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(writer.await.expect("no panic") > 10, "there were writes");
     // A row moves all the time: of it nothing is said, of the others what was.
