@@ -62,6 +62,24 @@ pub struct Judging<'a> {
     pub uses: Uses,
 }
 
+/// How a unit was looked at by itself, if it could be.
+enum Looked {
+    /// Through what is projected.
+    Through(Option<Arc<UnitDiff>>),
+    /// Once more, where nobody projects.
+    Again(Option<Observed>),
+}
+
+impl Looked {
+    /// Rows that differ.
+    fn rows(&self) -> &[RowDifference] {
+        match self {
+            Looked::Through(diff) => diff.as_ref().map_or(&[], |diff| &diff.differences),
+            Looked::Again(seen) => seen.as_ref().map_or(&[], |seen| &seen.rows),
+        }
+    }
+}
+
 /// How a unit was seen where nobody projects.
 struct Observed {
     /// Rows that differ.
@@ -124,30 +142,20 @@ impl<'a> Judging<'a> {
                 self.follow(scope, group, &mut settled).await;
             }
             let why = if settled.contains(&Settled::Ask) { Why::Asked } else { Why::Details };
-            if self.grounds.cut.before.is_none() {
-                let seen = match unit {
-                    Some(unit) if self.wants(why) => self.observe(unit, group).await,
-                    _ => None,
-                };
-                for (found, settled) in group.iter().zip(settled) {
-                    let finding = match settled {
-                        Settled::As(finding) => finding,
-                        Settled::Ask => self.observed(found, seen.as_ref()),
-                    };
-                    self.tell(found, finding, unit, seen.as_ref().map_or(&[], |seen| &seen.rows), take);
-                }
-                continue;
-            }
-            let diff = match unit {
-                Some(unit) => self.look(unit, why).await,
-                None => None,
+            let looked = match (unit, &self.grounds.cut.before) {
+                (Some(unit), Some(_)) => Looked::Through(self.look(unit, why).await),
+                (Some(unit), None) if self.wants(why) => Looked::Again(self.observe(unit, group, why).await),
+                _ => Looked::Again(None),
             };
             for (found, settled) in group.iter().zip(settled) {
                 let finding = match settled {
                     Settled::As(finding) => finding,
-                    Settled::Ask => self.asked(found, diff.as_deref()),
+                    Settled::Ask => match &looked {
+                        Looked::Through(diff) => self.asked(found, diff.as_deref()),
+                        Looked::Again(seen) => self.observed(found, seen.as_ref()),
+                    },
                 };
-                self.tell(found, finding, unit, diff.as_ref().map_or(&[], |diff| &diff.differences), take);
+                self.tell(found, finding, unit, looked.rows(), take);
             }
         }
         Ok(())
@@ -284,12 +292,12 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// Where nobody projects: how a unit differs now, both stores read once more, some time after they were read first; `None` when
-    /// they could not be read.
-    async fn observe(&self, unit: &str, group: &[Found<'_>]) -> Option<Observed> {
+    /// Where nobody projects: how a unit differs now, both stores read once more, some time after they were read first where that is
+    /// to prove anything; `None` when they could not be read.
+    async fn observe(&self, unit: &str, group: &[Found<'_>], why: Why) -> Option<Observed> {
         let Grounds { context, projection, witness, started, .. } = self.grounds;
         let since = jiff::Timestamp::now().duration_since(started).unsigned_abs();
-        if since < APART {
+        if why == Why::Asked && since < APART {
             projection.pause(APART.saturating_sub(since)).await;
         }
         let (migration, tables, witness) = (&context.migration, &context.shapes, witness?);

@@ -21,7 +21,7 @@ use crate::event::{DigestKey, from_hex, to_hex};
 use crate::mapping::schema::Store;
 use crate::reconcile::ledger::{Kept, Ledger, Line, of_side};
 use crate::reconcile::side::{Done, Side};
-use crate::rules::RuleKind;
+use crate::rules::{RuleKind, RuleText};
 
 use super::protocol::Stand;
 use super::reconcile::{Planting, Reconciling};
@@ -279,10 +279,11 @@ impl Engine {
     fn depends(&self, how: &Reconciling, key: &DigestKey) -> BTreeMap<String, String> {
         let planting = if how.planting == Planting::Canaries { "planted" } else { "not planted" };
         let known = |name: &str, is: String| (name.to_owned(), is);
-        let retains = how.rules.describe().iter().any(|rule| rule.kind == RuleKind::Retention);
+        let by_day = |rule: &RuleText| rule.kind == RuleKind::Retention || rule.until.is_some();
+        let dated = how.rules.describe().iter().any(by_day);
         let day = how.started.strftime("%Y-%m-%d").to_string();
         BTreeMap::from([
-            known("the day, by which a rule lets rows go", if retains { day } else { String::new() }),
+            known("the day, by which rules hold or let rows go", if dated { day } else { String::new() }),
             known("rehome", env!("CARGO_PKG_VERSION").to_owned()),
             known("the mapping", to_hex(&self.migration.generation())),
             known("the rules", to_hex(&how.rules.id())),

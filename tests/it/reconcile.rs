@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::reconcile_faults::server;
 use crate::support::rig::Rig;
 
 /// The summary of a comparison, and the discrepancies of its report.
@@ -214,7 +215,10 @@ fn writing(
 /// Where nobody captures and projects, what both sides hold twice is what they hold, whatever else the servers do.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_state_folder_differences_are_observed_beside_writes() {
-    let mut rig = rig().await;
+    // Servers of their own: transactions of others, open for long, keep it from being known what is new.
+    let ((_one, legacy), (_other, target)) = (server(&[]).await, server(&[]).await);
+    let mut rig = crate::semantik::rig_of(legacy, target).await;
+    rig.legacy.run(FILL).await;
     rig.legacy.run("create table elsewhere (id bigint); insert into elsewhere values (0)").await;
     rig.catch_up();
     rig.target.run("update documents_v2 set file_size = 1 where file_name = '7'; delete from documents_v2 where file_name = '8'").await;

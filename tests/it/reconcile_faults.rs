@@ -21,7 +21,7 @@ use crate::support::legacy::DDL;
 use crate::support::rig::Rig;
 
 /// A server of a test's own, with settings.
-async fn server(settings: &[(&str, &str)]) -> (Cluster, Database) {
+pub(crate) async fn server(settings: &[(&str, &str)]) -> (Cluster, Database) {
     let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let options = Options { settings, ..Options::temporary() };
     let own = tokio::task::spawn_blocking(move || Cluster::start(&options).expect("Postgres is installed"));

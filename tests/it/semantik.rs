@@ -34,9 +34,12 @@ fn document(id: i64, job: &str, hash: &str, size: i64) -> String {
 }
 
 pub(crate) async fn rig() -> Rig {
-    let mut legacy = Database::new().await;
+    rig_of(Database::new().await, Database::new().await).await
+}
+
+/// As [`rig`], in two empty databases.
+pub(crate) async fn rig_of(mut legacy: Database, mut target: Database) -> Rig {
     legacy.run(LEGACY).await;
-    let mut target = Database::new().await;
     target.run("create table users (id integer primary key); insert into users values (1), (2)").await;
     let rig = Rig::of("semantik", legacy, target);
     rig.rehome(&["up", "semantik"]).expect(0);

@@ -7,11 +7,14 @@ use rehome::postgres::snapshot::{PgSnapshot, RangeTask, sight};
 use rehome::postgres::{Server, catalog, live, provision};
 use rehome::source::RangeId;
 
+use crate::reconcile_faults::server;
 use crate::support::cluster::Database;
 
 const DDL: &str = "create type mood as enum ('good', 'bad'); \
     create table t (id bigint primary key, note text, mood mood, last text); \
     insert into t select i, 'note ' || i, 'good', null from generate_series(1, 1000) i";
+
+const RESET: &str = "drop table if exists t; drop type if exists mood";
 
 /// The table under a snapshot of now, or as it was when it was read: its file, form, and what that snapshot saw.
 struct Read {
@@ -78,9 +81,10 @@ async fn a_range_counts_as_read_only_where_it_holds_the_same_rows() {
         "alter type mood rename value 'good' to 'fine'",
         "drop table t; create table t (id bigint primary key, note text, mood mood, last text)",
     ];
+    // A server of its own: transactions of others, open for long, keep it from being known what is new.
+    let (_own, mut database) = server(&[]).await;
     for change in changes {
-        let mut database = Database::new().await;
-        database.run(DDL).await;
+        database.run(format!("{RESET}; {DDL}")).await;
         let before = read(&mut database).await;
         assert_eq!(before.rows, 1000);
         assert!(unchanged(&database, &before).await, "nothing has happened yet");
@@ -95,10 +99,10 @@ async fn a_range_counts_as_read_only_where_it_holds_the_same_rows() {
 /// What was under way when the range was read and is done now counts as written since; what was undone does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_under_way_when_a_range_was_read_is_not_overlooked() {
+    let (_own, mut database) = server(&[]).await;
     for (end, same) in [("commit", false), ("rollback", true)] {
         for statement in ["update t set note = 'other' where id = 7", "delete from t where id = 7", "select 1"] {
-            let mut database = Database::new().await;
-            database.run(DDL).await;
+            database.run(format!("{RESET}; {DDL}")).await;
             let mut open = database.connect().await;
             crate::support::cluster::run(&mut open, format!("begin; select txid_current(); {statement}")).await;
             let before = read(&mut database).await;
@@ -107,8 +111,7 @@ async fn what_was_under_way_when_a_range_was_read_is_not_overlooked() {
             assert_eq!(unchanged(&database, &before).await, same || nothing, "{statement}, {end}");
         }
     }
-    let mut database = Database::new().await;
-    database.run(DDL).await;
+    database.run(format!("{RESET}; {DDL}")).await;
     let before = read(&mut database).await;
     database.run("vacuum (freeze, analyze) t").await;
     assert!(unchanged(&database, &before).await, "a vacuum writes no row");
