@@ -228,7 +228,7 @@ impl Error {
             }
             Error::Reconcile(crate::reconcile::Error::SpillBroken { .. }) => "check the disk, and compare again",
             Error::Reconcile(crate::reconcile::Error::Spill { .. }) => "make room, or name another folder with --spill",
-            Error::Reconcile(crate::reconcile::Error::Side { .. } | crate::reconcile::Error::Moved { .. }) => {
+            Error::Reconcile(error) if error.may_pass() => {
                 "compare again with --resume: what was read and has not changed is not read again"
             }
             Error::Project(crate::project::Error::SweepTooLarge { .. }) => {

@@ -119,12 +119,10 @@ impl Engine {
         };
         let outcome = match run::run(plan, &how.spill.path()).await {
             Ok(outcome) => outcome,
+            Err(error) if error.may_pass() => return Err(error.into()),
+            // It would fail again, and a full disk wants its room back.
             Err(error) => {
-                // Only what a store failed for may be otherwise the next time; a full disk wants its room back.
-                use crate::reconcile::Error::{Moved, Side, Worker};
-                if !matches!(error, Side { .. } | Moved { .. } | Worker) {
-                    how.spill.remove()?;
-                }
+                how.spill.remove()?;
                 return Err(error.into());
             }
         };

@@ -145,6 +145,13 @@ pub(super) struct Begun {
     pub partitions: usize,
 }
 
+impl Begun {
+    /// The key that was drawn for it.
+    fn secret(&self) -> Option<[u8; 32]> {
+        from_hex(self.key.as_ref()?)?.try_into().ok()
+    }
+}
+
 /// A comparison that goes on, or begins.
 pub(super) struct Attempt {
     /// What it is.
@@ -200,16 +207,13 @@ impl Engine {
         (source, target): (&Opened, &Opened),
         partitions: usize,
     ) -> Result<Attempt, Error> {
-        let of_folder = self.folder.digest_key()?;
         let earlier = how.spill.begun();
-        let drawn = match (&of_folder, &earlier) {
-            (Some(_), _) => None,
-            (None, Some(Begun { key: Some(key), .. })) => from_hex(key.as_str()).and_then(|key| key.try_into().ok()),
-            (None, _) => Some(rand::random()),
-        };
-        let key = match (of_folder, drawn) {
-            (Some(key), _) => key,
-            (None, secret) => DigestKey::new(secret.unwrap_or_else(rand::random)),
+        let (key, drawn) = match self.folder.digest_key()? {
+            Some(key) => (key, None),
+            None => {
+                let secret = earlier.as_ref().and_then(Begun::secret).unwrap_or_else(rand::random);
+                (DigestKey::new(secret), Some(to_hex(&secret)))
+            }
         };
         let depends = self.depends(how, &key);
         if let Some(earlier) = earlier {
@@ -219,23 +223,22 @@ impl Engine {
                 .map(|(name, _)| &**name)
                 .collect();
             let begun = earlier.started;
-            match (other.is_empty(), Ledger::resume(&how.spill.path())) {
-                (true, Ok(ledger)) => return self.go_on(how, earlier, key, now, (source, target), ledger).await,
-                (true, Err(error)) => {
-                    tracing::warn!(%error, "the comparison begun {begun} does not go on; all is read");
-                }
-                (false, _) => {
-                    let other = other.join(", ");
-                    tracing::warn!(
-                        "the comparison begun {begun} does not go on, since these are others now: {other}; all is read"
-                    );
+            if !other.is_empty() {
+                let other = other.join(", ");
+                tracing::warn!(
+                    "the comparison begun {begun} does not go on, since these are others now: {other}; all is read"
+                );
+            } else {
+                match Ledger::resume(&how.spill.path()) {
+                    Ok(ledger) => return self.go_on(how, earlier, key, now, (source, target), ledger).await,
+                    Err(error) => tracing::warn!(%error, "the comparison begun {begun} does not go on; all is read"),
                 }
             }
         }
         let begun = Begun {
             depends,
             started: how.started,
-            key: drawn.map(|secret| to_hex(&secret)),
+            key: drawn,
             before: now.clone(),
             rows: target.rows.iter().zip(&*self.tables).map(|(rows, _)| *rows).collect(),
             partitions,

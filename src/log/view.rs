@@ -6,7 +6,9 @@
 use serde_json::{Map, Value as Shown, json};
 
 use super::{Erased, Notice};
-use crate::event::{Cell, Class, Event, Key, Lsn, Op, Origin, Relation, Row, Timestamp, Transaction, Value, Version};
+use crate::event::{
+    Cell, Class, Event, Key, Lsn, Op, Origin, Relation, Row, Timestamp, Transaction, Value, Version, to_hex,
+};
 
 /// Whether row contents are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub enum Reveal {
 pub fn to_json(event: &Event, relation: &Relation, reveal: Reveal) -> Shown {
     let mut shown = Map::new();
     shown.insert("relation".into(), relation.name.to_string().into());
-    shown.insert("schema".into(), hex(&event.relation.0).into());
+    shown.insert("schema".into(), to_hex(&event.relation.0).into());
     shown.insert("op".into(), op(event.op).into());
     shown.insert("key".into(), key(&event.key, relation));
     if let Some(old) = &event.old_key {
@@ -50,7 +52,7 @@ pub fn notice_to_json(notice: &Notice) -> Shown {
 
 /// What is left of an event that was erased.
 pub fn erased_to_json(erased: &Erased) -> Shown {
-    json!({ "erased": { "relation": erased.relation.to_string(), "key_digest": hex(&erased.key) } })
+    json!({ "erased": { "relation": erased.relation.to_string(), "key_digest": to_hex(&erased.key) } })
 }
 
 fn op(op: Op) -> &'static str {
@@ -167,7 +169,7 @@ fn kind_and_size(value: &Value) -> (&'static str, Option<(&'static str, usize)>)
 
 /// A value's content; what JSON cannot hold exactly is text.
 fn content(value: &Value) -> Shown {
-    let bytes = |content: &[u8]| Shown::from(format!("\\x{}", hex(content)));
+    let bytes = |content: &[u8]| Shown::from(format!("\\x{}", to_hex(content)));
     match value {
         Value::Null => Shown::Null,
         Value::Bool(value) => (*value).into(),
@@ -194,14 +196,6 @@ fn timestamp(at: Timestamp) -> Shown {
     };
     let written = i64::try_from(us).ok().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
     written.map_or_else(|| us.to_string().into(), |written| written.to_string().into())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("writing to a string does not fail");
-        out
-    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Names of what the projection keeps in its state and reads from the log's marks.
 
-use std::fmt::Write as _;
-
 use crate::event::{RelationName, SchemaHash, from_hex, to_hex};
 
 use super::scope;
@@ -74,11 +72,7 @@ pub fn truncated(table: u16) -> Vec<u8> {
 
 /// The log's mark that says a person accepted a changed shape.
 pub fn accepted(relation: &RelationName, hash: SchemaHash) -> String {
-    let mut name = format!("schema/accepted/{relation}/");
-    for byte in hash.0 {
-        write!(name, "{byte:02x}").expect("writing to a string does not fail");
-    }
-    name
+    format!("schema/accepted/{relation}/{}", to_hex(&hash.0))
 }
 
 /// What names a part in a notice: the hex of its key without the unit.

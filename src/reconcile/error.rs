@@ -70,3 +70,10 @@ pub enum Error {
     #[error("a worker of the comparison ended early")]
     Worker,
 }
+
+impl Error {
+    /// Whether a comparison that goes on later may come to its end: a store failed, or what was read of it moved.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Side { .. } | Self::Moved { .. } | Self::Worker)
+    }
+}

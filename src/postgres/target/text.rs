@@ -1,9 +1,8 @@
 //! Values as the text that Postgres reads back into the same value.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
-use crate::event::{Float, Value};
+use crate::event::{Float, Value, to_hex};
 
 /// The input text of a value for a column of its type; `None` for NULL.
 ///
@@ -68,12 +67,7 @@ fn float_text(Float(number): Float) -> String {
 }
 
 fn bytes_text(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 + bytes.len() * 2);
-    text.push_str("\\x");
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-    }
-    text
+    format!("\\x{}", to_hex(bytes))
 }
 
 #[cfg(test)]
