@@ -275,6 +275,17 @@ pub trait Target: Send + Sync {
         None
     }
 
+    /// Up to `limit` parts behind `after`, each after its unit, that the target's own record tells of, in order; none where it
+    /// keeps no record.
+    async fn recorded(
+        &self,
+        after: Option<&(String, Vec<u8>)>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, crate::target::Error> {
+        let _ = (after, limit);
+        Ok(Vec::new())
+    }
+
     /// Writes a batch of parts and answers for each in order.
     async fn apply(&self, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, crate::target::Error>;
 

@@ -1,8 +1,10 @@
 //! What a comparison speaks of: where projection and stores stood while both sides were read (I8).
 //!
-//! The order of questions is the proof. The projector is asked first where it stands; then the source's snapshot is taken,
-//! then the target's; then the log must have reached, by position, what the source's snapshot saw, and the projector must
-//! have applied that. A log that nothing is appended to is not taken for one that has everything.
+//! The order of questions is the proof. The projector is asked first where it stands; then the target's snapshot is taken,
+//! then the source's; then the log must have reached, by position, what the source's snapshot saw, and the projector must
+//! have applied that. A log that nothing is appended to is not taken for one that has everything. Of rows that rehome did not
+//! write no log tells: because the source is read as of the later moment, what an application wrote to both stores, to the
+//! source first, is found in both.
 
 use std::time::Duration;
 

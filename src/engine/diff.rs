@@ -91,29 +91,24 @@ pub struct By<'a> {
 }
 
 impl By<'_> {
-    /// As [`compare`], by the rules.
+    /// As [`compare`], by the rules; a row out of scope counts as absent, on whichever side it is.
     pub fn compare(&self, expected: &[TargetRow], actual: &[TargetRow]) -> Vec<RowDifference> {
-        let mut differences = compare(self.tables, expected, actual);
-        if let Some(rules) = self.rules {
-            differences.retain(|row| counts(rules, row));
-        }
+        let Some(rules) = self.rules else { return compare(self.tables, expected, actual) };
+        let judged = |row: &TargetRow| rules.table(row.table).scope(row, &mut Uses::default());
+        let in_scope = |rows: &[TargetRow]| -> Vec<TargetRow> {
+            rows.iter().filter(|row| !matches!(judged(row), Ours::OutOfScope(_))).cloned().collect()
+        };
+        let mut differences = compare(self.tables, &in_scope(expected), &in_scope(actual));
+        differences.retain(|row| match (&row.expected, &row.actual) {
+            (Some(expected), Some(actual)) => {
+                let compared = rules.table(row.key.table).compare(expected, actual, Pair::Key, &mut Uses::default());
+                matches!(compared, Comparison::Different(_))
+            }
+            // By a rule the target may have let it go.
+            (Some(expected), None) => judged(expected) == Ours::Ours,
+            (None, _) => true,
+        });
         differences
-    }
-}
-
-/// Whether rules let a difference count.
-fn counts(rules: &Ruleset, row: &RowDifference) -> bool {
-    let rules = rules.table(row.key.table);
-    let judged = |row: &TargetRow| rules.scope(row, &mut Uses::default());
-    match (&row.expected, &row.actual) {
-        (Some(expected), Some(actual)) => {
-            let compared = rules.compare(expected, actual, Pair::Key, &mut Uses::default());
-            matches!(compared, Comparison::Different(_)) && !matches!(judged(actual), Ours::OutOfScope(_))
-        }
-        // By a rule the target may have let it go.
-        (Some(expected), None) => judged(expected) == Ours::Ours,
-        (None, Some(actual)) => !matches!(judged(actual), Ours::OutOfScope(_)),
-        (None, None) => false,
     }
 }
 

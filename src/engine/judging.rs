@@ -1,6 +1,6 @@
 //! What the differences of a comparison come to: proven at once, followed until they stand still, or unsettled (I8).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ const FOLLOWS: usize = 20;
 const APART: Duration = Duration::from_secs(10);
 /// A unit is looked at for as long as this, even when the time for all of them is over.
 const LOOK_MIN: Duration = Duration::from_secs(2);
+/// Rows of someone else that are looked at again by one question.
+const ROWS_AT_ONCE: usize = 1_000;
 
 /// What differences are judged on.
 #[derive(Clone, Copy)]
@@ -68,6 +70,8 @@ enum Looked {
     Through(Option<Arc<UnitDiff>>),
     /// Once more, where nobody projects.
     Again(Option<Observed>),
+    /// By the rows alone, where these are of no part that is known: digests of those that are still there.
+    Rows(Option<HashMap<TargetKey, [u8; 32]>>),
 }
 
 impl Looked {
@@ -76,6 +80,7 @@ impl Looked {
         match self {
             Looked::Through(diff) => diff.as_ref().map_or(&[], |diff| &diff.differences),
             Looked::Again(seen) => seen.as_ref().map_or(&[], |seen| &seen.rows),
+            Looked::Rows(_) => &[],
         }
     }
 }
@@ -143,8 +148,9 @@ impl<'a> Judging<'a> {
             }
             let why = if settled.contains(&Settled::Ask) { Why::Asked } else { Why::Details };
             let looked = match (unit, &self.grounds.cut.before) {
-                (Some(unit), Some(_)) => Looked::Through(self.look(unit, why).await),
+                (Some(unit), Some(_)) => Looked::Through(self.look(unit, group, why).await),
                 (Some(unit), None) if self.wants(why) => Looked::Again(self.observe(unit, group, why).await),
+                (None, _) if why == Why::Asked => Looked::Rows(self.rows_now(group).await),
                 _ => Looked::Again(None),
             };
             for (found, settled) in group.iter().zip(settled) {
@@ -153,6 +159,7 @@ impl<'a> Judging<'a> {
                     Settled::Ask => match &looked {
                         Looked::Through(diff) => self.asked(found, diff.as_deref()),
                         Looked::Again(seen) => self.observed(found, seen.as_ref()),
+                        Looked::Rows(now) => nobodys(found, now.as_ref()),
                     },
                 };
                 self.tell(found, finding, unit, looked.rows(), take);
@@ -165,7 +172,8 @@ impl<'a> Judging<'a> {
     fn alone(&self, difference: Difference) -> Stood {
         match difference {
             // By the record, it is of no part.
-            Difference::Foreign => Stood::Nobodys,
+            Difference::Foreign if !self.grounds.cut.moving() => Stood::Nobodys,
+            Difference::Foreign => Stood::Moved,
             // There is no record.
             _ if self.grounds.cut.quiet => Stood::Still,
             _ => Stood::Moved,
@@ -339,6 +347,21 @@ impl<'a> Judging<'a> {
         if now == found.digests { proven(found.difference) } else { unsettled(found.difference) }
     }
 
+    /// Digests of the rows that differences are about, as far as they are still there; `None` when they could not be read.
+    async fn rows_now(&self, group: &[Found<'_>]) -> Option<HashMap<TargetKey, [u8; 32]>> {
+        let Grounds { context, witness, .. } = self.grounds;
+        let keys: Vec<TargetKey> = group.iter().flat_map(keys_of).collect();
+        let mut now = HashMap::new();
+        for keys in keys.chunks(ROWS_AT_ONCE) {
+            let held = witness?.target(keys).await;
+            let unread = |error: &Error| tracing::warn!(%error, "rows of someone else could not be looked at again");
+            for row in held.inspect_err(unread).ok()? {
+                now.insert(context.shapes[usize::from(row.table.0)].key_of(&row), context.strict(&row));
+            }
+        }
+        Some(now)
+    }
+
     /// Whether there is time to look at a unit by itself.
     fn wants(&mut self, why: Why) -> bool {
         let wanted = match why {
@@ -349,10 +372,12 @@ impl<'a> Judging<'a> {
         wanted
     }
 
-    /// Looks at a unit by itself, while there is time for it; once for all of its parts.
-    async fn look(&mut self, unit: &str, why: Why) -> Option<Arc<UnitDiff>> {
+    /// Looks at a unit by itself, while there is time for it; once for all of its parts, but for rows where nobody expects them.
+    async fn look(&mut self, unit: &str, group: &[Found<'_>], why: Why) -> Option<Arc<UnitDiff>> {
+        let keys: BTreeSet<TargetKey> = group.iter().flat_map(keys_of).collect();
         if let Some((last, diff)) = &self.looked
             && *last == *unit
+            && diff.as_ref().is_none_or(|diff| diff.compared.is_superset(&keys))
         {
             return diff.clone();
         }
@@ -363,7 +388,7 @@ impl<'a> Judging<'a> {
         let patience = deadline.saturating_sub(projection.elapsed()).max(LOOK_MIN);
         let (migration, tables, rules) = (&context.migration, &context.shapes, Some(&*context.rules));
         let looking = Looking { migration, tables, rules, witness: witness? };
-        let diff = match tokio::time::timeout(patience, looking.unit(unit)).await {
+        let diff = match tokio::time::timeout(patience, looking.unit(unit, &keys)).await {
             Ok(Ok(diff)) => Some(Arc::new(diff)),
             // It did not stand still for long enough: nothing is proven of it.
             Err(_) => None,
@@ -486,6 +511,21 @@ impl<'a> Judging<'a> {
         let mut fields: Vec<Field> = fields.into_iter().map(field).collect();
         fields.dedup_by(|later, earlier| later.field == earlier.field);
         fields
+    }
+}
+
+/// What a row of someone else comes to that nobody expected, beside what is there of such rows now.
+///
+/// The target's snapshot is older than the source's, so that whoever writes both, the source first, has written it there. The
+/// row may have gone from both, or changed in both, in between; if it is as it was, it stands there and is expected by nobody.
+fn nobodys(found: &Found<'_>, now: Option<&HashMap<TargetKey, [u8; 32]>>) -> Finding {
+    let (Difference::Foreign, Some(now), [key]) = (found.difference, now, &*keys_of(found)) else {
+        return unsettled(found.difference);
+    };
+    match now.get(key) {
+        None => gone(found.difference),
+        Some(digest) if Some(*digest) == found.digests[1] => proven(found.difference),
+        Some(_) => unsettled(found.difference),
     }
 }
 

@@ -44,6 +44,8 @@ pub struct UnitDiff {
     pub differences: Vec<RowDifference>,
     /// Rows that differ beside those that are proven to: changes of them may be on their way.
     pub unproven: Vec<TargetKey>,
+    /// Keys of all rows that were looked for.
+    pub compared: BTreeSet<TargetKey>,
     /// Reason for which the unit is parked, when it is.
     pub parked: Option<String>,
 }
@@ -67,8 +69,16 @@ struct Reading {
     legacy_rows: u64,
     expected: Vec<TargetRow>,
     logged: Vec<TargetRow>,
-    held: Vec<TargetRow>,
+    held: Held,
     view: UnitView,
+}
+
+/// The target's rows of a unit.
+pub(super) struct Held {
+    /// Those that are there.
+    pub rows: Vec<TargetRow>,
+    /// Keys of all that were looked for.
+    compared: BTreeSet<TargetKey>,
 }
 
 impl Reading {
@@ -82,7 +92,7 @@ impl Reading {
     fn same(&self, other: &Reading) -> bool {
         self.view.offset == other.view.offset
             && self.logged == other.logged
-            && self.held == other.held
+            && self.held.rows == other.held.rows
             && self.live.rows == other.live.rows
     }
 }
@@ -90,15 +100,17 @@ impl Reading {
 impl Looking<'_> {
     /// Compares one unit; tries again while changes are on their way, until it is equal, proven different, or patience ends.
     ///
+    /// Rows under the keys `beside` are the unit's too if the target says so, though nothing else leads to them.
+    ///
     /// # Errors
     /// When a side cannot be read; that the unit changes faster than it is evaluated is one only if it always does.
-    pub async fn unit(&self, unit: &str) -> Result<UnitDiff, Error> {
+    pub async fn unit(&self, unit: &str, beside: &BTreeSet<TargetKey>) -> Result<UnitDiff, Error> {
         let mut last = None;
         for attempt in 0..self.witness.attempts(unit) {
             if attempt > 0 {
                 self.witness.pause(PAUSE).await;
             }
-            let reading = match self.read(unit).await {
+            let reading = match self.read(unit, beside).await {
                 Ok(reading) => reading,
                 // Its rows went while they were evaluated.
                 Err(error @ Error::Remote(_)) => {
@@ -107,7 +119,7 @@ impl Looking<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            let judged = self.judge(unit, &reading).await?;
+            let judged = self.judge(unit, beside, &reading).await?;
             let (verdict, running) = (judged.verdict, reading.view.captured.is_some());
             let described = describe(unit, judged, &reading);
             let parked = described.parked.is_some();
@@ -137,32 +149,37 @@ impl Looking<'_> {
     pub(super) async fn held(
         &self,
         unit: &str,
+        beside: &BTreeSet<TargetKey>,
         view: &UnitView,
-        expected: &[TargetRow],
-        logged: &[TargetRow],
-    ) -> Result<Vec<TargetRow>, Error> {
+        due: [&[TargetRow]; 2],
+    ) -> Result<Held, Error> {
         let key_of = |row: &TargetRow| self.tables[usize::from(row.table.0)].key_of(row);
         let mut keys: BTreeSet<TargetKey> = view_keys(view)?;
-        keys.extend(expected.iter().chain(logged).map(key_of));
-        keys.extend(self.witness.belonging(unit, &keys).await?);
-        self.witness.target(&keys.into_iter().collect::<Vec<_>>()).await
+        keys.extend(due.into_iter().flatten().map(key_of));
+        let mut compared = keys.clone();
+        compared.extend(beside.iter().cloned());
+        let belonging = self.witness.belonging(unit, &compared).await?;
+        keys.extend(belonging.iter().cloned());
+        compared.extend(belonging);
+        let rows = self.witness.target(&keys.into_iter().collect::<Vec<_>>()).await?;
+        Ok(Held { rows, compared })
     }
 
-    async fn read(&self, unit: &str) -> Result<Reading, Error> {
+    async fn read(&self, unit: &str, beside: &BTreeSet<TargetKey>) -> Result<Reading, Error> {
         let live = self.witness.source(unit).await?;
         let evaluation = corpus(self.migration, &live)?.evaluate(self.migration, unit)?;
         let legacy_rows = evaluation.accounts.tables.values().map(|account| account.read).sum();
         let expected = self.witness.as_read(evaluation.rows);
         let view = self.view(unit).await?;
         let logged = self.logged(&view)?;
-        let held = self.held(unit, &view, &expected, &logged).await?;
+        let held = self.held(unit, beside, &view, [&expected, &logged]).await?;
         Ok(Reading { live, legacy_rows, expected, logged, held, view })
     }
 
     /// Judges a reading; a difference stands only if nothing moved while it was read, and neither did an equality where the
     /// source's rows are read one after the other.
-    async fn judge(&self, unit: &str, reading: &Reading) -> Result<Judged, Error> {
-        let Reading { expected, logged, held, view, .. } = reading;
+    async fn judge(&self, unit: &str, beside: &BTreeSet<TargetKey>, reading: &Reading) -> Result<Judged, Error> {
+        let Reading { expected, logged, held: Held { rows: held, .. }, view, .. } = reading;
         let by = By { tables: self.tables, rules: self.rules };
         let of = |covered| judge(by, expected, logged, held, view, covered);
         let judged = of(reading.covered());
@@ -177,7 +194,7 @@ impl Looking<'_> {
             }
             Verdict::Match | Verdict::Incomplete => return Ok(judged),
         }
-        let again = match self.read(unit).await {
+        let again = match self.read(unit, beside).await {
             Ok(again) => again,
             Err(Error::Remote(_)) => return Ok(judged.unproven()),
             Err(error) => return Err(error),
@@ -212,7 +229,9 @@ fn describe(unit: &str, judged: Judged, reading: &Reading) -> UnitDiff {
             .to_owned(),
         (Verdict::Incomplete, _) if !reading.view.known => "unproven: the log does not tell of this unit yet".to_owned(),
         (Verdict::Incomplete, _) if reading.view.captured.is_none() => {
-            "unproven: no capture is running, so a change may not be in the log yet; `rehome run` brings it".to_owned()
+            "unproven: no capture is running, or it has not copied everything yet, so a change may not be in the log; `rehome run` \
+             brings it, `rehome status` shows how far it is"
+                .to_owned()
         }
         (Verdict::Incomplete, _) if reading.live.position.is_none() => {
             "unsettled: source, log and target were not found equal twice with no change between; the source's tables tell \
@@ -228,9 +247,10 @@ fn describe(unit: &str, judged: Judged, reading: &Reading) -> UnitDiff {
         position: reading.live.position,
         legacy_rows: reading.legacy_rows,
         expected_rows: reading.expected.len() as u64,
-        actual_rows: reading.held.len() as u64,
+        actual_rows: reading.held.rows.len() as u64,
         differences: judged.differences,
         unproven: judged.beside,
+        compared: reading.held.compared.clone(),
         parked,
     }
 }

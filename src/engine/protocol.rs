@@ -148,7 +148,8 @@ pub struct Stand {
     pub generation: u64,
     /// Generation of the mapping.
     pub mapping: u32,
-    /// The log holds everything that the source wrote up to this position; absent when nothing is being captured.
+    /// The log holds everything that the source wrote up to this position; absent when nothing is being captured, and while an
+    /// epoch is copied.
     pub captured: Option<String>,
     /// Parts that wait to be projected, as the state names them, in hex; absent when there are too many to list.
     pub waiting: Option<Vec<String>>,
@@ -259,7 +260,8 @@ pub struct UnitView {
     pub applied: u64,
     /// Offset after the last record of the log.
     pub end: u64,
-    /// The log holds everything of the source up to this position; absent when nothing is being captured.
+    /// The log holds everything of the source up to this position; absent when nothing is being captured, and while an epoch is
+    /// copied.
     pub captured: Option<String>,
     /// What became of it.
     pub result: Option<PartResult>,

@@ -86,8 +86,9 @@ impl Engine {
         let now = self.before(how.patience).await?;
         let given = self.rows_of_files().await?;
         let files: BTreeMap<usize, Vec<Vec<Value>>> = given.keys().map(|table| (*table, Vec::new())).collect();
-        let source = self.source_side(&given).await?;
+        // The target first: a row that someone else writes to both stores, to the source first, is in what is read of the source.
         let (target, owners) = self.target_side().await?;
+        let source = self.source_side(&given).await?;
         let all: u64 = source.rows.iter().chain(&target.rows).sum();
         let partitions = usize::try_from((all / PARTITION_ROWS).clamp(8, PARTITIONS_MAX)).unwrap_or(8);
         let Attempt { begun, key, ledger, kept: [source_kept, target_kept], before } =

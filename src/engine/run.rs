@@ -216,7 +216,7 @@ impl Engine {
 }
 
 /// Whether the log holds a complete snapshot of the present epoch, of whichever kind of source.
-fn snapshot_complete(log: &dyn EventLog) -> Result<bool, crate::log::Error> {
+pub(super) fn snapshot_complete(log: &dyn EventLog) -> Result<bool, crate::log::Error> {
     for mark in [capture::marks::SNAPSHOT_COMPLETE, capture::dynamo::marks::SNAPSHOT_COMPLETE, super::load::COMPLETE] {
         if log.mark(mark)?.is_some() {
             return Ok(true);

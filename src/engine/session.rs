@@ -245,7 +245,7 @@ impl Session {
 
     /// One unit as of the log, evaluated now.
     pub fn unit(&self, unit: &str) -> Result<UnitView, Error> {
-        let captured = self.live.as_ref().map(|live| live.capture.borrow().durable.to_string());
+        let captured = self.captured()?;
         for _ in 0..ATTEMPTS {
             let parts = self.parts(unit)?;
             let (mut offset, mut dirty, mut rows, mut owned, mut result) = (0, false, Vec::new(), Vec::new(), None);

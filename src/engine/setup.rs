@@ -11,24 +11,20 @@ use tokio::sync::mpsc;
 
 use crate::capture::marks;
 use crate::dynamo::target::{self as dynamo_target, Placed};
-use crate::event::to_hex;
-use crate::log::{Batch, EmbeddedLog, EventLog, Notice};
+use crate::log::{Batch, EmbeddedLog, EventLog};
 use crate::mapping::schema::Store;
 use crate::postgres::leftovers::{StateFolder, leftovers};
 use crate::postgres::preflight::{Finding, Severity, preflight};
 use crate::postgres::provision as at_source;
 use crate::postgres::target::{
-    Provisioned, Removed as TargetRemoved, highest_version, parts_after, provision, strangers, unprovision,
+    Provisioned, Removed as TargetRemoved, highest_version, provision, strangers, unprovision,
 };
 use crate::postgres::{Connection, PgPool};
-use crate::project::names;
 
 use super::{Engine, Error, now_ms, shapes};
 
 /// The log's mark that says the target's record is this log's own, made by it or adopted.
 const RECORD: &str = "engine/record";
-/// Parts of a record that are read, and noted in the log, at once.
-const PARTS_AT_ONCE: u32 = 10_000;
 
 /// What to do about the record that another state folder left at the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,36 +198,11 @@ impl Engine {
                 return Err(Error::Project(crate::project::Error::OtherWriter));
             }
             let slots = self.drop_earlier_slots(log).await?;
-            adopted = Some(Adopted { units: self.note_record(log, pool).await?, slots });
+            adopted = Some(Adopted { units, slots });
         }
-        // Last: what a crash left half noted is noted again.
         let marks = [(RECORD.to_owned(), Some(Vec::new()))].into_iter().collect();
         log.append(Batch { marks, ..Batch::default() }).await?;
         Ok(adopted)
-    }
-
-    /// Has every part of the record projected again; returns how many units they belong to.
-    async fn note_record(&self, log: &EmbeddedLog, pool: &PgPool) -> Result<u64, Error> {
-        let mut units = 0;
-        let mut after: Option<(String, Vec<u8>)> = None;
-        loop {
-            let parts = parts_after(pool, self.migration.name(), after.as_ref(), PARTS_AT_ONCE).await?;
-            let Some(last) = parts.last() else { return Ok(units) };
-            let mut notices = Vec::with_capacity(parts.len());
-            let mut unit_before = after.as_ref().map(|(unit, _)| unit);
-            for (unit, part) in &parts {
-                units += u64::from(unit_before != Some(unit));
-                unit_before = Some(unit);
-                let part = to_hex(part);
-                if names::called_back(unit, &part).is_none() {
-                    return Err(Error::Project(crate::project::Error::Damaged("the target's unit records")));
-                }
-                let reason = format!("{}: {part}", names::TAKE_BACK).into();
-                notices.push(Notice { unit: unit.as_str().into(), reason });
-            }
-            after = Some(last.clone());
-            log.append(Batch { notices, ..Batch::default() }).await?;
-        }
     }
 
     /// Drops the slots of the state folder that was lost: nobody can go on from them.

@@ -13,6 +13,7 @@ use crate::project::state::Space;
 
 use super::Error;
 use super::protocol::{Motion, PartStand, PartView, Stand};
+use super::run::snapshot_complete;
 use super::session::Session;
 
 /// Parts that wait to be projected and are listed; more are only known to be many.
@@ -21,7 +22,7 @@ const WAITING_SHOWN: usize = 20_000;
 impl Session {
     /// Where log and projection stand; the position that is captured was reached before anything else is looked at.
     pub(super) fn stand(&self) -> Result<Stand, Error> {
-        let captured = self.live.as_ref().map(|live| live.capture.borrow().durable.to_string());
+        let captured = self.captured()?;
         let end = self.log.end(Partition(0)).0;
         let (reached, waking) = (Applier::checkpoint(&self.state)?.0, self.waking()?);
         let frozen = self.state.freeze();
@@ -40,6 +41,17 @@ impl Session {
         let waking = waking || reached != applied;
         let (generation, mapping) = (self.log.generation(), self.mapping_generation);
         Ok(Stand { applied, end, generation, mapping, captured, waiting, waking })
+    }
+
+    /// The position up to which the log holds everything of the source; `None` where nothing is being captured.
+    ///
+    /// Nor while an epoch is copied and swept: its stream passes positions fast, but what changed before that began comes only
+    /// with the copy, and what was deleted goes only with the sweep.
+    pub(super) fn captured(&self) -> Result<Option<String>, Error> {
+        let Some(live) = &self.live else { return Ok(None) };
+        let captured = live.capture.borrow().durable.to_string();
+        let whole = snapshot_complete(&*self.log)? && self.log.marks(names::SWEEP)?.is_empty();
+        Ok(whole.then_some(captured))
     }
 
     /// Whether answers have changed that not everyone who asked was told of yet.

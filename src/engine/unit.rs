@@ -200,7 +200,7 @@ impl Comparer<'_> {
     /// # Errors
     /// When a side cannot be read.
     pub async fn unit(&self, unit: &str) -> Result<UnitDiff, Error> {
-        self.looking().unit(unit).await
+        self.looking().unit(unit, &BTreeSet::new()).await
     }
 
     /// Compares every unit that the source or the log names.
@@ -278,7 +278,7 @@ impl Comparer<'_> {
         let looking = self.looking();
         let view = looking.view(unit).await?;
         let logged = looking.logged(&view)?;
-        let held = looking.held(unit, &view, &expected, &logged).await?;
+        let held = looking.held(unit, &BTreeSet::new(), &view, [&expected, &logged]).await?.rows;
         let same = |rows: &[TargetRow]| compare(&self.engine.tables, &expected, rows).is_empty();
         let parked = view.result.as_ref().is_some_and(|result| matches!(result.status, Status::Parked { .. }));
         Ok((!view.dirty && !parked && same(&logged) && same(&held)).then_some(evaluation))

@@ -153,22 +153,29 @@ fn snapshot_gone(code: &str) -> bool {
     matches!(code, "22023" | "55000" | "42704")
 }
 
-/// Locks the leaf against a rewrite and tells whether it still lies where the range was planned.
+/// Locks the leaf against a rewrite and tells whether it lies where the range was planned, now and by the snapshot.
+///
+/// What a rewrite put into another file is stamped with the transaction that did it: to a snapshot from before, a file from
+/// after is empty (PostgreSQL, "MVCC Caveats"). A range that was planned when the rewrite was over would yield no row.
 async fn in_place(connection: &mut PgConnection, task: &RangeTask) -> Result<bool, Error> {
     let lock = format!("lock table only {} in access share mode", quote_name(&task.leaf));
     match sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *connection).await.map_err(sql(ACTION)) {
         Err(Error::Refused { code, .. }) if matches!(code.as_str(), "42P01" | "3F000" | "42809") => return Ok(false),
         other => other?,
     };
-    // Both functions look into the present catalog, not into the snapshot's.
-    let row = sqlx::query("select to_regclass($1)::oid::int8 as oid, pg_relation_filenode($2)::int8 as filenode")
-        .bind(quote_name(&task.leaf))
-        .bind(sqlx::postgres::types::Oid(task.leaf_oid))
-        .fetch_one(connection)
-        .await
-        .map_err(sql(ACTION))?;
+    // Both functions look into the present catalog; what is selected from it is the snapshot's.
+    let row = sqlx::query(
+        "select to_regclass($1)::oid::int8 as oid, pg_relation_filenode($2)::int8 as filenode, \
+                (select relfilenode::int8 from pg_class where oid = $2) as seen",
+    )
+    .bind(quote_name(&task.leaf))
+    .bind(sqlx::postgres::types::Oid(task.leaf_oid))
+    .fetch_one(connection)
+    .await
+    .map_err(sql(ACTION))?;
     let number = |column: &str| row.try_get::<Option<i64>, _>(column).map_err(sql(ACTION));
-    Ok(number("oid")? == Some(task.leaf_oid.into()) && number("filenode")? == Some(task.filenode.into()))
+    let file = Some(i64::from(task.filenode));
+    Ok(number("oid")? == Some(task.leaf_oid.into()) && number("filenode")? == file && number("seen")? == file)
 }
 
 /// Runs the copy and hands its rows over in batches.

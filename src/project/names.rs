@@ -77,12 +77,22 @@ pub fn accepted(relation: &RelationName, hash: SchemaHash) -> String {
 
 /// What names a part in a notice: the hex of its key without the unit.
 pub fn call_back(scope: &[u8]) -> String {
-    to_hex(&scope[scope::unit_of(scope).len()..])
+    to_hex(part_of(scope))
 }
 
 /// Key of the part that [`call_back`] names in a notice about a unit; `None` when it names none.
 pub fn called_back(unit: &str, part: &str) -> Option<Vec<u8>> {
-    let key = [scope::unit_key(unit), from_hex(part)?].concat();
+    scope_of(unit, &from_hex(part)?)
+}
+
+/// What a target's record calls a part: its key without the unit.
+pub fn part_of(scope: &[u8]) -> &[u8] {
+    &scope[scope::unit_of(scope).len()..]
+}
+
+/// Key of the part of a unit that a target's record calls so; `None` when it names none.
+pub fn scope_of(unit: &str, part: &[u8]) -> Option<Vec<u8>> {
+    let key = [scope::unit_key(unit), part.to_vec()].concat();
     let known = scope::Scope::of(&key).is_ok();
     known.then_some(key)
 }

@@ -14,6 +14,7 @@ use crate::mapping::Migration;
 use crate::target::{Cost, Deletes, TableShape, Target, TargetTable, UnitOutcome, UnitWrite};
 
 use super::claims::{self, ClaimId, claim_id};
+use super::forgotten::{self, notice};
 use super::pick::Pass;
 use super::prepare::{Carried, Evaluator, Prepared, Settings, park_result, sums_from};
 use super::references::{Dependent, depend};
@@ -91,6 +92,14 @@ impl Projector {
 
     fn state(&self) -> &State {
         &self.evaluator.state
+    }
+
+    /// Calls back parts that the target remembers and a state that is built anew knows nothing of; returns how many.
+    pub async fn call_back_forgotten(&self) -> Result<u64, Error> {
+        if !forgotten::unknown(self.state())? {
+            return Ok(0);
+        }
+        forgotten::call_back(self.state(), &*self.log, &*self.target).await
     }
 
     /// Projects every part that changed, in order of part; while one batch is written the next is evaluated.
@@ -257,11 +266,7 @@ impl Projector {
             }
         }
         // A part of this very batch is called back too: it may have been settled before its rival was.
-        let notice = |scope: Vec<u8>| -> Result<Notice, Error> {
-            let reason = format!("{}: {}", names::TAKE_BACK, names::call_back(&scope));
-            Ok(Notice { unit: unit_text(&scope)?.into(), reason: reason.into() })
-        };
-        called.into_iter().map(notice).collect()
+        called.iter().map(|scope| notice(scope)).collect()
     }
 
     /// Leaves out the rows that come too early; the others are written, so that what this part lets go of is free too.

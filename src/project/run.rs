@@ -108,6 +108,7 @@ impl Projection {
         // What the log holds already is folded before anything is projected: a state that is rebuilt must not take
         // the target back to where it was in the middle of the log.
         let backlog = self.log.end(PARTITION);
+        let mut forgotten = true;
         let (mut again, mut tried, mut ticks) = (Again::default(), Vec::new(), tokio::time::interval(AGAIN_TICK));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
@@ -117,6 +118,9 @@ impl Projection {
             let until = if complete { Some(backlog) } else { None };
             let (applied, moved) = self.catch_up(&mut applier, &progress, &mut said, until, &stop).await?;
             if complete && !stop.is_cancelled() {
+                if std::mem::take(&mut forgotten) && self.projector.call_back_forgotten().await? > 0 {
+                    continue;
+                }
                 let mut swept = 0;
                 if applied >= end {
                     swept = sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await?;

@@ -46,8 +46,9 @@ impl TargetSink {
     }
 
     fn record(&mut self, scope: &[u8], keys: &[TargetKey]) -> Result<(), Error> {
-        for TargetKey { table, values } in keys {
-            let key = self.context.own_key(table.0, values, &mut self.buffer);
+        for key in keys {
+            let TargetKey { table, values } = self.context.rules.table(key.table).key_alone(key);
+            let key = self.context.own_key(table.0, &values, &mut self.buffer);
             let recorded = Recorded { table: table.0, key, scope };
             self.recorded.add(hash_of(&key), &[0; 32], |out| recorded.put(out))?;
         }

@@ -16,7 +16,7 @@ pub enum Stood {
     Still,
     /// It moved, or waited to be projected, or the log does not reach far enough.
     Moved,
-    /// The row is known by its record to be someone else's: no part has it.
+    /// The row is known by its record to be someone else's, and nothing moved: no part has it, and none is about to.
     Nobodys,
 }
 
@@ -60,8 +60,7 @@ pub fn settle(difference: Difference, waived: bool, stood: Stood, parked: Parked
         return Settled::As(Finding { class: Class::Waived, state: State::Waived, ..confirmed });
     }
     match (difference, stood, parked) {
-        // That someone else's row stands there is seen in the row or the record beside it, at one moment.
-        (Difference::Foreign, ..) | (_, Stood::Nobodys, _) => Settled::As(confirmed),
+        (_, Stood::Nobodys, _) => Settled::As(confirmed),
         (_, Stood::Moved, _) => Settled::Ask,
         // A part that is held back by someone else's rows is no excuse for them.
         (_, Stood::Still, Parked::Otherwise) => Settled::As(Finding {
@@ -120,7 +119,7 @@ mod tests {
     fn nothing_is_real_that_moved_and_everything_that_stood_still() {
         for difference in ALL {
             let moved = settle(difference, false, Stood::Moved, Parked::No);
-            assert_eq!(moved == Settled::Ask, difference != Difference::Foreign, "{difference:?}");
+            assert_eq!(moved, Settled::Ask, "{difference:?}");
             let still = settle(difference, false, Stood::Still, Parked::No);
             assert!(matches!(still, Settled::As(Finding { state: State::Confirmed, .. })), "{difference:?}");
         }

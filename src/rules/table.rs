@@ -163,6 +163,15 @@ impl TableRules {
         TargetKey { table: row.table, values }
     }
 
+    /// As [`key`](Self::key), where of a row no more is known than the values of its key, as a record keeps them.
+    pub fn key_alone(&self, key: &TargetKey) -> TargetKey {
+        let mut values = vec![Value::Null; self.columns.len()];
+        for (place, value) in self.key.iter().zip(&key.values) {
+            values[place.column].clone_from(value);
+        }
+        self.key(&TargetRow { table: key.table, values })
+    }
+
     /// Appends what a row is compared as: normalised values, ignored fields out. Two rows that no rule would tell apart give
     /// the same bytes, and two that some rule does give others (I10).
     ///

@@ -67,6 +67,19 @@ async fn a_unit_of_items_is_compared_and_what_nobody_expects_is_found() {
     );
     put("diff_by_owner", ours.clone()).await;
     diff("event:a").expect(0);
+
+    // One that bears the unit's mark lies where the unit expects nothing: a comparison of everything comes upon it.
+    let mut elsewhere = ours.clone();
+    elsewhere.insert("owner".into(), AttributeValue::S("someone".into()));
+    put("diff_by_owner", elsewhere.clone()).await;
+    let (summary, listed) = crate::reconcile::reconcile_with(&rig, &["--schemas", &schemas], 1);
+    assert_eq!(
+        (listed.len(), &listed[0]["kind"], &listed[0]["state"]),
+        (1, &"extra".into(), &"confirmed".into()),
+        "{summary}"
+    );
+    let key = ["owner", "at"].map(|name| (name.to_owned(), elsewhere[name].clone()));
+    client.delete_item().table_name("diff_by_owner").set_key(Some(key.into())).send().await.expect("it may");
     let mut extra = ours.clone();
     extra.insert("at".into(), AttributeValue::N("77".into()));
     put("diff_by_owner", extra).await;

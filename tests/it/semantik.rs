@@ -200,3 +200,36 @@ async fn an_owner_that_the_mapping_needs_and_the_target_lacks_is_told_before_any
     assert_eq!(check(&rig).expect(0).out.matches("error").count(), 0);
     assert!(!rig.rehome(&["up", "semantik"]).expect(0).out.contains("which the mapping needs"));
 }
+
+/// With another mapping the same rows belong to other units. What was written of the earlier ones is known to the target alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_a_new_mapping_does_not_know_leave_nothing_behind() {
+    let mut rig = rig().await;
+    rig.legacy
+        .run(job("a", "/p", 1) + &job("b", "/q", 2) + &document(1, "a", "h1", 10) + &document(2, "b", "h2", 20))
+        .await;
+    rig.catch_up();
+    assert_eq!(rig.target.texts(COLLECTIONS).await, ["1 1 10 2", "2 1 20 2"]);
+    let before = rig.target.texts("select id from collections order by 1").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let edit = [("model = { first = [\".model_name\", \"@default_model\"] }", "model = { first = [\"@default_model\", \".model_name\"] }")];
+    let schemas = crate::support::schemas::edited(folder.path(), "schemas/semantik", &edit);
+    rig.rehome(&["run", "semantik", "--until", "caught-up", "--schemas", &schemas]).expect(0);
+    let after = rig.target.texts("select id from collections order by 1").await;
+    assert_eq!(after.len(), 2);
+    assert!(before.iter().all(|id| !after.contains(id)), "{before:?} {after:?}");
+    assert_eq!(rig.target.texts(DOCUMENTS).await, ["1 1.txt /p", "2 2.txt /q"]);
+    assert_eq!(
+        rig.target
+            .texts("select count(*)::text from operations where collection_id not in (select id from collections)")
+            .await,
+        ["0"]
+    );
+    crate::reconcile::reconcile_with(&rig, &["--schemas", &schemas], 0);
+    // The rows of their jobs are followed by the parts that have them now.
+    rig.legacy.run("delete from documents where id = 1; delete from jobs where id = 'a'").await;
+    rig.rehome(&["run", "semantik", "--until", "caught-up", "--schemas", &schemas]).expect(0);
+    assert_eq!(rig.target.texts(COLLECTIONS).await, ["2 1 20 2"]);
+    assert_eq!(rig.target.texts("select count(*)::text from operations").await, ["1"]);
+    crate::reconcile::reconcile_with(&rig, &["--schemas", &schemas], 0);
+}

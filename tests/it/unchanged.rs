@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rehome::event::{Epoch, RelationName};
 use rehome::postgres::snapshot::{PgSnapshot, RangeTask, sight};
 use rehome::postgres::{Server, catalog, live, provision};
-use rehome::source::RangeId;
+use rehome::source::{Copied, RangeId, RangeOutcome, Snapshot as _};
 
 use crate::reconcile_faults::server;
 use crate::support::cluster::Database;
@@ -41,6 +41,19 @@ async fn read(database: &mut Database) -> Read {
     Read { leaf, form, seen, rows }
 }
 
+/// All of the table as it was when it was read.
+fn task(read: &Read) -> RangeTask {
+    RangeTask {
+        table: name(),
+        leaf: read.leaf.name.clone(),
+        leaf_oid: read.leaf.oid,
+        filenode: read.leaf.filenode,
+        from: 0,
+        to: None,
+        written_since: None,
+    }
+}
+
 /// Whether the table holds now what was read.
 async fn unchanged(database: &Database, read: &Read) -> bool {
     let server = Server::parse(&database.url).expect("an address");
@@ -49,15 +62,7 @@ async fn unchanged(database: &Database, read: &Read) -> bool {
     let mut other = server.connect().await.expect("a connection");
     let Some(table) = catalog::table(&mut other, &name()).await.expect("it answers") else { return false };
     let form = live::form(&mut other, &[table.oid]).await.expect("a form");
-    let task = RangeTask {
-        table: name(),
-        leaf: read.leaf.name.clone(),
-        leaf_oid: read.leaf.oid,
-        filenode: read.leaf.filenode,
-        from: 0,
-        to: None,
-        written_since: None,
-    };
+    let task = task(read);
     let range = RangeId(0);
     let snapshot = PgSnapshot::new(server, snapshot, Epoch(0), HashMap::from([(range, task)]));
     form == read.form && snapshot.unchanged(range, read.seen, read.rows).await.expect("it answers")
@@ -115,4 +120,32 @@ async fn what_was_under_way_when_a_range_was_read_is_not_overlooked() {
     let before = read(&mut database).await;
     database.run("vacuum (freeze, analyze) t").await;
     assert!(unchanged(&database, &before).await, "a vacuum writes no row");
+}
+
+/// To a snapshot from before a rewrite the table's new file is empty: no row of it may count as read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_rewritten_between_a_snapshot_and_its_reading_has_moved() {
+    let (_own, mut database) = server(&[]).await;
+    for (rewrite, outcome) in [
+        ("", RangeOutcome::Copied(Copied { rows: 1000, ..Copied::default() })),
+        ("alter table t alter note type varchar(90) using note || ''", RangeOutcome::Moved),
+        ("truncate t", RangeOutcome::Moved),
+    ] {
+        database.run(format!("{RESET}; {DDL}")).await;
+        let server = Server::parse(&database.url).expect("an address");
+        let mut holder = server.connect().await.expect("a connection");
+        let snapshot = provision::export_snapshot(&mut holder).await.expect("a snapshot");
+        database.run(rewrite).await;
+        let read = read(&mut database).await;
+        let task = task(&read);
+        let snapshot = PgSnapshot::new(server, snapshot, Epoch(0), HashMap::from([(RangeId(1), task)]));
+        let (out, mut batches) = tokio::sync::mpsc::channel(8);
+        let (found, ()) =
+            tokio::join!(snapshot.copy(RangeId(1), out), async { while batches.recv().await.is_some() {} });
+        let found = found.expect("it answers");
+        match (&found, &outcome) {
+            (RangeOutcome::Copied(copied), RangeOutcome::Copied(wanted)) => assert_eq!(copied.rows, wanted.rows),
+            _ => assert_eq!(found, outcome, "{rewrite}"),
+        }
+    }
 }

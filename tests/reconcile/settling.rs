@@ -1,10 +1,14 @@
 //! Differences of rows that change while they are compared: one chosen history each, on the simulation's world.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rehome::capture::marks::SNAPSHOT_COMPLETE;
 use rehome::engine::diff::Verdict as UnitVerdict;
 use rehome::engine::look::{Looking, UnitDiff};
 use rehome::event::Value;
+use rehome::log::{Batch, EventLog as _};
+use rehome::project::names::SWEEP;
 use rehome::reconcile::{State, Verdict};
 use rehome::target::{TargetKey, TargetRow, TargetTable};
 use tokio::sync::Mutex;
@@ -64,7 +68,7 @@ async fn look(world: &Arc<World>, unit: &str) -> UnitDiff {
     let eyes = Eyes { world: Arc::clone(world), unanswered: 0 };
     let (migration, tables) = (world.migration(), world.engine.tables());
     let looking = Looking { migration, tables, rules: Some(&world.rules), witness: &eyes };
-    looking.unit(unit).await.expect("it is read")
+    looking.unit(unit, &BTreeSet::new()).await.expect("it is read")
 }
 
 /// Fault 12: nothing arrives, so all has arrived. The log is idle, all of it is applied and projected, and the source is ahead.
@@ -156,7 +160,7 @@ async fn what_the_log_never_got_is_found_in_a_part_that_it_tells_more_of() {
     let (world, projecting) = world().await;
     world.put(MARKS, mark(2, "a", "x", 200));
     world.captured(world.position());
-    once(&world, Point::TargetTaken, move |world| {
+    once(&world, Point::Read, move |world| {
         Box::pin(async move {
             world.put(MARKS, mark(8, "a", "x", 800));
             world.capture_all().await;
@@ -315,21 +319,26 @@ async fn an_invariant_is_not_called_broken_while_a_part_waits() {
     assert_eq!(compared.summary.verdict, Verdict::Incomplete, "{:?}", compared.summary.why);
 }
 
-/// An application writes both sides, the source first, and the source is read first.
+/// A row that an application has, on both sides.
+fn of_application(world: &World, id: i64) -> (TargetKey, TargetRow) {
+    let values = [Value::text("a"), Value::Int(id), Value::text("new"), Value::text("label"), Value::Null];
+    let row = TargetRow { table: TargetTable(1), values: values.into() };
+    (world.key_of(&row), row)
+}
+
+/// An application writes both sides while they are read.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_someone_wrote_to_both_sides_meanwhile_is_not_called_wrong() {
     let (world, projecting) = world().await;
     drop(projecting);
-    once(&world, Point::SourceTaken, |world| {
+    let write = |world: Arc<World>| -> Happens {
         Box::pin(async move {
             world.put(ITEMS, item(9, "a", "new"));
-            let values = [Value::text("a"), Value::Int(9), Value::text("new"), Value::text("label"), Value::Null];
-            let row = TargetRow { table: TargetTable(1), values: values.into() };
-            let key = world.key_of(&row);
+            let (key, row) = of_application(&world, 9);
             world.held().rows.insert(key, row);
         })
-    })
-    .await;
+    };
+    once(&world, Point::TargetTaken, write).await;
     let compared = compare(&world, How { known: Known::Nobody, ..SHORT }).await;
     compared.no_alarm();
     assert_eq!(compared.summary.verdict, Verdict::Incomplete, "{:?}", compared.summary.why);
@@ -337,6 +346,75 @@ async fn what_someone_wrote_to_both_sides_meanwhile_is_not_called_wrong() {
     spoil(&world, "a", 9, 2, "spoilt");
     let compared = compare(&world, How { known: Known::Nobody, ..SHORT }).await;
     assert_eq!(compared.keys(State::Confirmed), [named(&world, &key(&world, "a", 9))].into());
+}
+
+/// Has something happen once between the two snapshots; what is on its way arrives when it is waited for.
+async fn between(
+    world: &Arc<World>,
+    projecting: &Arc<Mutex<Projecting>>,
+    happens: impl Fn(&World) + Send + Copy + 'static,
+) {
+    let (projecting, mut to_come) = (Arc::clone(projecting), true);
+    let step = move |point: Point, world: Arc<World>| -> Happens {
+        let now = to_come && point == Point::TargetTaken;
+        to_come &= !now;
+        let projecting = Arc::clone(&projecting);
+        Box::pin(async move {
+            if now {
+                happens(&world);
+            }
+            if point == Point::Pause {
+                world.capture_all().await;
+                projecting.lock().await.all().await;
+            }
+        })
+    };
+    world.script.set(step).await;
+}
+
+/// No log tells of rows that an application writes and deletes on both sides, the source first, while a projection runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_someone_else_is_wrong_only_if_it_stands_there_after_the_source_was_read() {
+    let (world, projecting) = world().await;
+    between(&world, &projecting, |world| {
+        world.put(ITEMS, item(9, "a", "new"));
+        let (key, row) = of_application(world, 9);
+        world.held().rows.insert(key, row);
+    })
+    .await;
+    compare(&world, How::default()).await.no_alarm();
+    // It goes as it came.
+    between(&world, &projecting, |world| {
+        world.delete(ITEMS, Value::Int(9));
+        let (key, _) = of_application(world, 9);
+        world.held().rows.remove(&key);
+    })
+    .await;
+    compare(&world, How::default()).await.no_alarm();
+    // One that stays is named, though something else is on its way.
+    let (key, row) = of_application(&world, 11);
+    world.held().rows.insert(key.clone(), row);
+    world.put(ITEMS, item(1, "b", "on its way"));
+    between(&world, &projecting, |_| {}).await;
+    let compared = compare(&world, How::default()).await;
+    assert_eq!(compared.keys(State::Confirmed), [named(&world, &key)].into(), "{:?}", compared.listed);
+}
+
+/// While an epoch is copied its stream is soon beyond every position, and what changed before it began is not in the log yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_proven_before_an_epoch_is_copied_and_swept() {
+    let (world, _projecting) = world().await;
+    spoil(&world, "b", 4, 2, "spoilt");
+    let copied = || (SNAPSHOT_COMPLETE.to_owned(), Some(Vec::new()));
+    let sweep = format!("{SWEEP}0000000001");
+    for marks in [vec![(SNAPSHOT_COMPLETE.to_owned(), None)], vec![copied(), (sweep.clone(), Some(Vec::new()))]] {
+        world.log.append(Batch { marks: marks.into_iter().collect(), ..Batch::default() }).await.expect("in memory");
+        let compared = compare(&world, SHORT).await;
+        assert_eq!(compared.no_alarm().keys(State::Unsettled), [named(&world, &key(&world, "b", 4))].into());
+        assert_eq!(look(&world, "b").await.verdict, UnitVerdict::Incomplete);
+    }
+    world.log.append(Batch { marks: [(sweep, None)].into(), ..Batch::default() }).await.expect("in memory");
+    assert_eq!(compare(&world, SHORT).await.keys(State::Confirmed), [named(&world, &key(&world, "b", 4))].into());
 }
 
 /// A row whose change has arrived, and which differs for good in a column that a rule leaves out.

@@ -35,7 +35,7 @@ pub(super) use text::input_text;
 
 pub use measure::{Meter, Size};
 pub use provision::{Provisioned, Removed, highest_version, provision, unprovision, verify};
-pub use record::{parts_after, strangers};
+pub use record::strangers;
 pub use require::has_row;
 
 /// Keys of the rows that a record says belong to its part, tables as in `tables`; `None` when it does not read.
@@ -109,6 +109,10 @@ impl Target for PostgresTarget {
     async fn read(&self, keys: &[TargetKey]) -> Result<Vec<Option<TargetRow>>, Error> {
         let mut connection = self.pool.acquire().await.map_err(|source| classify("open a connection", source))?;
         read::rows(&mut connection, &self.tables, keys).await
+    }
+
+    async fn recorded(&self, after: Option<&(String, Vec<u8>)>, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        record::parts_after(&self.pool, &self.migration, after, limit).await
     }
 
     async fn owned(&self, unit: &str) -> Result<Vec<TargetKey>, Error> {

@@ -40,7 +40,7 @@ pub async fn parts_after(
     pool: &PgPool,
     migration: &str,
     after: Option<&(String, Vec<u8>)>,
-    limit: u32,
+    limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let query = "SELECT unit, part FROM rehome.units \
         WHERE migration = $1 AND ($2::text IS NULL OR (unit, part) > ($2, $3)) ORDER BY unit, part LIMIT $4";
@@ -48,7 +48,7 @@ pub async fn parts_after(
         .bind(migration)
         .bind(after.map(|(unit, _)| unit))
         .bind(after.map(|(_, part)| part))
-        .bind(i64::from(limit))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(pool)
         .await
         .map_err(|source| classify("read unit records", source))

@@ -1,6 +1,10 @@
 //! What becomes of a pair of rows, field by field, and what is counted on the way.
 
+use std::sync::Arc;
+
 use jiff::civil::date;
+use rehome::engine::diff::{By, Kind};
+use rehome::engine::{Engine, Settings};
 use rehome::event::Value;
 use rehome::rules::{Comparison, Finding, Judged, Pair, RuleId, RuleKind, Ruleset, TableRules, Uses};
 use rehome::target::TargetRow;
@@ -224,4 +228,22 @@ fn a_key_is_in_the_writing_that_its_store_gives_back() {
     attributes.insert("owner".into(), Value::text("O"));
     assert_eq!(lower.table(FIRST).key(&upper), lower.table(FIRST).key(&item(&[])));
     assert_ne!(none.table(FIRST).key(&upper), none.table(FIRST).key(&item(&[])));
+}
+
+/// By its key the row is there; by the rule it is nobody's any more.
+#[test]
+fn a_row_that_was_moved_out_of_scope_is_missing_and_one_moved_in_is_extra() {
+    let set =
+        things("[[scope]]\ntable = \"things\"\nwhere = { is = \".name\", one_of = [\"ours\"] }\nreason = \"r\"\n");
+    let engine = Engine::new(Arc::new(postgres()), Settings::new("unused".into(), None, None));
+    let by = By { tables: engine.tables(), rules: Some(&set) };
+    let [ours, theirs] = ["ours", "theirs"].map(|name| row(&[("name", Value::text(name))]));
+    let kinds = |expected: &TargetRow, actual: &TargetRow| -> Vec<Kind> {
+        let found = by.compare(std::slice::from_ref(expected), std::slice::from_ref(actual));
+        found.iter().map(|found| found.kind).collect()
+    };
+    assert_eq!(kinds(&ours, &theirs), [Kind::Missing]);
+    assert_eq!(kinds(&theirs, &ours), [Kind::Extra]);
+    assert_eq!(kinds(&theirs, &row(&[("name", Value::text("theirs")), ("note", Value::text("n"))])), []);
+    assert_eq!(kinds(&ours, &row(&[("name", Value::text("ours")), ("note", Value::text("n"))])), [Kind::Changed]);
 }

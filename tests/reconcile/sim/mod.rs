@@ -16,10 +16,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rehome::capture::marks::SNAPSHOT_COMPLETE;
 use rehome::engine::cut::{self, Cut};
 use rehome::engine::judging::{Grounds, Judging};
 use rehome::engine::witness::Projection as _;
 use rehome::event::{DigestKey, key_text};
+use rehome::log::{Batch, EventLog as _};
 use rehome::project::scope::{scope_key, unit_of};
 use rehome::reconcile::actual::Owners;
 use rehome::reconcile::canary::Canaries;
@@ -125,6 +127,8 @@ pub async fn begin(world: &Arc<World>) -> Projecting {
         );
     }
     world.capture_all().await;
+    let marks = [(SNAPSHOT_COMPLETE.into(), Some(b"1".to_vec()))].into();
+    world.log.append(Batch { marks, ..Batch::default() }).await.expect("a log in memory");
     let mut projecting = Projecting::new(world);
     projecting.all().await;
     assert!(world.differing(&world.expected(), &world.held().rows).is_empty(), "all is well at first");
@@ -142,13 +146,13 @@ pub async fn compare(world: &Arc<World>, how: How) -> Compared {
     };
     eyes.at(Point::Begun).await;
     let from = world.position();
-    let source_rows = world.source().rows.clone();
-    eyes.at(Point::SourceTaken).await;
-    let position = world.position();
     let held = world.held().clone();
     let taken = world.baton.turns();
     world.baton.note("the target's snapshot is taken".to_owned());
     eyes.at(Point::TargetTaken).await;
+    let source_rows = world.source().rows.clone();
+    eyes.at(Point::SourceTaken).await;
+    let position = world.position();
 
     let expected: Rows = world.expected_of(&source_rows);
     let apart = world.differing(&expected, &held.rows);

@@ -10,10 +10,10 @@ use super::world::World;
 pub enum Point {
     /// The projector was asked where it stands, before anything was read.
     Begun,
+    /// The target's snapshot was taken, the source's not yet.
+    TargetTaken,
     /// The source's snapshot was taken, its position not yet.
     SourceTaken,
-    /// The target's snapshot was taken.
-    TargetTaken,
     /// Both sides were read.
     Read,
     /// The projection is about to be asked: where all stands, what became of parts, for parts, for a unit.
