@@ -404,7 +404,8 @@ async fn a_row_of_someone_else_is_wrong_only_if_it_stands_there_after_the_source
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_proven_before_an_epoch_is_copied_and_swept() {
     let (world, _projecting) = world().await;
-    spoil(&world, "b", 4, 2, "spoilt");
+    world.put(ITEMS, item(4, "b", "written before the stream began"));
+    world.captured(world.position());
     let copied = || (SNAPSHOT_COMPLETE.to_owned(), Some(Vec::new()));
     let sweep = format!("{SWEEP}0000000001");
     for marks in [vec![(SNAPSHOT_COMPLETE.to_owned(), None)], vec![copied(), (sweep.clone(), Some(Vec::new()))]] {
