@@ -138,6 +138,8 @@ impl Tally {
 #[derive(Clone, Copy)]
 struct Place<'a> {
     key: KeyDigest,
+    /// Sets groups of a rule apart: a shadow has one of its own, or it would be paired with the row of another.
+    salt: &'a [u8],
     scope: &'a [u8],
     locator: &'a [u8],
     transient: bool,
@@ -206,13 +208,13 @@ impl Emitter {
         }
         let key = context.shapes[usize::from(table)].key_of(row).values;
         let own = context.own_key(table, &rules.key(row).values, &mut self.buffer);
-        let place = Place { key: own, scope, locator: &Key(key).encode(), transient };
+        let place = Place { key: own, salt: &[], scope, locator: &Key(key).encode(), transient };
         let strict = self.record(&context, rules, row, place)?;
         self.tallies[usize::from(table)].judged.add(&strict);
         match self.side {
             SideOf::Expected => {
                 if let Some(shadow) = context.canaries.of_expected(table, &own, &strict, &mut self.shadows) {
-                    self.record(&context, rules, row, Place { key: shadow, ..place })?;
+                    self.record(&context, rules, row, Place { key: shadow, salt: &shadow, ..place })?;
                 }
             }
             SideOf::Actual => {
@@ -220,8 +222,9 @@ impl Emitter {
                 let columns = &context.columns[usize::from(table)];
                 let around = Around { exact: &exact, columns, item: context.items, unowned: scope.is_empty() };
                 if let Some((shadow, rows)) = context.canaries.of_actual(row, &own, &around, &mut self.shadows) {
+                    let place = Place { key: shadow, salt: &shadow, ..place };
                     for row in rows {
-                        let spoilt = self.record(&context, rules, &row, Place { key: shadow, ..place })?;
+                        let spoilt = self.record(&context, rules, &row, place)?;
                         self.shadows.entry((table, shadow)).or_default().there = Some([strict, spoilt]);
                     }
                 }
@@ -291,6 +294,7 @@ impl Emitter {
             *blake3::keyed_hash(row_key, buffer).as_bytes()
         };
         let Self { buffer, uses, .. } = self;
+        let Place { key, salt, scope, locator, transient } = place;
         let strict = form(buffer, &mut |out| (context.form)(rules, row, Pair::Key, uses, out));
         let tolerant = match rules.has_tolerance() {
             true => form(buffer, &mut |out| rules.tolerant(row, Pair::Key, out)),
@@ -299,12 +303,14 @@ impl Emitter {
         let paired = rules.pairing(row).map(|pairing| {
             // How often rules were used is counted once for each row.
             let strict = form(buffer, &mut |out| (context.form)(rules, row, Pair::Match, &mut Uses::default(), out));
-            let group = form(buffer, &mut |out| Key(pairing.group.clone()).put(out));
+            let group = form(buffer, &mut |out| {
+                Key(pairing.group.clone()).put(out);
+                out.extend_from_slice(salt);
+            });
             (short(&group), pairing.order, strict)
         });
         let pairing = paired.as_ref().map(|(group, order, strict)| Pairing { group: *group, order, strict: *strict });
         let whole = if rules.sees_rows() { Key(row.values.clone()).encode() } else { Vec::new() };
-        let Place { key, scope, locator, transient } = place;
         let joined = Joined { table, key, strict, tolerant, transient, pairing, scope, locator, row: &whole };
         self.rows.add(hash_of(&key), &strict, |out| joined.put(out))?;
         Ok(strict)

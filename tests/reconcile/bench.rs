@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::civil::date;
 use rehome::event::{
     Cell, Column, DigestKey, Epoch, Event, Flags, Key, Op, Origin, Relation, RelationName, Row, Value, Version,
 };
 use rehome::log::Batch;
-use rehome::mapping::Migration;
+use rehome::mapping::{Migration, SourceFile};
 use rehome::reconcile::actual::Owners;
 use rehome::reconcile::canary::Canaries;
 use rehome::reconcile::emit::{Context, Form, Naming};
@@ -144,19 +145,30 @@ pub struct Bench {
     pub migration: Arc<Migration>,
     pub rules: Arc<Ruleset>,
     pub canaries: Canaries,
+    /// How it is known which rows rehome wrote.
+    pub owners: Owners,
     pub workers: usize,
     /// What rows are compared as.
     pub form: Form,
 }
 
 impl Bench {
-    /// The mapping that carries rows over, without rules and canaries.
+    /// The mapping that carries rows over, without rules and canaries; nobody recorded who wrote what.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         write_migration(folder.path());
         let migration = Arc::new(Migration::load(folder.path()).expect("it loads"));
         let rules = Arc::new(Ruleset::none(&migration));
-        Self { migration, rules, canaries: Canaries::none(1), workers: 2, form: TableRules::strict }
+        let (canaries, owners) = (Canaries::none(1), Owners::Unknown);
+        Self { migration, rules, canaries, owners, workers: 2, form: TableRules::strict }
+    }
+
+    /// As [`Self::new`], by rules.
+    pub fn by(rules: &str) -> Self {
+        let bench = Self::new();
+        let file = SourceFile::new("reconcile-rules/memory.toml", format!("migration = \"memory\"\n{rules}"));
+        let rules = Ruleset::read(&file, &bench.migration, date(2026, 6, 1)).unwrap_or_else(|error| panic!("{error}"));
+        Self { rules: Arc::new(rules), ..bench }
     }
 
     /// Compares two tables.
@@ -200,7 +212,7 @@ impl Bench {
             context: Arc::new(context),
             source: Arc::clone(&source),
             target: Arc::clone(&target),
-            owners: Owners::Unknown,
+            owners: self.owners,
             given: BTreeMap::new(),
             workers: self.workers,
             partitions: 4,

@@ -4,6 +4,7 @@
 //! was damaged is found, whatever the order and the number of rows. What moves while it is compared is simulated.
 
 mod bench;
+mod dual;
 mod faults;
 mod recall;
 mod resume;
