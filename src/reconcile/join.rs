@@ -165,6 +165,12 @@ impl Ownership {
     fn ours(self, row: &Joined<'_>) -> bool {
         self == Ownership::Unknown || !row.scope.is_empty()
     }
+
+    /// Whether a row that is there may be someone else's, and so be paired by a rule. What is known as rehome's has keys of the
+    /// mapping's: a wrong one is a difference, and no partner for another.
+    fn may_be_foreign(self, row: &Joined<'_>) -> bool {
+        self == Ownership::Unknown || row.scope.is_empty()
+    }
 }
 
 /// Gives every row that is there the part that the target's record says it belongs to.
@@ -273,12 +279,13 @@ fn pair_up<'a>(expected: &[Joined<'a>], actual: &[Joined<'a>], ownership: Owners
     let several = if expected.len() > 1 || actual.len() > 1 { Several::Yes } else { Several::No };
     let both = left.len().min(right.len());
     left.iter().zip(&right).for_each(|(a, b)| pair(a, b, false, Pair::Key, ownership, findings));
+    // Rules pair only rows whose key the other side lacks.
+    let alone = |row: &Joined<'_>| row.pairing.is_some() && (expected.is_empty() || actual.is_empty());
     for row in &left[both..] {
-        if row.pairing.is_some() { findings.alone(SideOf::Expected, row) } else { missing(row, several, findings) }
+        if alone(row) { findings.alone(SideOf::Expected, row) } else { missing(row, several, findings) }
     }
     for row in &right[both..] {
-        // What rehome wrote has keys of the mapping's: a wrong one is a difference, and no partner for another.
-        if row.pairing.is_some() && !ownership.ours(row) {
+        if alone(row) && ownership.may_be_foreign(row) {
             findings.alone(SideOf::Actual, row);
         } else {
             too_many(row, several, ownership, findings);

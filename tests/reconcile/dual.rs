@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rehome::event::Value;
+use rehome::event::{Timestamp, Value};
 use rehome::reconcile::actual::Owners;
 use rehome::reconcile::canary::Canaries;
-use rehome::reconcile::join::Difference::Foreign;
+use rehome::reconcile::join::Difference::{Changed, Duplicate, Extra, Foreign, Missing};
 
-use super::bench::{Bench, row};
+use super::bench::{Bench, row, rows};
 
 /// Rows of either side.
 const ROWS: i64 = 2_000;
@@ -24,6 +24,15 @@ order = [".at"]
 reason = "the application gives its rows ids of its own"
 "#;
 
+const NEAR: &str = r#"
+[[tolerate]]
+table = "t_new"
+fields = ["at"]
+window = "1 min"
+when = "foreign"
+reason = "both writers stamp the same row, one after the other"
+"#;
+
 fn calls() -> Vec<Vec<Value>> {
     (1..=ROWS).map(|id| row(id, &format!("call {}", id / CALL_ROWS))).collect()
 }
@@ -38,6 +47,13 @@ fn id(row: &[Value]) -> i64 {
     match row[0] {
         Value::Int(id) => id,
         _ => panic!("ids are numbers"),
+    }
+}
+
+/// Stamps a row later than it is.
+fn delay(row: &mut [Value], seconds: i64) {
+    if let Value::Timestamp(Timestamp(us)) = &mut row[3] {
+        *us += 1_000_000 * seconds;
     }
 }
 
@@ -69,4 +85,42 @@ async fn planted_faults_hide_no_row_that_a_rule_could_pair() {
     compared.found_exactly(&too_many);
     let (planted, found) = compared.summary().recall();
     assert!(planted > 50 && planted == found, "{found} of {planted}");
+}
+
+/// I8: where rehome never wrote, rows of other keys are someone else's as much as where it recorded its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_nobody_recorded_are_paired_by_a_rule() {
+    let bench = || Bench::by(&[MATCH, NEAR].concat());
+    let mut target = theirs(rows(200));
+    target.iter_mut().step_by(2).for_each(|row| delay(row, 5));
+    let compared = bench().compare(rows(200), target.clone()).await;
+    compared.found_exactly(&[]);
+    assert_eq!((compared.outcome.counts[0].matched, compared.outcome.counts[0].tolerated), (100, 100));
+
+    target[6] = row(THEIRS + 5_000, "nobody wants it");
+    delay(&mut target[9], 61);
+    target[19][2] = Value::Int(1);
+    let found = [(7, Missing), (10, Changed), (20, Changed), (THEIRS + 5_000, Extra)];
+    bench().compare(rows(200), target).await.found_exactly(&found);
+}
+
+/// I8: a row that is there twice has a counterpart, and is none for a row that is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_there_twice_is_not_paired_by_a_rule() {
+    let source = vec![row(1, "call"), row(2, "call")];
+    let target = vec![row(1, "call"), row(1, "call")];
+    let compared = Bench::by(&[MATCH, NEAR].concat()).compare(source, target).await;
+    compared.found_exactly(&[(1, Duplicate), (2, Missing)]);
+}
+
+/// I8: planted faults are no one's partner there either.
+#[tokio::test(flavor = "multi_thread")]
+async fn planted_faults_are_found_where_nobody_recorded_rows() {
+    for target in [calls(), theirs(calls())] {
+        let compared = Bench { owners: Owners::Unknown, ..known() }.compare(calls(), target).await;
+        compared.found_exactly(&[]);
+        assert_eq!(compared.outcome.counts[0].matched, ROWS.unsigned_abs());
+        let (planted, found) = compared.summary().recall();
+        assert!(planted > 50 && planted == found, "{found} of {planted}");
+    }
 }
