@@ -166,8 +166,8 @@ impl Ownership {
         self == Ownership::Unknown || !row.scope.is_empty()
     }
 
-    /// Whether a row that is there may be someone else's, and so be paired by a rule. What is known as rehome's has keys of the
-    /// mapping's: a wrong one is a difference, and no partner for another.
+    /// Whether a row that is there may be someone else's, and so be paired by a rule, and judged by the rules for such rows. What
+    /// is known as rehome's has keys of the mapping's: a wrong one is a difference, and no partner for another.
     fn may_be_foreign(self, row: &Joined<'_>) -> bool {
         self == Ownership::Unknown || row.scope.is_empty()
     }
@@ -302,10 +302,11 @@ fn pair<'a>(
     findings: &mut impl Findings<'a>,
 ) {
     let foreign = !ownership.ours(actual);
+    let by = if by == Pair::Key && ownership.may_be_foreign(actual) { Pair::Foreign } else { by };
     let judgement = match same {
         true => Judgement::Equal,
         false if expected.row.is_empty() => Judgement::Different,
-        false => findings.judge(expected, actual, if foreign && by == Pair::Key { Pair::Foreign } else { by }),
+        false => findings.judge(expected, actual, by),
     };
     match judgement {
         Judgement::Equal => findings.count(expected.table, |counts| {

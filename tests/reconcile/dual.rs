@@ -57,11 +57,15 @@ fn delay(row: &mut [Value], seconds: i64) {
     }
 }
 
-/// A bench with canaries, to which ids tell who wrote a row.
+/// Ids tell who wrote a row.
+fn owners() -> Owners {
+    Owners::Marks(Arc::new(|values| (id(values) < THEIRS).then(|| b"ours".to_vec())))
+}
+
+/// A bench with canaries, to which it is known who wrote a row.
 fn known() -> Bench {
-    let owner = |values: &mut Vec<Value>| (id(values) < THEIRS).then(|| b"ours".to_vec());
     let canaries = Canaries::new([9; 32], &[ROWS.unsigned_abs()]);
-    Bench { owners: Owners::Marks(Arc::new(owner)), canaries, ..Bench::by(MATCH) }
+    Bench { owners: owners(), canaries, ..Bench::by(MATCH) }
 }
 
 /// I8: a shadow takes no row's partner.
@@ -123,4 +127,17 @@ async fn planted_faults_are_found_where_nobody_recorded_rows() {
         let (planted, found) = compared.summary().recall();
         assert!(planted > 50 && planted == found, "{found} of {planted}");
     }
+}
+
+/// I8: rows that nobody recorded may differ in what rules let someone else's differ in, also under keys of the mapping's.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_nobody_recorded_are_judged_as_someone_elses() {
+    let mut target = rows(50);
+    target.iter_mut().for_each(|row| delay(row, 5));
+    delay(&mut target[9], 56);
+    let compared = Bench::by(NEAR).compare(rows(50), target.clone()).await;
+    compared.found_exactly(&[(10, Changed)]);
+    assert_eq!(compared.outcome.counts[0].tolerated, 49);
+    let compared = Bench { owners: owners(), ..Bench::by(NEAR) }.compare(rows(50), target).await;
+    assert_eq!(compared.outcome.differences, [((0, Changed), 50)].into(), "of ours nothing is tolerated");
 }
