@@ -252,7 +252,7 @@ pub struct ExpectResult {
     pub holding: u64,
     /// Groups for which it does not.
     pub broken: u64,
-    /// Keys of the first broken groups.
+    /// What the first broken groups have in common; in a report as kind and length, unless someone asked for contents (I12).
     pub first: Vec<String>,
 }
 

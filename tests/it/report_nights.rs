@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use rehome::reconcile::{Discrepancy, Field, FieldKind, Kind, Shown, State, Summary, Verdict};
+use rehome::reconcile::{Discrepancy, ExpectResult, Field, FieldKind, Kind, Shown, State, Summary, Verdict};
 use rehome::report::{Contents, Reports, Written, words};
 use serde_json::Value;
 
-use crate::support::nights::{MIGRATION, begin, discrepancy, matching, with_verdict, write, write_with};
+use crate::support::nights::{MIGRATION, begin, discrepancy, expect, matching, with_verdict, write, write_with};
 
 /// Stands in a row's values, and nowhere else.
 const MARKER: &str = "QuiteSecret";
@@ -98,6 +98,11 @@ fn contents_are_in_no_file_unless_asked_for() {
             vec![field(FieldKind::Changed, value(MARKER), value("x")), field(FieldKind::Extra, None, value(MARKER))];
         [Discrepancy { fields, ..discrepancy(1) }]
     };
+    // Groups of an invariant are made of any columns.
+    let broken = |night| {
+        let first = vec![format!("{MARKER}, 7"), format!("{MARKER}, 8")];
+        Summary { expects: vec![ExpectResult { first, ..expect("all add up", 5, 2) }], ..mismatch(night) }
+    };
     let has = |written: &Written| -> Vec<String> {
         let files = fs::read_dir(&written.folder).expect("a folder").map(|file| file.expect("a file"));
         let with = files.filter(|file| fs::read_to_string(file.path()).expect("text").contains(MARKER));
@@ -105,12 +110,15 @@ fn contents_are_in_no_file_unless_asked_for() {
         names.sort();
         names
     };
-    let hidden = write(folder.path(), mismatch(0), found());
+    let hidden = write(folder.path(), broken(0), found());
     assert_eq!(has(&hidden), Vec::<String>::new());
+    let told = serde_json::to_string(&hidden.summary).expect("plain data");
+    assert!(!told.contains(MARKER), "nor in what an alarm is given: {told}");
+    assert_eq!(hidden.summary.expects[0].first, ["value of length 14"], "those that look the same are told once");
     let length = Some(Shown::Redacted { kind: "value".to_owned(), length: MARKER.len() as u64 });
     assert_eq!(lines(&hidden)[0].fields[0].expected, length);
-    let revealed = write_with(folder.path(), mismatch(1), found(), Contents::Revealed, None);
-    assert_eq!(has(&revealed), ["discrepancies.jsonl", "report.html"]);
+    let revealed = write_with(folder.path(), broken(1), found(), Contents::Revealed, None);
+    assert_eq!(has(&revealed), ["certificate.json", "discrepancies.jsonl", "report.html", "summary.json"]);
 }
 
 fn names(folder: &Path) -> Vec<String> {
