@@ -1,12 +1,12 @@
 //! Faults that peers missed, by the numbers of the acceptance corpus.
 
-use rehome::event::{Decimal, Timestamp, Value};
+use rehome::event::{Decimal, Digest, Timestamp, Value};
 use rehome::reconcile::canary::{CLASSES, Canaries};
-use rehome::reconcile::join::Difference::{Changed, Duplicate, Extra, Missing};
+use rehome::reconcile::join::Difference::{self, Changed, Duplicate, Extra, Missing};
 use rehome::reconcile::side::uncovered;
 use rehome::reconcile::{Error, Verdict};
 
-use super::bench::{Bench, Fault, Rows, row, rows, side};
+use super::bench::{Bench, Compared, Fault, Rows, row, rows, side};
 
 /// Fault 4: whole seconds.
 #[tokio::test(flavor = "multi_thread")]
@@ -27,6 +27,18 @@ async fn fault_05_the_same_shift_of_four_rows_does_not_cancel() {
     compared.found_exactly(&[(10, Changed), (20, Changed), (30, Changed), (40, Changed)]);
     let (expected, actual) = (&compared.outcome.expected[0].judged, &compared.outcome.actual[0].judged);
     assert_ne!(expected.root(&[0; 32]), actual.root(&[0; 32]), "and not at the root either");
+}
+
+/// Fault 5: what is there twice is not as if it were not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_05_a_row_that_is_there_twice_does_not_cancel_at_the_root() {
+    let twice = |id| [rows(50), vec![row(id, "twice"); 2]].concat();
+    let compared = Bench::new().compare(twice(60), twice(70)).await;
+    let differences = &compared.outcome.differences;
+    assert_eq!(*differences, [((0, Duplicate), 4)].into(), "two of each side");
+    let (expected, actual) = (&compared.outcome.expected[0].judged, &compared.outcome.actual[0].judged);
+    assert_eq!(expected.count, actual.count);
+    assert_ne!(expected.root(&[0; 32]), actual.root(&[0; 32]));
 }
 
 /// Fault 6: rows that are there twice cancel.
@@ -66,7 +78,11 @@ async fn fault_08_rows_beyond_either_end_are_found() {
     target.extend(beyond.iter().map(|id| row(*id, "beyond all")));
     let mut expected = vec![(1, Missing), (100, Missing)];
     expected.extend(beyond.iter().map(|id| (*id, Extra)));
-    Bench::new().compare(rows(100), target).await.found_exactly(&expected);
+    Bench::new().compare(rows(100), target.clone()).await.found_exactly(&expected);
+    // Many, of either side: some come after the last of the other side, in whichever order both are gone through.
+    let turned = |(id, kind): &(i64, Difference)| (*id, if *kind == Missing { Extra } else { Missing });
+    let turned: Vec<_> = expected.iter().map(turned).collect();
+    Bench::new().compare(target, rows(100)).await.found_exactly(&turned);
 }
 
 /// Fault 9: rows that only the target has.
@@ -146,6 +162,41 @@ async fn fault_25_rows_that_a_reader_counted_and_did_not_hand_over_leave_a_gap()
     let range = compared.outcome.target_done.iter().find(|done| done.range == 3).expect("it was read");
     assert_eq!((range.rows, range.taken), (10, 9), "the ledger shows it");
     assert!(uncovered(&compared.target, &compared.outcome.target_done).is_empty(), "though every range ended well");
+    incomplete_for(&compared, "gap");
+}
+
+/// Fault 25: rows are lost, or come out otherwise, between two stages of the comparison.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_25_what_does_not_come_through_a_stage_proves_nothing() {
+    let bench = || Bench { canaries: Canaries::new([9; 32], &[100]), ..Bench::new() };
+    let mut compared = bench().compare(rows(100), rows(100)).await;
+    assert_eq!(compared.summary().verdict, Verdict::Match, "{:?}", compared.summary().why);
+    for (_, took) in compared.outcome.hops.values_mut() {
+        let wrote = std::mem::take(took);
+        // As many, and others.
+        took.extend((0..wrote.count).map(|_| Digest([1; 32])));
+    }
+    incomplete_for(&compared, "plumbing");
+}
+
+fn incomplete_for(compared: &Compared, code: &str) {
+    let summary = compared.summary();
+    assert_eq!(summary.verdict, Verdict::Incomplete, "{:?}", summary.why);
+    assert!(summary.why.iter().any(|why| why.code == code), "{:?}", summary.why);
+}
+
+/// Fault 26: digests under other rules are others, also of rows in which these rules change nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_26_digests_under_other_rules_are_never_alike() {
+    let trim = "[[normalise]]\ntable = \"t_new\"\nfields = [\"note\"]\nas = [\"trim\"]\nreason = \"r\"\n";
+    let mut roots = Vec::new();
+    for rules in ["", trim, trim] {
+        let compared = Bench::by(rules).compare(rows(50), rows(50)).await;
+        compared.found_exactly(&[]);
+        roots.push(compared.outcome.expected[0].judged.root(&[0; 32]));
+    }
+    assert_ne!(roots[0], roots[1]);
+    assert_eq!(roots[1], roots[2], "under the same rules they are");
 }
 
 /// Fault 20: what is listed is taken for all there is. Counts have no limit.
