@@ -168,7 +168,7 @@ async fn adopt(
         batch.marks.insert(marks::range(*id), Some(range.to_bytes()));
     }
     for shape in shapes {
-        let mark = format!("{}{}", marks::SHAPE, shape.relation.name);
+        let mark = marks::shape(&shape.relation.name);
         if context.log.mark(&mark)?.is_none() {
             batch.marks.insert(mark, Some(shape.hash.0.to_vec()));
         }

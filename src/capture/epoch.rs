@@ -1,16 +1,17 @@
 //! Opens a session: looks the source over, and goes on in the epoch or opens the next.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::run::Context;
 use super::start::{Decision, Remembered, SlotNow, decide};
 use super::{Error, marks, skipped};
-use crate::event::{Epoch, Lsn, RelationName, SchemaHash};
+use crate::event::{Epoch, Lsn, Relation, RelationName, SchemaHash};
 use crate::log::{Batch, EventLog};
 use crate::postgres::feed::PgFeed;
 use crate::postgres::preflight::{Looked, Severity, preflight};
 use crate::postgres::provision::{self, NewSlot};
-use crate::postgres::{assemble, catalog};
+use crate::postgres::{Connection, assemble, catalog};
 use crate::source::Error as SourceError;
 
 /// A session in an epoch.
@@ -89,7 +90,8 @@ impl Session {
                 let new_slot = provision::create_slot(&context.server, &slot).await?;
                 let from = new_slot.consistent;
                 let session = Session { epoch, slot, publication, from, tables, skipped };
-                record(&*context.log, &session, &server, &names).await?;
+                let shapes = shapes_now(&mut connection, &session.tables).await?;
+                record(&*context.log, &session, &server, &names, shapes).await?;
                 tracing::info!(epoch = epoch.0, slot = %session.slot, at = %from, "opened an epoch");
                 context.tell(|status| {
                     status.epoch_reason = reason;
@@ -153,9 +155,23 @@ fn unused_slot(log: &dyn EventLog) -> Result<Option<String>, Error> {
     text(log, marks::OPENING)
 }
 
-/// Records the new epoch, and takes the ledger of the old one's snapshot away, in one batch.
-async fn record(log: &dyn EventLog, session: &Session, server: &str, tables: &[String]) -> Result<(), Error> {
+/// Records the new epoch with the shapes that its rows have, and takes the ledger of the old one's snapshot away, in one batch.
+async fn record(
+    log: &dyn EventLog,
+    session: &Session,
+    server: &str,
+    tables: &[String],
+    shapes: Vec<catalog::Shape>,
+) -> Result<(), Error> {
     let mut batch = Batch::default();
+    // A key is that of its epoch: of what an older one said of keys nothing holds, partitions included.
+    for (name, _) in log.marks(marks::SHAPE)? {
+        batch.marks.insert(name, None);
+    }
+    for shape in shapes {
+        batch.marks.insert(marks::shape(&shape.relation.name), Some(shape.hash.0.to_vec()));
+        batch.relations.push(shape.relation);
+    }
     for prefix in [marks::RANGE, marks::COPIED] {
         for (name, _) in log.marks(prefix)? {
             batch.marks.insert(name, None);
@@ -178,13 +194,22 @@ async fn record(log: &dyn EventLog, session: &Session, server: &str, tables: &[S
     Ok(())
 }
 
+/// The shapes that tables have now; a table that is gone has none.
+async fn shapes_now(connection: &mut Connection, tables: &[RelationName]) -> Result<Vec<catalog::Shape>, Error> {
+    let mut shapes = Vec::new();
+    for name in tables {
+        shapes.extend(catalog::table(connection, name).await?.map(|table| table.shape));
+    }
+    Ok(shapes)
+}
+
 /// The latest shape of each relation.
-fn shapes(log: &dyn EventLog) -> Result<HashMap<RelationName, SchemaHash>, Error> {
+fn shapes(log: &dyn EventLog) -> Result<HashMap<RelationName, Arc<Relation>>, Error> {
     let mut shapes = HashMap::new();
     for (name, value) in log.marks(marks::SHAPE)? {
         let hash = value.try_into().map(SchemaHash).map_err(|_| unreadable(&name))?;
         let relation = log.relation(hash).ok_or_else(|| unreadable(&name))?;
-        shapes.insert(relation.name.clone(), hash);
+        shapes.insert(relation.name.clone(), relation);
     }
     Ok(shapes)
 }

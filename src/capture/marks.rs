@@ -58,6 +58,11 @@ pub fn sweep(epoch: Epoch) -> String {
     format!("{SWEEP}{:010}", epoch.0)
 }
 
+/// Name of the mark that holds a relation's latest shape.
+pub fn shape(relation: &RelationName) -> String {
+    format!("{SHAPE}{relation}")
+}
+
 /// Name of the mark that counts a relation's copied rows.
 pub fn copied(relation: &RelationName) -> String {
     format!("{COPIED}{relation}")

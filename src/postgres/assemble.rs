@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::catalog::Shape;
+use super::codec::Kind;
 use super::pgoutput::{Message, Old, Tuple, TupleCell};
 use crate::event::{
-    Cell, Epoch, Event, Flags, Key, Lsn, Op, Origin, RelationName, Row, SchemaHash, Timestamp, Transaction, Value,
-    Version,
+    Cell, Epoch, Event, Flags, Key, Lsn, Op, Origin, Relation, RelationName, Row, SchemaHash, Timestamp, Transaction,
+    Value, Version,
 };
 use crate::log::Batch;
 use crate::source::{Delivery, Receipt};
@@ -37,7 +38,7 @@ pub struct Start {
     /// Name of the mark that is set once a key changed in an update that left a TOAST value out.
     pub moved_mark: String,
     /// The latest shape of each relation that the log knows.
-    pub shapes: HashMap<RelationName, SchemaHash>,
+    pub shapes: HashMap<RelationName, Arc<Relation>>,
 }
 
 /// The stream does not fit together.
@@ -59,9 +60,22 @@ pub enum Inconsistent {
         /// Columns of the row.
         found: usize,
     },
-    /// A column of the key is in neither the new nor the old row.
-    #[error("a change of {0} that does not tell the row's key")]
+    /// There is no key, or a part of it is in neither the new nor the old row.
+    #[error(
+        "the stream told a change of {0} without the row's key: give the table, and each of its partitions, a primary key that \
+         is not deferrable, or a replica identity that tells the key"
+    )]
     NoKey(RelationName),
+    /// The rows of a relation are told apart by other columns than before.
+    #[error("rows of {relation} are told apart by another key now: {now} (was {before})")]
+    OtherKey {
+        /// The relation.
+        relation: RelationName,
+        /// The key's columns that the log knows.
+        before: String,
+        /// Those of the stream.
+        now: String,
+    },
 }
 
 /// A transaction that is being received.
@@ -134,18 +148,26 @@ impl Assembler {
 
     /// Learns a relation's shape, and tells of a change of it.
     ///
+    /// A row has one key for as long as its epoch: under a second one it would be a second row (I3).
+    ///
     /// # Errors
-    /// [`Inconsistent::NoTransaction`]: the stream describes relations inside transactions only.
+    /// [`Inconsistent::NoTransaction`]: the stream describes relations inside transactions only;
+    /// [`Inconsistent::OtherKey`].
     pub fn define(&mut self, oid: u32, shape: Shape) -> Result<(), Inconsistent> {
         let name = shape.relation.name.clone();
-        let known = self.start.shapes.insert(name.clone(), shape.hash);
-        if known != Some(shape.hash) {
+        let known = self.start.shapes.get(&name).cloned();
+        if let Some(known) = known.as_ref().filter(|known| key_parts(known) != key_parts(&shape.relation)) {
+            let (before, now) = (key_words(known), key_words(&shape.relation));
+            return Err(Inconsistent::OtherKey { relation: name, before, now });
+        }
+        if known.as_ref().is_none_or(|known| *known != shape.relation) {
             self.batch.relations.push(Arc::clone(&shape.relation));
             let mark = format!("{}{name}", self.start.shape_mark_prefix);
             self.batch.marks.insert(mark, Some(shape.hash.0.to_vec()));
-        }
-        if known.is_some_and(|known| known != shape.hash) {
-            self.push(shape.hash, Op::Schema, Key(Vec::new()), None, None, None)?;
+            self.start.shapes.insert(name, Arc::clone(&shape.relation));
+            if known.is_some() {
+                self.push(shape.hash, Op::Schema, Key(Vec::new()), None, None, None)?;
+            }
         }
         self.shapes.insert(oid, Arc::new(shape));
         Ok(())
@@ -285,12 +307,101 @@ fn row(shape: &Shape, tuple: &Tuple<'_>) -> Result<Row, Inconsistent> {
 }
 
 /// The key of a row, with parts that it leaves out (a TOASTed key that did not change) from the old row.
+///
+/// A part of a key is never NULL: where it reads as one, the server did not tell it.
 fn key_of(shape: &Shape, row: &Row, old: Option<&Row>) -> Result<Key, Inconsistent> {
+    let no_key = || Inconsistent::NoKey(shape.relation.name.clone());
     let part = |index: &usize| {
         let told = row.0.get(*index).and_then(Cell::value);
-        told.or_else(|| old.and_then(|old| old.0.get(*index)).and_then(Cell::value))
-            .cloned()
-            .ok_or_else(|| Inconsistent::NoKey(shape.relation.name.clone()))
+        let told = told.or_else(|| old.and_then(|old| old.0.get(*index)).and_then(Cell::value));
+        told.filter(|value| **value != Value::Null).cloned().ok_or_else(no_key)
     };
+    if shape.key.is_empty() {
+        return Err(no_key());
+    }
     shape.key.iter().map(part).collect::<Result<_, _>>().map(Key)
+}
+
+/// What a relation's keys are made of: names, and how their values read. Integers of all widths read alike.
+fn key_parts(relation: &Relation) -> Vec<(&str, Kind)> {
+    let part = |index: usize| {
+        let column = &relation.columns[index];
+        let kind = match Kind::named(&column.type_name) {
+            Kind::Int2 | Kind::Int4 => Kind::Int8,
+            other => other,
+        };
+        (&*column.name, kind)
+    };
+    relation.key_columns().into_iter().map(part).collect()
+}
+
+/// A key's columns and their types, for people.
+fn key_words(relation: &Relation) -> String {
+    let part = |index: usize| {
+        let column = &relation.columns[index];
+        format!("{} {}", column.name, column.type_name)
+    };
+    let parts: Vec<String> = relation.key_columns().into_iter().map(part).collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Column;
+    use crate::postgres::catalog::TypeFacts;
+
+    const OID: u32 = 1;
+
+    /// The table `t`, of texts, with a key.
+    fn shape(columns: &[&str], key: &[&str]) -> Shape {
+        let part = |name: &str| key.iter().position(|part| *part == name).and_then(|part| u16::try_from(part).ok());
+        let column = |name: &&str| Column { name: (*name).into(), type_name: "text".into(), key_part: part(name) };
+        let name = RelationName { schema: "public".into(), table: "t".into() };
+        let relation = Relation { name, columns: columns.iter().map(column).collect() };
+        let facts = TypeFacts { name: "text".into(), kind: Kind::Text, own_cast: false };
+        let key = relation.key_columns().into();
+        let types = vec![facts; columns.len()].into();
+        Shape { hash: relation.schema_hash(), relation: Arc::new(relation), types, key }
+    }
+
+    /// An assembler, inside a transaction, of a log that knows the table by this shape.
+    fn knowing(shape: &Shape) -> Assembler {
+        let mut assembler = Assembler::new(Start {
+            epoch: Epoch(1),
+            position: Lsn(0),
+            position_mark: "position".into(),
+            shape_mark_prefix: "shape/".into(),
+            moved_mark: "moved".into(),
+            shapes: [(shape.relation.name.clone(), Arc::clone(&shape.relation))].into(),
+        });
+        assembler.begin(7, Lsn(100), Timestamp(0));
+        assembler
+    }
+
+    fn tuple<'a>(cells: &[Option<&'a str>]) -> Tuple<'a> {
+        Tuple(cells.iter().map(|cell| cell.map_or(TupleCell::Null, |text| TupleCell::Text(text.as_bytes()))).collect())
+    }
+
+    #[test]
+    fn a_row_never_comes_under_another_key_within_an_epoch() {
+        let known = shape(&["id", "n"], &["id"]);
+        for other in [shape(&["id", "n"], &[]), shape(&["id", "n"], &["n"]), shape(&["id", "n"], &["id", "n"])] {
+            let refused = knowing(&known).define(OID, other).expect_err("another key");
+            assert!(refused.to_string().contains("public.t"), "{refused}");
+        }
+        knowing(&known).define(OID, shape(&["n", "id", "extra"], &["id"])).expect("the same key");
+    }
+
+    #[test]
+    fn a_change_that_does_not_tell_its_rows_key_is_refused() {
+        for (shape, cells) in [(shape(&["id"], &["id"]), [None]), (shape(&["id"], &[]), [Some("1")])] {
+            let mut assembler = knowing(&shape);
+            assembler.define(OID, shape.clone()).expect("it is known");
+            let delete = Message::Delete { relation: OID, old: Old::Key(tuple(&cells)) };
+            assert_eq!(assembler.change(delete, 1), Err(Inconsistent::NoKey(shape.relation.name.clone())));
+            let insert = Message::Insert { relation: OID, new: tuple(&cells) };
+            assert_eq!(assembler.change(insert, 1), Err(Inconsistent::NoKey(shape.relation.name.clone())));
+        }
+    }
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::codec::Kind;
 use super::error::sql;
@@ -25,6 +25,18 @@ pub enum Identity {
     Full,
     /// Not at all: the server refuses updates and deletes of a published table.
     Nothing,
+}
+
+impl Identity {
+    /// As `pg_class` writes it.
+    pub(super) fn of(code: &str) -> Self {
+        match code {
+            "i" => Identity::Index,
+            "f" => Identity::Full,
+            "n" => Identity::Nothing,
+            _ => Identity::Default,
+        }
+    }
 }
 
 /// A type as the catalog knows it; a domain is known by the type under it, in whose form its values travel.
@@ -65,6 +77,17 @@ pub struct Table {
     pub partitioned: bool,
     /// Whether its changes are written to the WAL: false for unlogged and temporary tables.
     pub logged: bool,
+    /// When its primary key is checked.
+    pub checked: Checked,
+}
+
+/// When a table's primary key is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// At each statement, or there is none.
+    AtOnce,
+    /// At the end of a transaction, when that asks for it: the stream does not tell rows apart by it.
+    Deferrable,
 }
 
 /// A table that holds rows itself: an ordinary table or a leaf partition.
@@ -90,7 +113,8 @@ pub async fn table(connection: &mut PgConnection, name: &RelationName) -> Result
     const ACTION: &str = "read a table's shape";
     let found = sqlx::query(
         "select c.oid::int8 as oid, c.relkind::text as kind, c.relpersistence::text as persistence, \
-         c.relreplident::text as identity \
+         c.relreplident::text as identity, exists ( \
+           select from pg_index i where i.indrelid = c.oid and i.indisprimary and not i.indimmediate) as deferrable \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')",
     )
@@ -102,19 +126,16 @@ pub async fn table(connection: &mut PgConnection, name: &RelationName) -> Result
     let Some(row) = found else { return Ok(None) };
     let text = |column: &str| row.try_get::<String, _>(column).map_err(sql(ACTION));
     let oid = oid_of(row.try_get("oid").map_err(sql(ACTION))?)?;
-    let identity = match text("identity")?.as_str() {
-        "i" => Identity::Index,
-        "f" => Identity::Full,
-        "n" => Identity::Nothing,
-        _ => Identity::Default,
-    };
+    let identity = Identity::of(&text("identity")?);
     let (partitioned, logged) = (text("kind")? == "p", text("persistence")? == "p");
+    let deferrable: bool = row.try_get("deferrable").map_err(sql(ACTION))?;
+    let checked = if deferrable { Checked::Deferrable } else { Checked::AtOnce };
     let columns = columns(connection, oid).await?;
     let oids: Vec<u32> = columns.iter().map(|(_, type_oid)| *type_oid).collect();
     let types = types(connection, &oids).await?;
     let key = key(connection, oid).await?;
     let shape = shape(name.clone(), &columns, &types, &key);
-    Ok(Some(Table { oid, shape, identity, partitioned, logged }))
+    Ok(Some(Table { oid, shape, identity, partitioned, logged, checked }))
 }
 
 /// Those of some tables that are there.
@@ -259,21 +280,26 @@ async fn columns(connection: &mut PgConnection, oid: u32) -> Result<Vec<(String,
         .collect()
 }
 
-/// The key's columns in the order of its index: the replica identity's index where one is named, else the primary key.
+/// Reads the key's columns of the row `c` of `pg_class`, in the order of its index: the replica identity's index where one is named,
+/// else the primary key.
+///
+/// A deferrable one is none: the server does not tell rows apart by it, and within a transaction two rows may have one key.
+const KEY_COLUMNS: &str = "select a.attname::text from pg_index i \
+         cross join lateral unnest(i.indkey::int2[]) with ordinality as part(attnum, place) \
+         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = part.attnum \
+         where i.indrelid = c.oid and part.place <= i.indnkeyatts and i.indisvalid and i.indimmediate \
+           and case c.relreplident when 'i' then i.indisreplident else i.indisprimary end \
+         order by part.place";
+
+/// The key's columns of a table.
 async fn key(connection: &mut PgConnection, oid: u32) -> Result<Vec<String>, Error> {
     const ACTION: &str = "read a table's key";
-    sqlx::query_scalar(
-        "select a.attname::text from pg_class c join pg_index i on i.indrelid = c.oid \
-         cross join lateral unnest(i.indkey::int2[]) with ordinality as part(attnum, place) \
-         join pg_attribute a on a.attrelid = c.oid and a.attnum = part.attnum \
-         where c.oid = $1 and part.place <= i.indnkeyatts and i.indisvalid \
-           and case c.relreplident when 'i' then i.indisreplident else i.indisprimary end \
-         order by part.place",
-    )
-    .bind(sqlx::postgres::types::Oid(oid))
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(sql(ACTION))
+    let statement = format!("select unnest(array({KEY_COLUMNS})) from pg_class c where c.oid = $1");
+    sqlx::query_scalar(AssertSqlSafe(statement))
+        .bind(sqlx::postgres::types::Oid(oid))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(sql(ACTION))
 }
 
 /// Reads types by OID, domains resolved down to the type they are made of.

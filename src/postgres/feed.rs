@@ -21,7 +21,7 @@ use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::assemble::{Assembler, Start};
+use super::assemble::{Assembler, Inconsistent, Start};
 use super::catalog::{self, Shape};
 use super::connect::Server;
 use super::error::{stream, unreadable};
@@ -265,7 +265,7 @@ impl Reader {
                     }
                     message => self.assembler.change(message, bytes),
                 }
-                .map_err(|inconsistent| unreadable(ACTION, inconsistent.to_string()))?;
+                .map_err(refused)?;
             }
             ReplicationEvent::Commit { end_lsn, .. } => self.assembler.commit(Lsn(end_lsn.as_u64())),
             ReplicationEvent::KeepAlive { wal_end, .. } => {
@@ -279,6 +279,14 @@ impl Reader {
     }
 }
 
+/// Without a row's key, or with another one, only reading everything again helps: the preflight then says what is to be mended.
+fn refused(inconsistent: Inconsistent) -> Error {
+    match inconsistent {
+        Inconsistent::NoKey(_) | Inconsistent::OtherKey { .. } => Error::Lost { reason: inconsistent.to_string() },
+        other => unreadable(ACTION, other.to_string()),
+    }
+}
+
 /// Resolves relation messages to shapes, asking the catalog once for each new description.
 struct Shapes {
     server: Server,
@@ -288,8 +296,11 @@ struct Shapes {
 
 impl Shapes {
     async fn resolve(&mut self, message: RelationMessage) -> Result<Shape, Error> {
+        // Under the identity FULL the description does not tell the key, so it may have changed beside the same description.
+        let tells_key = message.columns.iter().any(|column| !column.identity);
         if let Some((known, shape)) = self.known.get(&message.oid)
             && *known == message
+            && tells_key
         {
             return Ok(shape.clone());
         }

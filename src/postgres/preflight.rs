@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row as _};
 
-use super::catalog::{self, Identity, Table};
+use super::catalog::{self, Checked, Identity, Table};
 use super::error::sql;
 use crate::event::RelationName;
 use crate::source::Error;
@@ -214,6 +214,10 @@ fn table_findings(expectation: &TableExpectation, table: Option<&Table>, may_rea
         Identity::Nothing => error(
             "its replica identity is nothing: once it is published, updates and deletes of the application fail",
             "alter table … replica identity default, with a primary key",
+        ),
+        _ if table.shape.key.is_empty() && table.checked == Checked::Deferrable => error(
+            "its primary key is deferrable: the stream does not tell rows apart by it",
+            "alter table … drop constraint its primary key, add primary key (…), in one statement and not deferrable",
         ),
         _ if table.shape.key.is_empty() => error(
             "it has no primary key: once it is published, updates and deletes of the application may fail, and rows \

@@ -59,6 +59,30 @@ async fn reopened(database: &mut Database, log: Arc<dyn EventLog>, second: Confi
     status.epoch_reason.expect("a reason")
 }
 
+/// An ordinary table.
+const PLAIN: &str = "create table t (id int8 primary key, n int4 not null); \
+                     insert into t select id, id + 100 from generate_series(1, 50) id;";
+/// Whether the log says of `t` what the server says.
+async fn agrees(database: &mut Database, log: &dyn EventLog) {
+    let expected = database.texts("select concat_ws('|', id, n) from t order by id").await;
+    assert_eq!(texts(&fold(log, &public("t")).await), expected);
+}
+
+/// Lets something happen beside a running capture of `t`, and gives the reason of the epoch that it must open.
+async fn lost_while_running(set_up: &str, happens: &str) -> String {
+    let mut database = Database::new().await;
+    database.run(set_up).await;
+    let mut running = live(&database, &["t"]).await;
+    database.run(happens).await;
+    let next = |status: &rehome::capture::CaptureStatus| status.epoch >= Some(Epoch(2)) && status.caught_up.is_some();
+    let status = running.until(happens, next).await;
+    database.run("insert into t values (0, -1)").await;
+    running.settled(&mut database).await;
+    agrees(&mut database, &*running.log).await;
+    running.stop().await.expect("a clean end");
+    status.epoch_reason.expect("a reason")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_is_gone_opens_a_new_epoch() {
     let mut database = Database::new().await;
@@ -156,6 +180,27 @@ async fn a_log_of_another_server_opens_a_new_epoch() {
     let mut running = start(second, Arc::clone(&log));
     running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
     running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_told_apart_by_another_key_open_a_new_epoch() {
+    let full = format!("{PLAIN} alter table t replica identity full");
+    for (set_up, happens) in [
+        (PLAIN, "alter table t drop constraint t_pkey, add primary key (n); update t set id = id"),
+        (&full, "alter table t drop constraint t_pkey, add primary key (n); update t set id = id"),
+        (
+            PLAIN,
+            "alter table t drop constraint t_pkey; insert into t values (51, 151), (52, 152); \
+             alter table t add primary key (id)",
+        ),
+        (
+            PLAIN,
+            "create unique index by_n on t (n); alter table t replica identity using index by_n; update t set id = id",
+        ),
+    ] {
+        let reason = lost_while_running(set_up, happens).await;
+        assert!(reason.contains("public.t"), "{reason}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

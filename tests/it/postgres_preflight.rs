@@ -64,6 +64,27 @@ async fn every_missing_thing_of_every_table_is_named() {
     assert!(found.iter().all(|found| found.severity == Severity::Error && !found.fix.is_empty()));
 }
 
+/// Errors by place.
+async fn errors(database: &Database, tables: &[TableExpectation]) -> Vec<(String, String, String)> {
+    let found = findings(&database.url, tables).await.into_iter().filter(|found| found.severity == Severity::Error);
+    found.map(|found| (found.place, found.what, found.fix)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferrable_key_is_named_because_the_stream_does_not_tell_rows_by_it() {
+    let mut database = Database::new().await;
+    database
+        .run(
+            "create table late (id int8 primary key deferrable initially immediate); \
+             create table full_late (id int8 primary key deferrable); alter table full_late replica identity full;",
+        )
+        .await;
+    let found = errors(&database, &[expect("late", &[]), expect("full_late", &[])]).await;
+    let places: Vec<&str> = found.iter().map(|(place, _, _)| place.as_str()).collect();
+    assert_eq!(places, ["public.late", "public.full_late"]);
+    assert!(found.iter().all(|(_, what, fix)| what.contains("deferrable") && fix.contains("add primary key")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_is_told_what_to_grant() {
     let mut database = Database::new().await;
