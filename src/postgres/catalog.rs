@@ -105,6 +105,36 @@ pub struct Leaf {
     pub bytes: u64,
 }
 
+/// A partition of a table, at whatever depth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Its OID.
+    pub oid: u32,
+    /// Its name as SQL writes it.
+    pub name: String,
+    /// Whether it holds rows itself.
+    pub leaf: bool,
+    /// How its rows are told apart.
+    pub identity: Identity,
+    /// The columns that they are told apart by.
+    pub key: Vec<String>,
+}
+
+impl Partition {
+    /// Whether the server tells of a changed row here what the identity and the key of the partitioned table promise. The stream
+    /// speaks of the table, but the server writes what it tells by the partition.
+    pub fn tells(&self, identity: Identity, key: &[String]) -> bool {
+        match self.identity {
+            _ if !self.leaf => true,
+            Identity::Full => true,
+            Identity::Nothing => false,
+            Identity::Default | Identity::Index => {
+                identity != Identity::Full && key.iter().all(|column| self.key.contains(column))
+            }
+        }
+    }
+}
+
 /// Reads a table; `None` when there is no table, view or partitioned table of that name that rows can be copied from.
 ///
 /// # Errors
@@ -237,6 +267,45 @@ pub async fn leaves(connection: &mut PgConnection, oid: u32) -> Result<Vec<Leaf>
                 filenode: oid_of(number("filenode")?)?,
                 blocks: oid_of(number("blocks")?)?,
                 bytes: u64::try_from(number("bytes")?).unwrap_or(0),
+            })
+        })
+        .collect()
+}
+
+/// The partitions of a table, those that have partitions themselves included; none of an ordinary table.
+///
+/// The server's own function for this locks them all, and would wait for whoever changes one.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn partitions(connection: &mut PgConnection, oid: u32) -> Result<Vec<Partition>, Error> {
+    const ACTION: &str = "read how a table is partitioned";
+    let statement = format!(
+        "with recursive tree as ( \
+           select i.inhrelid as relid \
+           from pg_class root join pg_inherits i on i.inhparent = root.oid and not i.inhdetachpending \
+           where root.oid = $1 and root.relkind = 'p' \
+           union all \
+           select i.inhrelid \
+           from tree join pg_inherits i on i.inhparent = tree.relid and not i.inhdetachpending) \
+         select c.oid::int8 as oid, c.oid::regclass::text as name, c.relkind = 'r' as leaf, \
+           c.relreplident::text as identity, array({KEY_COLUMNS}) as key \
+         from tree join pg_class c on c.oid = tree.relid order by c.oid"
+    );
+    let rows = sqlx::query(AssertSqlSafe(statement))
+        .bind(sqlx::postgres::types::Oid(oid))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(sql(ACTION))?;
+    rows.iter()
+        .map(|row| {
+            let text = |column: &str| row.try_get::<String, _>(column).map_err(sql(ACTION));
+            Ok(Partition {
+                oid: oid_of(row.try_get("oid").map_err(sql(ACTION))?)?,
+                name: text("name")?,
+                leaf: row.try_get("leaf").map_err(sql(ACTION))?,
+                identity: Identity::of(&text("identity")?),
+                key: row.try_get("key").map_err(sql(ACTION))?,
             })
         })
         .collect()

@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row as _};
 
-use super::catalog::{self, Checked, Identity, Table};
+use super::catalog::{self, Checked, Identity, Partition, Table};
 use super::error::sql;
 use crate::event::RelationName;
 use crate::source::Error;
@@ -74,7 +74,10 @@ pub async fn preflight(
             findings.extend(owner_finding(connection, &expectation.name, table.oid).await?);
         }
         match &table {
-            Some(table) => findings.extend(leaf_findings(connection, &expectation.name, table).await?),
+            Some(table) => {
+                findings.extend(leaf_findings(connection, &expectation.name, table).await?);
+                findings.extend(identity_findings(connection, &expectation.name, table).await?);
+            }
             None if expectation.absence == Absence::Skipped => skipped.push(expectation.name.clone()),
             None => {}
         }
@@ -285,6 +288,29 @@ async fn leaf_findings(
         }
     }
     Ok(findings)
+}
+
+/// What is wrong with partitions that tell less of a changed row than their table promises.
+async fn identity_findings(
+    connection: &mut PgConnection,
+    name: &RelationName,
+    table: &Table,
+) -> Result<Vec<Finding>, Error> {
+    let columns = &table.shape.relation.columns;
+    let key: Vec<String> = table.shape.key.iter().map(|index| columns[*index].name.to_string()).collect();
+    let identity = match table.identity {
+        Identity::Full => "full".to_owned(),
+        Identity::Index => format!("using index …, its unique index over {}", key.join(", ")),
+        Identity::Default | Identity::Nothing => "default".to_owned(),
+    };
+    let partitions = catalog::partitions(connection, table.oid).await?;
+    let less = partitions.iter().filter(|partition| !partition.tells(table.identity, &key));
+    let one = |partition: &Partition| {
+        let what = "its replica identity tells less of a changed row than that of its table: changes would be lost";
+        let fix = format!("alter table {} replica identity {identity}", partition.name);
+        finding(Severity::Error, &format!("{name}, partition {}", partition.name), what, fix)
+    };
+    Ok(less.map(one).collect())
 }
 
 /// What to say of a slot that is in danger of being lost, or of filling the server's disk.

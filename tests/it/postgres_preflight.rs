@@ -86,6 +86,43 @@ async fn a_deferrable_key_is_named_because_the_stream_does_not_tell_rows_by_it()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_tells_less_of_its_rows_than_its_table_does_is_named() {
+    let mut database = Database::new().await;
+    for table in ["by_key", "by_row", "by_index", "more"] {
+        database
+            .run(format!(
+                "create table {table} (a int8 not null, b int8 not null, big text) partition by range (a); \
+                 create table {table}_1 partition of {table} for values from (0) to (9); \
+                 create table {table}_2 partition of {table} for values from (9) to (99);"
+            ))
+            .await;
+    }
+    database
+        .run(
+            "alter table by_key add primary key (a); create unique index by_key_b on by_key_2 (b); \
+             alter table by_key_2 replica identity using index by_key_b; \
+             alter table by_row add primary key (a); alter table by_row replica identity full; \
+             alter table by_row_1 replica identity full; \
+             create unique index by_index_a on by_index (a); alter table by_index replica identity using index by_index_a; \
+             alter table by_index_1 replica identity using index by_index_1_a_idx; \
+             alter table more add primary key (a); alter table more_1 replica identity full;",
+        )
+        .await;
+    let tables = ["by_key", "by_row", "by_index", "more"].map(|table| expect(table, &[]));
+    let found = errors(&database, &tables).await;
+    let expected = [
+        ("public.by_key, partition public.by_key_2", "replica identity default"),
+        ("public.by_row, partition public.by_row_2", "replica identity full"),
+        ("public.by_index, partition public.by_index_2", "replica identity using index"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for ((place, _, fix), (wanted, mend)) in found.iter().zip(expected) {
+        assert_eq!(place, wanted);
+        assert!(fix.contains("alter table") && fix.contains(mend), "{fix}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_is_told_what_to_grant() {
     let mut database = Database::new().await;
     database.run("create table t (id int8 primary key); create role weak login password 'w'").await;
