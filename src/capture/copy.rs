@@ -12,7 +12,7 @@ use super::epoch::Session;
 use super::marks::{self, Done, Range};
 use super::plan::{self, LeafNow, Pass};
 use super::run::Context;
-use super::{Error, Phase, Position};
+use super::{Error, Phase, Position, footing};
 use crate::event::{Lsn, RelationName};
 use crate::log::{Batch, EventLog};
 use crate::postgres::catalog;
@@ -65,6 +65,10 @@ pub(super) async fn copy_all(
         // Only now has the stream told of everything that the last snapshot saw.
         if let Some(ended) = unsound(context)? {
             return Ok(ended);
+        }
+        let mut connection = context.server.connect().await?;
+        if let Some(reason) = footing::look(context, &mut connection, session).await? {
+            return Ok(Ended::Lost(reason));
         }
         finish(context, session, position).await?;
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::run::Context;
 use super::start::{Decision, Remembered, SlotNow, decide};
-use super::{Error, marks, skipped};
+use super::{Error, footing, marks, skipped};
 use crate::event::{Epoch, Lsn, Relation, RelationName, SchemaHash};
 use crate::log::{Batch, EventLog};
 use crate::postgres::feed::PgFeed;
+use crate::postgres::footing::{Footing, read as rests_on};
 use crate::postgres::preflight::{Looked, Severity, preflight};
 use crate::postgres::provision::{self, NewSlot};
 use crate::postgres::{Connection, assemble, catalog};
@@ -67,17 +68,22 @@ impl Session {
         let decision = decide(&remembered, &server, &names, slot.as_ref());
         let opened = match decision {
             Decision::Resume { epoch, slot, from } => {
-                let changed = provision::publish(&mut connection, &publication, &tables).await?;
+                let session = Session { epoch, slot, publication, from, tables, skipped };
+                if let Some(reason) = footing::look(context, &mut connection, &session).await? {
+                    return Err(SourceError::Lost { reason }.into());
+                }
+                let changed = provision::publish(&mut connection, &session.publication, &session.tables).await?;
                 if names == remembered.tables && changed {
                     // Since when, nobody knows; what it left out is not in the stream.
-                    let reason = format!("publication {publication} was changed by someone else");
+                    let reason = format!("publication {} was changed by someone else", session.publication);
                     return Err(SourceError::Lost { reason }.into());
                 }
                 if names != remembered.tables {
                     // Tables taken out: should one come back, it needs a new epoch.
                     context.set([(marks::TABLES.into(), Some(names.join("\n").into_bytes()))]).await?;
+                    let now = rests_on(&mut connection, &session.publication, &session.tables, None).await?;
+                    footing::remember(context, &now.footing).await?;
                 }
-                let session = Session { epoch, slot, publication, from, tables, skipped };
                 Opened { session, new_slot: None }
             }
             Decision::Open { epoch, reason } => {
@@ -85,13 +91,15 @@ impl Session {
                     provision::drop_slot(&mut connection, old).await?;
                 }
                 provision::publish(&mut connection, &publication, &tables).await?;
+                // Before the slot: what changes between the two is noticed.
+                let footing = rests_on(&mut connection, &publication, &tables, None).await?.footing;
                 let slot = provision::slot_name(&config.prefix, epoch, rand::random());
                 context.set([(marks::OPENING.into(), Some(slot.clone().into_bytes()))]).await?;
                 let new_slot = provision::create_slot(&context.server, &slot).await?;
                 let from = new_slot.consistent;
                 let session = Session { epoch, slot, publication, from, tables, skipped };
                 let shapes = shapes_now(&mut connection, &session.tables).await?;
-                record(&*context.log, &session, &server, &names, shapes).await?;
+                record(&*context.log, &session, &server, &names, shapes, &footing).await?;
                 tracing::info!(epoch = epoch.0, slot = %session.slot, at = %from, "opened an epoch");
                 context.tell(|status| {
                     status.epoch_reason = reason;
@@ -162,6 +170,7 @@ async fn record(
     server: &str,
     tables: &[String],
     shapes: Vec<catalog::Shape>,
+    footing: &Footing,
 ) -> Result<(), Error> {
     let mut batch = Batch::default();
     // A key is that of its epoch: of what an older one said of keys nothing holds, partitions included.
@@ -177,6 +186,7 @@ async fn record(
             batch.marks.insert(name, None);
         }
     }
+    batch.marks.insert(marks::FOOTING.into(), Some(footing.to_bytes()));
     for gone in [marks::LOST, marks::OPENING, marks::SNAPSHOT_COMPLETE, marks::MOVED, marks::LATER_SNAPSHOT] {
         batch.marks.insert(gone.into(), None);
     }

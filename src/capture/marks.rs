@@ -17,6 +17,8 @@ pub const SLOT: &str = "pg/slot";
 pub const SERVER: &str = "pg/server";
 /// The captured tables, a line each, in order.
 pub const TABLES: &str = "pg/tables";
+/// What the epoch's stream rests on.
+pub const FOOTING: &str = "pg/footing";
 /// The position at which the epoch's stream began.
 pub const CONSISTENT: &str = "pg/consistent";
 /// The position up to which the log holds everything.

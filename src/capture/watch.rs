@@ -1,12 +1,13 @@
 //! Heartbeat and watch over the slot.
 //!
 //! A logical message in the source's WAL keeps the position of an idle database moving. The slot is looked at as often:
-//! production's disk comes before the migration, so a slot that keeps too much WAL is given up when asked to, loudly.
+//! production's disk comes before the migration, so a slot that keeps too much WAL is given up when asked to, loudly. So is what the
+//! stream rests on: publication, tables, partitions.
 
 use super::drive::Ended;
 use super::epoch::Session;
 use super::run::Context;
-use super::{Error, skipped};
+use super::{Error, footing, skipped};
 use crate::postgres::catalog;
 use crate::postgres::preflight::slot_finding;
 use crate::postgres::provision::{self, SlotFacts};
@@ -14,7 +15,7 @@ use crate::postgres::provision::{self, SlotFacts};
 /// What the heartbeat's message says.
 const HEARTBEAT: &str = "heartbeat";
 
-/// Watches until the slot is lost or given up.
+/// Watches until the slot is lost or given up, or the stream rests on something else.
 pub(super) async fn over(context: &Context, session: &Session) -> Result<Ended, Error> {
     let mut connection = context.server.connect().await?;
     let mut ticks = tokio::time::interval(context.config.heartbeat);
@@ -25,6 +26,9 @@ pub(super) async fn over(context: &Context, session: &Session) -> Result<Ended, 
         provision::emit(&mut connection, HEARTBEAT).await?;
         if !session.skipped.is_empty() {
             skipped::appeared(&context.status, &catalog::present(&mut connection, &session.skipped).await?);
+        }
+        if let Some(reason) = footing::look(context, &mut connection, session).await? {
+            return Ok(Ended::Lost(reason));
         }
         let Some(slot) = provision::slot(&mut connection, &session.slot).await? else {
             return Ok(Ended::Lost(format!("replication slot {} is gone", session.slot)));

@@ -118,6 +118,8 @@ pub struct Partition {
     pub identity: Identity,
     /// The columns that they are told apart by.
     pub key: Vec<String>,
+    /// Changes when it is attached.
+    pub attached: String,
 }
 
 impl Partition {
@@ -282,14 +284,14 @@ pub async fn partitions(connection: &mut PgConnection, oid: u32) -> Result<Vec<P
     const ACTION: &str = "read how a table is partitioned";
     let statement = format!(
         "with recursive tree as ( \
-           select i.inhrelid as relid \
+           select i.inhrelid as relid, i.xmin::text as attached \
            from pg_class root join pg_inherits i on i.inhparent = root.oid and not i.inhdetachpending \
            where root.oid = $1 and root.relkind = 'p' \
            union all \
-           select i.inhrelid \
+           select i.inhrelid, i.xmin::text \
            from tree join pg_inherits i on i.inhparent = tree.relid and not i.inhdetachpending) \
          select c.oid::int8 as oid, c.oid::regclass::text as name, c.relkind = 'r' as leaf, \
-           c.relreplident::text as identity, array({KEY_COLUMNS}) as key \
+           c.relreplident::text as identity, array({KEY_COLUMNS}) as key, tree.attached \
          from tree join pg_class c on c.oid = tree.relid order by c.oid"
     );
     let rows = sqlx::query(AssertSqlSafe(statement))
@@ -306,9 +308,27 @@ pub async fn partitions(connection: &mut PgConnection, oid: u32) -> Result<Vec<P
                 leaf: row.try_get("leaf").map_err(sql(ACTION))?,
                 identity: Identity::of(&text("identity")?),
                 key: row.try_get("key").map_err(sql(ACTION))?,
+                attached: text("attached")?,
             })
         })
         .collect()
+}
+
+/// Whether no row can have come with a partition: it has no blocks, and what will come is in the stream.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn blank(connection: &mut PgConnection, oid: u32) -> Result<bool, Error> {
+    let blank: Option<bool> = sqlx::query_scalar(
+        "select case relkind when 'p' then true \
+           when 'r' then relpersistence = 'p' and coalesce(pg_relation_size(oid), 1) = 0 else false end \
+         from pg_class where oid = $1",
+    )
+    .bind(sqlx::postgres::types::Oid(oid))
+    .fetch_optional(connection)
+    .await
+    .map_err(sql("see whether a partition is empty"))?;
+    Ok(blank.unwrap_or(false))
 }
 
 /// Rows of a table with its partitions, as the server estimated them last; `None` when it never did.
@@ -353,7 +373,7 @@ async fn columns(connection: &mut PgConnection, oid: u32) -> Result<Vec<(String,
 /// else the primary key.
 ///
 /// A deferrable one is none: the server does not tell rows apart by it, and within a transaction two rows may have one key.
-const KEY_COLUMNS: &str = "select a.attname::text from pg_index i \
+pub(super) const KEY_COLUMNS: &str = "select a.attname::text from pg_index i \
          cross join lateral unnest(i.indkey::int2[]) with ordinality as part(attnum, place) \
          join pg_attribute a on a.attrelid = i.indrelid and a.attnum = part.attnum \
          where i.indrelid = c.oid and part.place <= i.indnkeyatts and i.indisvalid and i.indimmediate \
@@ -431,7 +451,7 @@ fn shape(name: RelationName, columns: &[(String, u32)], types: &HashMap<u32, Typ
 }
 
 /// An OID, file number or block count, all unsigned 32-bit on the server and read as `int8`.
-fn oid_of(value: i64) -> Result<u32, Error> {
+pub(super) fn oid_of(value: i64) -> Result<u32, Error> {
     u32::try_from(value).map_err(|_| super::error::unreadable("read the catalog", "a number out of range"))
 }
 

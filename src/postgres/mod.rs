@@ -1,7 +1,7 @@
 //! The Postgres edge: everything that names `sqlx`, the replication protocol or a system catalog.
 //!
 //! Read in this order: [`connect`] opens sessions with pinned settings, [`catalog`] reads what a table is ([`describe`]
-//! all that its definition says), [`codec`] reads values in both wire forms, [`preflight`] says what is missing, [`leftovers`] what is too much, [`provision`] makes and removes publication and slot,
+//! all that its definition says), [`codec`] reads values in both wire forms, [`preflight`] says what is missing, [`leftovers`] what is too much, [`provision`] makes and removes publication and slot, [`footing`] sees what becomes of them,
 //! [`snapshot`] copies by ranges ([`copy`]), and [`feed`] follows the stream: [`pgoutput`] reads messages and
 //! [`assemble`] makes transactions of them.
 
@@ -12,6 +12,7 @@ pub mod catalog;
 pub mod codec;
 pub mod describe;
 
+pub mod footing;
 pub mod leftovers;
 pub mod preflight;
 pub mod provision;

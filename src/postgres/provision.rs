@@ -97,24 +97,27 @@ pub async fn identify(server: &Server) -> Result<Identity, Error> {
 pub async fn publish(connection: &mut PgConnection, name: &str, tables: &[RelationName]) -> Result<bool, Error> {
     const ACTION: &str = "make the publication";
     let list = tables.iter().map(quote_name).collect::<Vec<_>>().join(", ");
-    let via_root: Option<bool> = sqlx::query_scalar("select pubviaroot from pg_publication where pubname = $1")
-        .bind(name)
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(sql(ACTION))?;
-    let statement = match via_root {
+    let as_made: Option<bool> = sqlx::query_scalar(
+        "select pubviaroot and pubinsert and pubupdate and pubdelete and pubtruncate and not puballtables \
+         from pg_publication where pubname = $1",
+    )
+    .bind(name)
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(sql(ACTION))?;
+    let statement = match as_made {
         None => format!("create publication {} for table {list} with (publish_via_partition_root = true)", quote(name)),
-        Some(_) => {
+        Some(as_made) => {
             let mut wanted: Vec<&RelationName> = tables.iter().collect();
             wanted.sort();
             let present = published(connection, name).await?;
-            if via_root == Some(true) && present.iter().eq(wanted) {
+            if as_made && present.iter().eq(wanted) {
                 return Ok(false);
             }
             let name = quote(name);
             format!(
-                "alter publication {name} set table {list}; \
-                     alter publication {name} set (publish_via_partition_root = true)"
+                "alter publication {name} set table {list}; alter publication {name} set \
+                   (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"
             )
         }
     };
@@ -122,13 +125,14 @@ pub async fn publish(connection: &mut PgConnection, name: &str, tables: &[Relati
     Ok(true)
 }
 
-/// The tables named in a publication, in order of name.
+/// The tables that a publication names, and tells all rows and columns of, in order of name.
 async fn published(connection: &mut PgConnection, name: &str) -> Result<Vec<RelationName>, Error> {
     const ACTION: &str = "read the publication";
     let rows = sqlx::query(
         "select n.nspname::text as schema, c.relname::text as name from pg_publication p \
          join pg_publication_rel r on r.prpubid = p.oid join pg_class c on c.oid = r.prrelid \
-         join pg_namespace n on n.oid = c.relnamespace where p.pubname = $1",
+         join pg_namespace n on n.oid = c.relnamespace where p.pubname = $1 \
+           and to_jsonb(r) ->> 'prqual' is null and to_jsonb(r) ->> 'prattrs' is null",
     )
     .bind(name)
     .fetch_all(connection)

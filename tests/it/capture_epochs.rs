@@ -62,6 +62,12 @@ async fn reopened(database: &mut Database, log: Arc<dyn EventLog>, second: Confi
 /// An ordinary table.
 const PLAIN: &str = "create table t (id int8 primary key, n int4 not null); \
                      insert into t select id, id + 100 from generate_series(1, 50) id;";
+/// A table in two partitions.
+const PARTED: &str = "create table t (id int8 primary key, n int4) partition by range (id); \
+                      create table t_1 partition of t for values from (0) to (100); \
+                      create table t_2 partition of t for values from (100) to (200); \
+                      insert into t select id, 0 from generate_series(1, 150) id;";
+
 /// Whether the log says of `t` what the server says.
 async fn agrees(database: &mut Database, log: &dyn EventLog) {
     let expected = database.texts("select concat_ws('|', id, n) from t order by id").await;
@@ -115,7 +121,13 @@ async fn a_slot_that_someone_moved_is_a_gap() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publication_that_someone_changed_opens_a_new_epoch() {
-    for lose in ["drop publication rehome_publication", "alter publication rehome_publication set table other"] {
+    for lose in [
+        "drop publication rehome_publication",
+        "alter publication rehome_publication set table other",
+        "alter publication rehome_publication set table t where (id > 10)",
+        "alter publication rehome_publication set table t (id)",
+        "alter publication rehome_publication set (publish = 'insert')",
+    ] {
         let mut database = Database::new().await;
         table(&mut database).await;
         database.run("create table other (id int8 primary key)").await;
@@ -201,6 +213,78 @@ async fn rows_told_apart_by_another_key_open_a_new_epoch() {
         let reason = lost_while_running(set_up, happens).await;
         assert!(reason.contains("public.t"), "{reason}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_changed_under_a_running_capture_opens_a_new_epoch() {
+    for happens in [
+        "alter publication rehome_publication drop table t; delete from t where id < 5",
+        "alter publication rehome_publication set (publish = 'insert'); delete from t where id < 5",
+        "drop publication rehome_publication; create publication rehome_publication for table t",
+    ] {
+        let reason = lost_while_running(PLAIN, happens).await;
+        assert!(reason.contains("rehome_publication"), "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_took_anothers_name_opens_a_new_epoch() {
+    let swap = "create table next (like t including all); insert into next select id, 7 from generate_series(1, 60) id; \
+                begin; alter table t rename to old; alter table next rename to t; commit";
+    let reason = lost_while_running(PLAIN, swap).await;
+    assert!(reason.contains("public.t"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_come_and_go_with_a_partition_open_a_new_epoch() {
+    for (happens, word) in [
+        ("drop table t_2", "dropped or detached"),
+        ("alter table t detach partition t_2", "dropped or detached"),
+        (
+            "create table t_3 (like t including all); insert into t_3 values (201, 3); \
+             alter table t attach partition t_3 for values from (200) to (300)",
+            "attached",
+        ),
+    ] {
+        let reason = lost_while_running(PARTED, happens).await;
+        assert!(reason.contains(word), "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_dropped_while_nothing_ran_opens_a_new_epoch() {
+    let mut database = Database::new().await;
+    database.run(PARTED).await;
+    let log = live(&database, &["t"]).await.stop().await.expect("a clean end");
+    database.run("drop table t_2").await;
+    let mut running = start(config(&database.url, &["t"]), Arc::clone(&log));
+    let status =
+        running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
+    assert!(status.epoch_reason.expect("a reason").contains("t_2"));
+    agrees(&mut database, &*log).await;
+    running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_made_empty_needs_no_new_epoch() {
+    let mut database = Database::new().await;
+    database.run(PARTED).await;
+    let mut running = live(&database, &["t"]).await;
+    database.run("create table t_3 partition of t for values from (200) to (300)").await;
+    patiently("it is noticed", async {
+        while !text(&*running.log, "pg/footing").is_some_and(|footing| footing.contains("t_3")) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    database.run("insert into t values (201, 1)").await;
+    running.settled(&mut database).await;
+    agrees(&mut database, &*running.log).await;
+    let log = running.stop().await.expect("a clean end");
+    let mut again = start(config(&database.url, &["t"]), Arc::clone(&log));
+    again.caught_up().await;
+    assert_eq!(text(&*log, "pg/epoch").as_deref(), Some("1"));
+    again.stop().await.expect("a clean end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
