@@ -31,6 +31,9 @@ const ATTEMPT_WAIT: Duration = Duration::from_millis(200);
 /// What the message says by which the stream tells that it has passed the copy's end.
 const CAUGHT_UP: &str = "caught up";
 
+/// What the message says whose commit flushes what a snapshot sees.
+const FLUSHED: &str = "flushed";
+
 /// The exported snapshot of a pass, with whatever keeps it alive.
 struct Exported {
     name: String,
@@ -127,9 +130,13 @@ async fn passes(
 }
 
 /// Exports a snapshot from a transaction of ours.
+///
+/// It may see commits that did not wait for their flush, and that a crash of the server would undo without a word in the stream. A
+/// commit of ours waits, and all before it are flushed with it.
 async fn export(context: &Context) -> Result<Exported, Error> {
     let mut connection = context.server.connect().await?;
     let name = provision::export_snapshot(&mut connection).await?;
+    provision::emit(&mut context.server.connect().await?, FLUSHED).await?;
     Ok(Exported { name, _holder: Holder::Transaction { _connection: connection } })
 }
 

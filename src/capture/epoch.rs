@@ -61,7 +61,11 @@ impl Session {
             Some(name) => provision::slot(&mut connection, name).await?,
             None => None,
         };
-        let slot = slot.map(|slot| SlotNow { confirmed: slot.confirmed, lost: slot.wal_status == "lost" });
+        let slot = slot.map(|slot| SlotNow {
+            confirmed: slot.confirmed,
+            lost: slot.wal_status == "lost",
+            wal_end: slot.wal_end,
+        });
         let mut names: Vec<String> = tables.iter().map(ToString::to_string).collect();
         names.sort();
         let publication = provision::publication_name(&config.prefix);

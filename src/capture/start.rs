@@ -26,6 +26,8 @@ pub struct SlotNow {
     pub confirmed: Option<Lsn>,
     /// Whether the server removed WAL that it needs.
     pub lost: bool,
+    /// End of the server's WAL.
+    pub wal_end: Lsn,
 }
 
 /// What to do.
@@ -72,6 +74,10 @@ pub fn decide(remembered: &Remembered, server: &str, tables: &[String], slot: Op
     if slot.lost {
         return next(format!("the server removed WAL that replication slot {name} needs"));
     }
+    if from > slot.wal_end {
+        let end = slot.wal_end;
+        return next(format!("the server lost the end of its WAL: that ends at {end}, and the log at {from}"));
+    }
     match slot.confirmed {
         Some(confirmed) if confirmed > from => {
             next(format!("replication slot {name} was moved to {confirmed}, and the log ends at {from}"))
@@ -96,7 +102,7 @@ mod tests {
     }
 
     fn slot(confirmed: u64) -> SlotNow {
-        SlotNow { confirmed: Some(Lsn(confirmed)), lost: false }
+        SlotNow { confirmed: Some(Lsn(confirmed)), lost: false, wal_end: Lsn(100) }
     }
 
     fn after(remembered: &Remembered, slot: Option<&SlotNow>) -> Decision {
@@ -122,6 +128,7 @@ mod tests {
         assert!(opens(after(&remembered(), Some(&slot(101)))), "a gap");
         assert!(opens(after(&remembered(), None)), "no slot");
         assert!(opens(after(&remembered(), Some(&SlotNow { lost: true, ..slot(1) }))), "a lost slot");
+        assert!(opens(after(&remembered(), Some(&SlotNow { wal_end: Lsn(99), ..slot(1) }))), "a lost tail of the WAL");
         assert!(opens(decide(&remembered(), "8\n1", &[], Some(&slot(1)))), "another server");
         assert!(opens(decide(&remembered(), "7\n2", &[], Some(&slot(1)))), "another timeline");
         assert!(opens(decide(&remembered(), "7\n1", &["c".into()], Some(&slot(1)))), "another table");

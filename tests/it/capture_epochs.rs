@@ -195,6 +195,24 @@ async fn a_log_of_another_server_opens_a_new_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_lost_the_end_of_its_wal_opens_a_new_epoch() {
+    let mut database = Database::new().await;
+    table(&mut database).await;
+    let log = memory();
+    let mut first = start(config(&database.url, &["t"]), Arc::clone(&log));
+    first.caught_up().await;
+    first.stop().await.expect("a clean end");
+    let mut batch = rehome::log::Batch::default();
+    batch.marks.insert("pg/confirmed".into(), Some(b"FFFF/0".to_vec()));
+    log.append(batch).await.expect("it appends");
+    let mut running = start(config(&database.url, &["t"]), Arc::clone(&log));
+    let status =
+        running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
+    assert!(status.epoch_reason.expect("a reason").contains("lost the end of its WAL"));
+    running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_told_apart_by_another_key_open_a_new_epoch() {
     let full = format!("{PLAIN} alter table t replica identity full");
     for (set_up, happens) in [
