@@ -77,6 +77,7 @@ pub async fn preflight(
             Some(table) => {
                 findings.extend(leaf_findings(connection, &expectation.name, table).await?);
                 findings.extend(identity_findings(connection, &expectation.name, table).await?);
+                findings.extend(heir_finding(connection, &expectation.name, table).await?);
             }
             None if expectation.absence == Absence::Skipped => skipped.push(expectation.name.clone()),
             None => {}
@@ -311,6 +312,29 @@ async fn identity_findings(
         finding(Severity::Error, &format!("{name}, partition {}", partition.name), what, fix)
     };
     Ok(less.map(one).collect())
+}
+
+/// What to say of a table that others inherit from, other than as its partitions: it shows their rows as its own, and the stream
+/// tells them as theirs.
+async fn heir_finding(
+    connection: &mut PgConnection,
+    name: &RelationName,
+    table: &Table,
+) -> Result<Option<Finding>, Error> {
+    if table.partitioned {
+        return Ok(None);
+    }
+    let heirs: Vec<String> =
+        sqlx::query_scalar("select inhrelid::regclass::text from pg_inherits where inhparent = $1 order by 1")
+            .bind(sqlx::postgres::types::Oid(table.oid))
+            .fetch_all(connection)
+            .await
+            .map_err(sql("ask who inherits from a table"))?;
+    Ok((!heirs.is_empty()).then(|| {
+        let what = format!("{} inherit from it: their rows are not its own in copy and stream", heirs.join(", "));
+        let fix = "alter table … no inherit, for each of them, and capture them as tables of their own; or make it a partitioned table";
+        finding(Severity::Error, &name.to_string(), what, fix)
+    }))
 }
 
 /// What to say of a slot that is in danger of being lost, or of filling the server's disk.

@@ -123,6 +123,21 @@ async fn a_partition_that_tells_less_of_its_rows_than_its_table_does_is_named() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_others_inherit_from_is_named() {
+    let mut database = Database::new().await;
+    database
+        .run(
+            "create table parent (id int8 primary key); create table child (primary key (id)) inherits (parent); \
+             create table alone (id int8 primary key)",
+        )
+        .await;
+    let found = errors(&database, &[expect("parent", &[]), expect("child", &[]), expect("alone", &[])]).await;
+    let places: Vec<&str> = found.iter().map(|(place, _, _)| place.as_str()).collect();
+    assert_eq!(places, ["public.parent"], "{found:?}");
+    assert!(found[0].1.contains("child") && found[0].2.contains("no inherit"), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_is_told_what_to_grant() {
     let mut database = Database::new().await;
     database.run("create table t (id int8 primary key); create role weak login password 'w'").await;
