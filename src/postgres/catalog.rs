@@ -46,8 +46,8 @@ pub struct TypeFacts {
     pub name: Box<str>,
     /// How its values are read.
     pub kind: Kind,
-    /// Whether a function of its own casts it to `text`, and writes something else than the type's output does
-    /// (`inet` adds `/32`).
+    /// Whether it has a cast to `text` of its own, which may write something else than the type's output does (`inet` adds `/32`,
+    /// `xml` keeps an encoding).
     pub own_cast: bool,
 }
 
@@ -402,7 +402,7 @@ async fn types(connection: &mut PgConnection, oids: &[u32]) -> Result<HashMap<u3
            select chain.start, t.oid, t.typname, t.typtype, t.typbasetype \
            from chain join pg_type t on t.oid = chain.typbasetype where chain.typtype = 'd') \
          select start::int8 as start, oid::int8 as base, typname::text as name, exists ( \
-             select from pg_cast where castsource = chain.oid and casttarget = 'text'::regtype and castmethod = 'f') \
+             select from pg_cast where castsource = chain.oid and casttarget = 'text'::regtype and castmethod in ('f', 'b')) \
            as own_cast \
          from chain where typtype <> 'd'",
     )

@@ -41,6 +41,12 @@ pub(super) fn written_since(xid: u32) -> String {
     format!("age(xmin) <= age('{xid}'::xid)")
 }
 
+/// A column as its type's output writes it, which is the form in the stream: a cast of the type's own may write something else, and
+/// `format` does not use it.
+pub(super) fn output_form(column: &str) -> String {
+    format!("case when {column} is distinct from null then format('%s', {column}) end")
+}
+
 /// The statement that copies the columns of `shape` from rows of `leaf`.
 pub(super) fn statement(shape: &Shape, leaf: &RelationName, places: Places) -> String {
     let columns: Vec<String> = shape
@@ -51,10 +57,7 @@ pub(super) fn statement(shape: &Shape, leaf: &RelationName, places: Places) -> S
         .map(|(column, facts)| {
             let name = quote(&column.name);
             match facts.kind {
-                // A cast function of the type's own writes something else than its output does; `format` does not use it.
-                Kind::Other if facts.own_cast => {
-                    format!("case when {name} is distinct from null then format('%s', {name}) end")
-                }
+                Kind::Other if facts.own_cast => output_form(&name),
                 Kind::Other => format!("{name}::text"),
                 _ => name,
             }

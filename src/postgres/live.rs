@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 
 use super::codec::decode_text;
 use super::connect::{quote, quote_name};
+use super::copy::output_form;
 use super::error::{sql, unreadable};
 use super::target::input_text;
 use crate::event::{Lsn, RelationName, Value};
@@ -126,7 +127,7 @@ async fn read_table(
     table: &LiveTable,
     wanted: &[(usize, Vec<Option<String>>)],
 ) -> Result<Vec<Vec<Value>>, Error> {
-    let columns: Vec<String> = table.columns.iter().map(|(name, _)| format!("{}::text", quote(name))).collect();
+    let columns: Vec<String> = table.columns.iter().map(|(name, _)| output_form(&quote(name))).collect();
     let mut statement = format!("select {} from {}", columns.join(", "), quote_name(&table.relation));
     for (place, (column, values)) in wanted.iter().enumerate() {
         let (name, type_name) = &table.columns[*column];
@@ -167,7 +168,7 @@ pub async fn list_units(pool: &PgPool, columns: &[(&RelationName, &str)]) -> Res
     }
     let parts: Vec<String> = columns
         .iter()
-        .map(|(table, column)| format!("select {}::text as unit from {}", quote(column), quote_name(table)))
+        .map(|(table, column)| format!("select {} as unit from {}", output_form(&quote(column)), quote_name(table)))
         .collect();
     let statement =
         format!("select distinct unit from ({}) as x where unit is not null order by unit", parts.join(" union all "));

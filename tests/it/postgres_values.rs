@@ -1,6 +1,8 @@
 //! Values: what is copied and what is streamed are the same, whatever the database's settings.
 
 use rehome::event::{Event, Float, Op, Timestamp, Value};
+use rehome::postgres::Server;
+use rehome::postgres::live::{LiveTable, read_unit};
 
 use crate::support::capture::{live, public};
 use crate::support::cluster::Database;
@@ -26,7 +28,7 @@ const ROWS: [&str; 4] = [
      '00000000-0000-0000-0000-000000000001', '\\x00ff5c27', 'infinity', '-infinity', 'infinity', '24:00:00', '24:00:00+05:30', \
      '-1 year 2 mons -3 days 04:05:06.000007', '{\"a\": 1,  \"a\": 1.10}', '{\"b\": 1e3, \"a\": 12345678901234567890.10}', \
      '10.0.0.1', '10.0.0.0/8', '08:00:2b:01:02:03', '[0:2]={1,NULL,3}', '{NULL,\"NULL\",\"a,b\",\"q\\\"\"}', \
-     '{0.30000000000000004,NaN,-0}', '{2024-02-01 10:00:00+02,infinity}', '[1,5)', '{[1,2),[5,6)}', 'o''k', '(1,\"x,y\")', '-1234.50', '<a>1</a>', '101', '(1.1,-2)', \
+     '{0.30000000000000004,NaN,-0}', '{2024-02-01 10:00:00+02,infinity}', '[1,5)', '{[1,2),[5,6)}', 'o''k', '(1,\"x,y\")', '-1234.50', '<?xml version=\"1.0\" encoding=\"UTF-8\"?><a>1</a>', '101', '(1.1,-2)', \
      'a:1 b:2', 4294967295, 'pg_class'",
     "32767, 2147483647, 2147483647, 'Infinity', 9999999999999999.9999, '-Infinity', 0.30000000000000004, false, \
      e'tab\\tnew\\nline \u{1F600}', '', '', '', '', 'ffffffff-ffff-ffff-ffff-ffffffffffff', '', '0044-03-15 12:00:00.000001 BC', \
@@ -82,6 +84,33 @@ async fn p10_copied_values_equal_streamed_values() {
         assert_eq!(copied.len(), 42);
         assert_eq!(copied[1..], streamed[1..]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_read_live_equal_those_of_copy_and_stream() {
+    let mut database = Database::new().await;
+    database.run(TABLE).await;
+    for (id, row) in ROWS.iter().enumerate() {
+        database.run(format!("insert into t values ({id}, {row})")).await;
+    }
+    let running = live(&database, &["t"]).await;
+    let copied = running.changes(&[Op::Read]).await;
+    let columns = running.relation(&copied[0]).columns.clone();
+    running.stop().await.expect("a clean end");
+    let table = LiveTable {
+        relation: public("t"),
+        columns: columns.into_iter().map(|column| (column.name, column.type_name)).collect(),
+    };
+    let pool = Server::parse(&database.url).expect("a URL").pool(1);
+    let mut read = read_unit(&pool, &[(table, Vec::new())]).await.expect("it reads").rows.remove(0);
+    let id = |row: &Vec<Value>| if let Value::Int(id) = row[0] { id } else { panic!("an id") };
+    read.sort_by_key(id);
+    let copied: Vec<Vec<Value>> = copied
+        .into_iter()
+        .map(|event| event.after.expect("a row").0.iter().filter_map(|cell| cell.value().cloned()).collect())
+        .collect();
+    assert_eq!(read, copied);
+    pool.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
