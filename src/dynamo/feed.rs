@@ -307,6 +307,9 @@ impl Merger {
         let lineages = &self.lineages[number];
         let table = lineages.stream.shape.table();
         changes.found.iter().for_each(|id| tracing::info!(table, shard = %id, "found a shard"));
+        for id in &changes.ended {
+            tracing::warn!(table, shard = %id, "no shard that goes on from it was listed in time: it is taken to be its lineage's last");
+        }
         let stale = |recorded: Timestamp| description.asked.0 - recorded.0 >= RECORD_DESCRIBED_US;
         // A shard found later is as old as the description before it at the most: that one has to be in the log first.
         if !changes.found.is_empty() || lineages.recorded.is_none_or(stale) {
@@ -433,6 +436,9 @@ impl Lineages {
 
     /// Everything written before this time was read; `None` when that is not known.
     fn passed(&self) -> Option<Timestamp> {
+        if self.tracker.awaits_child() {
+            return None;
+        }
         let shards: Option<Vec<Timestamp>> =
             self.tracker.unfinished().map(|id| self.seen.get(id).and_then(Seen::passed)).collect();
         // A stream that is written has an open shard; until it is found, nothing is known.

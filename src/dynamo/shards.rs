@@ -146,6 +146,8 @@ pub struct Changes {
     pub found: Vec<ShardId>,
     /// Drained shards that are trimmed by now and that nothing refers to: their records may go.
     pub forgotten: Vec<ShardId>,
+    /// Drained shards without a child, which would be listed by now: their lineages are taken to have ended.
+    pub ended: Vec<ShardId>,
 }
 
 /// What is known of a stream's shards.
@@ -158,7 +160,18 @@ pub struct Tracker {
     described: Option<Timestamp>,
     /// Descriptions in a row without the shard, or without its parent.
     without: BTreeMap<ShardId, u32>,
+    /// Drained shards without a child that was ever listed.
+    childless: BTreeMap<ShardId, Childless>,
     enabled: bool,
+}
+
+/// How long the next shard of a lineage has been waited for.
+#[derive(Debug, Clone, Copy)]
+struct Childless {
+    /// When the first description was asked for that did not list it.
+    since: Timestamp,
+    /// Whether it would be listed by now.
+    ended: bool,
 }
 
 impl Tracker {
@@ -185,8 +198,22 @@ impl Tracker {
     /// Whether every lineage is being read, so that nothing written from now on is missed.
     pub fn following(&self) -> bool {
         // A stream that is written has an open shard: when there is none, it is not listed yet.
-        let found = self.described.is_some() && self.unfinished().next().is_some();
+        let found = self.described.is_some() && self.unfinished().next().is_some() && !self.awaits_child();
         found && self.unfinished().all(|id| self.open.contains(id) || self.waits_for_parent(id))
+    }
+
+    /// Whether the next shard of a lineage is not listed yet: as long as a stream is written, a closed shard has one, and what is
+    /// written goes there. It is waited for as long as a description may leave it out.
+    pub fn awaits_child(&self) -> bool {
+        let listed_by_now = |id: &ShardId| self.childless.get(id).is_some_and(|childless| childless.ended);
+        self.enabled && self.drained_without_child().any(|id| !listed_by_now(id))
+    }
+
+    /// Drained shards that are no shard's parent.
+    fn drained_without_child(&self) -> impl Iterator<Item = &ShardId> {
+        let parents: BTreeSet<&ShardId> = self.shards.values().filter_map(|shard| shard.parent.as_ref()).collect();
+        let drained = self.shards.iter().filter(|(_, shard)| shard.progress == Progress::Drained).map(|(id, _)| id);
+        drained.filter(move |id| !parents.contains(id))
     }
 
     /// Whether a shard's turn comes when its parent, which is being read, is drained.
@@ -217,6 +244,7 @@ impl Tracker {
         self.enabled = description.enabled;
         self.count_absences(&listed)?;
         changes.forgotten = self.forget();
+        changes.ended = self.count_childless(description.asked);
         if !self.enabled && self.unfinished().next().is_none() {
             return Err(Loss::Ended);
         }
@@ -242,6 +270,21 @@ impl Tracker {
         }
         self.without = without;
         Ok(())
+    }
+
+    /// Counts how long the next shard of each lineage was not listed; answers whose it is not waited for any more.
+    fn count_childless(&mut self, asked: Timestamp) -> Vec<ShardId> {
+        let (mut childless, mut ended) = (BTreeMap::new(), Vec::new());
+        for id in self.drained_without_child() {
+            let known = self.childless.get(id).copied().unwrap_or(Childless { since: asked, ended: false });
+            let now = Childless { ended: known.ended || asked.0 - known.since.0 >= LISTING_LAG_US, ..known };
+            if now.ended && !known.ended {
+                ended.push(id.clone());
+            }
+            childless.insert(id.clone(), now);
+        }
+        self.childless = childless;
+        ended
     }
 
     /// Forgets drained shards that are trimmed and whose children are known: a shard that was forgotten too early would be

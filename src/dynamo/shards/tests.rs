@@ -124,6 +124,34 @@ fn a_disabled_stream_ends_when_it_is_drained() {
 }
 
 #[test]
+fn a_lineage_whose_next_shard_is_not_listed_yet_is_not_followed() {
+    let mut tracker = tracking(&["a", "other"]);
+    opened(&mut tracker, 0);
+    tracker.drained("a");
+    assert!(!tracker.following(), "no description since");
+    tracker.describe(&description(0, &["a", "other"])).expect("nothing is lost");
+    assert!(!tracker.following(), "a description without it");
+    tracker.describe(&description(0, &["a", "other", "b<a"])).expect("nothing is lost");
+    assert_eq!(opened(&mut tracker, 0), ["b"]);
+    assert!(tracker.following());
+}
+
+#[test]
+fn a_lineage_that_ends_is_waited_for_as_long_as_a_shard_may_be_unlisted_and_no_longer() {
+    let mut tracker = tracking(&["a", "other"]);
+    opened(&mut tracker, 0);
+    tracker.drained("a");
+    tracker.describe(&description(1, &["a", "other"])).expect("nothing is lost");
+    assert!(!tracker.following());
+    tracker.describe(&description(2, &["a", "other"])).expect("nothing is lost");
+    assert!(tracker.following(), "an hour later it would be listed");
+    tracker.describe(&description(3, &["a", "other", "b<a"])).expect("nothing is lost");
+    assert!(!tracker.following(), "and one that comes after all is read");
+    assert_eq!(opened(&mut tracker, 3), ["b"]);
+    assert!(tracker.following());
+}
+
+#[test]
 fn a_page_that_comes_twice_does_not_move_a_shard_back() {
     let mut tracker = tracking(&["a"]);
     for last in ["9", "10", "9"] {
