@@ -145,6 +145,16 @@ struct Place<'a> {
     transient: bool,
 }
 
+impl<'a> Place<'a> {
+    /// That of a row's shadow; a shadow that is gone was taken away, whatever may be gone of rows.
+    fn of_shadow<'b>(self, shadow: &'b KeyDigest) -> Place<'b>
+    where
+        'a: 'b,
+    {
+        Place { key: *shadow, salt: shadow, transient: false, ..self }
+    }
+}
+
 /// One worker's way from rows to records.
 pub struct Emitter {
     context: Arc<Context>,
@@ -214,7 +224,7 @@ impl Emitter {
         match self.side {
             SideOf::Expected => {
                 if let Some(shadow) = context.canaries.of_expected(table, &own, &strict, &mut self.shadows) {
-                    self.record(&context, rules, row, Place { key: shadow, salt: &shadow, ..place })?;
+                    self.record(&context, rules, row, place.of_shadow(&shadow))?;
                 }
             }
             SideOf::Actual => {
@@ -222,7 +232,7 @@ impl Emitter {
                 let columns = &context.columns[usize::from(table)];
                 let around = Around { exact: &exact, columns, item: context.items, unowned: scope.is_empty() };
                 if let Some((shadow, rows)) = context.canaries.of_actual(row, &own, &around, &mut self.shadows) {
-                    let place = Place { key: shadow, salt: &shadow, ..place };
+                    let place = place.of_shadow(&shadow);
                     for row in rows {
                         let spoilt = self.record(&context, rules, &row, place)?;
                         self.shadows.entry((table, shadow)).or_default().there = Some([strict, spoilt]);

@@ -212,7 +212,10 @@ async fn units_that_a_new_mapping_does_not_know_leave_nothing_behind() {
     assert_eq!(rig.target.texts(COLLECTIONS).await, ["1 1 10 2", "2 1 20 2"]);
     let before = rig.target.texts("select id from collections order by 1").await;
     let folder = tempfile::tempdir().expect("a folder");
-    let edit = [("model = { first = [\".model_name\", \"@default_model\"] }", "model = { first = [\"@default_model\", \".model_name\"] }")];
+    let edit = [(
+        "model = { first = [\".model_name\", \"@default_model\"] }",
+        "model = { first = [\"@default_model\", \".model_name\"] }",
+    )];
     let schemas = crate::support::schemas::edited(folder.path(), "schemas/semantik", &edit);
     rig.rehome(&["run", "semantik", "--until", "caught-up", "--schemas", &schemas]).expect(0);
     let after = rig.target.texts("select id from collections order by 1").await;

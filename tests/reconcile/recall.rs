@@ -161,3 +161,17 @@ async fn a_table_without_canaries_proves_nothing() {
     assert_eq!(summary.recall(), (0, 0));
     incomplete_for(&summary, "no_canaries");
 }
+
+/// Rows that the target may have let go of: what is planted among them is found all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_are_found_among_rows_that_may_be_gone() {
+    let rule = "[[retention]]\ntable = \"t_new\"\ntime = \".at\"\nbefore = 2025-01-01T00:00:00Z\nreason = \"r\"\n";
+    let canaries = Canaries::new([9; 32], &[2_000]);
+    let kept: Vec<_> = rows(2_000).into_iter().skip(500).collect();
+    let compared = Bench { canaries, ..Bench::by(rule) }.compare(rows(2_000), kept).await;
+    compared.found_exactly(&[]);
+    assert_eq!(compared.outcome.counts[0].expired, 500);
+    let (summary, (planted, found)) = (compared.summary(), compared.summary().recall());
+    assert!(planted > 50 && planted == found, "{found} of {planted}");
+    assert_eq!(summary.verdict, Verdict::Match, "{:?}", summary.why);
+}
