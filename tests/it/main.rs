@@ -38,6 +38,7 @@ mod postgres_values;
 mod queries;
 mod reconcile;
 mod reconcile_faults;
+mod referring_rows;
 mod report_commands;
 mod report_nights;
 mod report_page;

@@ -12,6 +12,7 @@ mod measure;
 mod ownership;
 mod plan;
 mod provision;
+mod reach;
 mod read;
 mod record;
 mod require;

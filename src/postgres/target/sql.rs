@@ -14,13 +14,22 @@ fn list(columns: impl Iterator<Item = String>) -> String {
 
 /// `unnest($1::text[], …) AS x(c0, …)`: a set of rows sent as one array of texts per column.
 fn rows_argument(count: usize) -> String {
-    let arrays = list((1..=count).map(|index| format!("${index}::text[]")));
+    rows_argument_as("x", 1, count)
+}
+
+/// As [`rows_argument`], under another name and from another argument on.
+fn rows_argument_as(name: &str, first: usize, count: usize) -> String {
+    let arrays = list((first..first + count).map(|index| format!("${index}::text[]")));
     let names = list((0..count).map(|index| format!("c{index}")));
-    format!("unnest({arrays}) WITH ORDINALITY AS x({names}, ord)")
+    format!("unnest({arrays}) WITH ORDINALITY AS {name}({names}, ord)")
 }
 
 fn typed(shape: &TableShape, column: usize, argument: usize) -> String {
-    format!("x.c{argument}::{}", type_reference(shape, &shape.columns[column].type_name))
+    typed_in("x", shape, column, argument)
+}
+
+fn typed_in(rows: &str, shape: &TableShape, column: usize, argument: usize) -> String {
+    format!("{rows}.c{argument}::{}", type_reference(shape, &shape.columns[column].type_name))
 }
 
 /// The server's own types; every other type (an enum, a domain) is in the schema of its table.
@@ -104,8 +113,13 @@ pub fn upsert(shape: &TableShape) -> String {
 }
 
 fn join_on_key(shape: &TableShape) -> String {
+    join_on_key_of("t", "x", shape)
+}
+
+/// The condition that a row of a table has the key that a row of an argument names.
+fn join_on_key_of(table: &str, rows: &str, shape: &TableShape) -> String {
     let conditions = shape.key.iter().enumerate().map(|(argument, &index)| {
-        format!("t.{} = {}", quote(&shape.columns[index].name), typed(shape, index, argument))
+        format!("{table}.{} = {}", quote(&shape.columns[index].name), typed_in(rows, shape, index, argument))
     });
     conditions.collect::<Vec<_>>().join(" AND ")
 }
@@ -141,32 +155,70 @@ pub struct Reference {
     pub columns: Vec<String>,
     /// Columns of the target table referred to, in the same order.
     pub parent_columns: Vec<String>,
+    /// What happens to rows that refer to a row that is deleted.
+    pub on_delete: Action,
+    /// What happens to rows that refer to columns that change.
+    pub on_update: Action,
 }
 
-/// Lists foreign keys that refer to a table; arguments: schema, table.
+/// What a foreign key does to rows whose parent goes or changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing: the statement fails as long as there are any.
+    Refuse,
+    /// The same as happens to the parent.
+    Cascade,
+    /// Their referring columns become NULL, or the default.
+    Set,
+}
+
+impl Action {
+    /// Reads the catalog's letter.
+    pub fn of_letter(letter: &str) -> Self {
+        match letter {
+            "c" => Action::Cascade,
+            "n" | "d" => Action::Set,
+            _ => Action::Refuse,
+        }
+    }
+}
+
+/// Lists foreign keys that refer to a table, as the fields of [`Reference`]; arguments: schema, table.
 pub const REFERENCES: &str = "SELECT n.nspname::text, c.relname::text, \
     (SELECT array_agg(a.attname::text ORDER BY k.ord) FROM unnest(f.conkey) WITH ORDINALITY k(num, ord) \
       JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.num), \
     (SELECT array_agg(a.attname::text ORDER BY k.ord) FROM unnest(f.confkey) WITH ORDINALITY k(num, ord) \
-      JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.num) \
+      JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.num), \
+    f.confdeltype::text, f.confupdtype::text \
   FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
   JOIN pg_class p ON p.oid = f.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace \
   WHERE f.contype = 'f' AND f.conparentid = 0 AND pn.nspname = $1 AND p.relname = $2";
 
-/// Reads the rows of a referring table that refer to any of the parent's keys; `child_key` names the columns to return as
-/// text. Arguments as for [`delete`] of the parent. `None` when the reference is not to the parent's key.
-pub fn referring(parent: &TableShape, reference: &Reference, child_key: &[String]) -> Option<String> {
-    let mut conditions = Vec::new();
-    for (column, parent_column) in reference.columns.iter().zip(&reference.parent_columns) {
-        let place = parent.key.iter().position(|&index| *parent.columns[index].name == **parent_column)?;
-        conditions.push(format!("t.{} = {}", quote(column), typed(parent, parent.key[place], place)));
-    }
-    let returned = if child_key.is_empty() {
-        "x.ord".to_owned()
-    } else {
-        format!("x.ord, {}", list(child_key.iter().map(|column| format!("t.{}::text", quote(column)))))
+/// Finds the rows of a referring table that refer to any of the parent's rows: each as the number (from 1) of its key among
+/// some keys of the referring table, where it is one that `child` describes; else, and for all other rows, as NULL.
+/// Arguments: as for [`delete`] of the parent, then the same for the keys of the child.
+pub fn referring(parent: &TableShape, reference: &Reference, child: Option<&TableShape>) -> String {
+    let referred = reference.columns.iter().zip(&reference.parent_columns).map(|(column, parent_column)| {
+        let place = parent.key.iter().position(|&index| *parent.columns[index].name == **parent_column);
+        let value = match place {
+            Some(place) => typed(parent, parent.key[place], place),
+            // Another unique column than the key: the row itself says what it has there.
+            None => format!("p.{}", quote(parent_column)),
+        };
+        format!("t.{} = {value}", quote(column))
+    });
+    let referred = referred.collect::<Vec<_>>().join(" AND ");
+    let (number, known) = match child {
+        Some(child) => {
+            let rows = rows_argument_as("y", parent.key.len() + 1, child.key.len());
+            ("y.ord", format!(" LEFT JOIN {rows} ON {}", join_on_key_of("t", "y", child)))
+        }
+        None => ("NULL::bigint", String::new()),
     };
     let child = format!("{}.{}", quote(&reference.schema), quote(&reference.table));
-    let source = rows_argument(parent.key.len());
-    Some(format!("SELECT {returned} FROM {child} AS t JOIN {source} ON {}", conditions.join(" AND ")))
+    let (source, found) = (rows_argument(parent.key.len()), join_on_key_of("p", "x", parent));
+    format!(
+        "SELECT {number} FROM {source} JOIN {} AS p ON {found} JOIN {child} AS t ON {referred}{known}",
+        table_name(parent)
+    )
 }

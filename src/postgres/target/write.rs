@@ -1,17 +1,17 @@
 //! Writes a batch of units in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::event::Value;
 use crate::target::{
-    Error, ForeignScope, TableShape, TargetKey, TargetRow, TargetTable, Trust, UnitOutcome, UnitWrite, WriteVersion,
+    Error, ForeignScope, TableShape, TargetKey, TargetRow, Trust, UnitOutcome, UnitWrite, WriteVersion,
 };
 
 use super::ownership::Owned;
 use super::plan::{Plan, plan};
-use super::sql::Reference;
+use super::reach::Reachable;
 use super::{PostgresTarget, UnitRecord, classify, damaged, load, read, sql};
 
 /// Fewer parts go the usual way: each COPY waits for an answer of its own, which live changes would feel.
@@ -244,80 +244,23 @@ async fn execute(
     query.execute(connection).await.map(drop).map_err(|source| refuse("write target rows", source))
 }
 
-/// Deletes what units no longer have, children before parents, unless that would reach into rows that are not theirs.
+/// Deletes what units no longer have, children before parents, unless that would reach into rows that are to stay.
 async fn delete_rows(
     target: &PostgresTarget,
     connection: &mut PgConnection,
     candidates: &[&Candidate<'_>],
 ) -> Result<(), Refusal> {
     let deletes: Vec<&TargetKey> = candidates.iter().flat_map(|candidate| &candidate.plan.deletes).collect();
-    let kept: BTreeSet<&TargetKey> = candidates.iter().flat_map(|candidate| candidate.plan.owned.keys()).collect();
+    if deletes.is_empty() {
+        return Ok(());
+    }
+    let key_of = |row: &&TargetRow| target.tables[usize::from(row.table.0)].key_of(row);
+    let updates: Vec<TargetKey> = candidates.iter().flat_map(|candidate| &candidate.plan.updates).map(key_of).collect();
+    Reachable::new(&target.tables, &deletes, updates.iter()).check(connection).await?;
     for (index, shape) in target.tables.iter().enumerate().rev() {
         let keys: Vec<&[Value]> =
             deletes.iter().filter(|key| usize::from(key.table.0) == index).map(|key| key.values.as_slice()).collect();
-        if keys.is_empty() {
-            continue;
-        }
-        refuse_foreign_children(target, connection, shape, &keys, &kept).await?;
         execute(connection, shape, sql::delete(shape), shape.key.len(), &keys).await?;
-    }
-    Ok(())
-}
-
-/// Refuses a delete when rows that do not belong to these units refer to the rows to be deleted.
-async fn refuse_foreign_children(
-    target: &PostgresTarget,
-    connection: &mut PgConnection,
-    shape: &TableShape,
-    keys: &[&[Value]],
-    kept: &BTreeSet<&TargetKey>,
-) -> Result<(), Refusal> {
-    let references: Vec<(String, String, Vec<String>, Vec<String>)> = sqlx::query_as(sql::REFERENCES)
-        .bind(&*shape.schema)
-        .bind(&*shape.name)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(|source| classify("read foreign keys", source))?;
-    for (schema, table, columns, parent_columns) in references {
-        let reference = Reference { schema, table, columns, parent_columns };
-        let ours = target
-            .tables
-            .iter()
-            .position(|table| *table.name == *reference.table && *table.schema == *reference.schema);
-        let child_key: Vec<String> = ours.map_or_else(Vec::new, |index| {
-            let child = &target.tables[index];
-            child.key.iter().map(|&column| child.columns[column].name.to_string()).collect()
-        });
-        let Some(statement) = sql::referring(shape, &reference, &child_key) else { continue };
-        let arrays =
-            read::arrays(shape.key.len(), keys.iter().copied()).map_err(|kind| read::unsuitable(shape, kind))?;
-        let mut query = sqlx::query(AssertSqlSafe(statement));
-        for array in arrays {
-            query = query.bind(array);
-        }
-        let children =
-            query.fetch_all(&mut *connection).await.map_err(|source| classify("look for children", source))?;
-        for child in children {
-            let owned = match ours {
-                Some(index) => {
-                    let key = read::key_at(
-                        &child,
-                        1,
-                        &target.tables[index],
-                        TargetTable(u16::try_from(index).unwrap_or(u16::MAX)),
-                    )?;
-                    kept.contains(&key)
-                }
-                None => false,
-            };
-            if !owned {
-                let detail = format!(
-                    "rows of {}.{} that are not ours refer to a row to be deleted",
-                    reference.schema, reference.table
-                );
-                return Err(Refusal::Unit { reason: "foreign_children", detail });
-            }
-        }
     }
     Ok(())
 }
