@@ -347,6 +347,10 @@ impl Projector {
                 self.refuse_other_writer(&outcome)?;
                 if matches!(outcome, UnitOutcome::Written { .. } | UnitOutcome::Repeated) {
                     highest = highest.max(prepared.result.offset);
+                    // Not before: a write that was refused has still to write every row.
+                    if pass.rewrites.contains(&prepared.scope) {
+                        session.remove(Space::Meta, &names::rewrite(&prepared.scope));
+                    }
                 }
                 // What it refers to may come later in this very pass: it is tried once more before it counts as parked.
                 again = matches!(&outcome, UnitOutcome::Parked { reason, .. } if **reason == *FOREIGN_KEY)
@@ -414,9 +418,6 @@ impl Projector {
             session.put(Space::Meta, &names::awaiting(scope), Vec::new());
         } else if before.is_some_and(awaits) {
             session.remove(Space::Meta, &names::awaiting(scope));
-        }
-        if pass.rewrites.contains(scope) {
-            session.remove(Space::Meta, &names::rewrite(scope));
         }
         Ok(())
     }

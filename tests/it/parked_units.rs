@@ -89,6 +89,25 @@ async fn a_row_under_another_id_in_our_place_parks_that_unit_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_is_refused_still_writes_everything_again_when_nothing_is_in_the_way_any_more() {
+    let mut rig = Rig::up().await;
+    rig.legacy.run(call("a")).await;
+    rig.catch_up();
+    // Someone takes a row of ours away, and puts one under another id in its place.
+    rig.target.run("delete from conversation_events_v2").await;
+    rig.target
+        .run(format!("insert into conversation_events_v2 values ('{ID}', 'a', 'request', 0, '{{}}', now())"))
+        .await;
+    rig.rehome(&["quarantine", "retry", "luthien", "a"]).expect(0);
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.parked().len(), 1);
+    rig.target.run(format!("delete from conversation_events_v2 where id = '{ID}'")).await;
+    rig.legacy.run("update conversation_calls set provider = 'p' where call_id = 'a'").await;
+    rig.catch_up();
+    rig.compare().await.assert_equal();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delete_that_would_reach_rows_of_someone_else_is_not_done() {
     let mut rig = Rig::up().await;
     for name in ["a", "b"] {
