@@ -467,7 +467,7 @@ impl Projector {
 
 /// Whether a write is that of a part.
 fn is_of(write: &UnitWrite, scope: &[u8]) -> bool {
-    scope.ends_with(&write.part) && unit_text(scope).is_ok_and(|unit| *unit == *write.unit)
+    scope[unit_of(scope).len()..] == *write.part && unit_text(scope).is_ok_and(|unit| *unit == *write.unit)
 }
 
 /// Waits for an evaluation that nobody needs any more: nothing is left running behind.
@@ -496,5 +496,25 @@ fn settle(prepared: &mut Prepared, outcome: UnitOutcome, done: &mut Done) {
             park_result(result, &reason, &detail);
             prepared.notes.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::Part;
+    use crate::project::scope::scope_key;
+    use crate::target::{Trust, WriteVersion};
+
+    #[test]
+    fn a_part_whose_name_ends_as_the_whole_s_does_is_not_the_whole() {
+        let whole = scope_key("u", &Part::Whole);
+        let version = WriteVersion { log: 1, mapping: 1, partition: 0, offset: 1 };
+        let (unit, part) = ("u".into(), whole[unit_of(&whole).len()..].into());
+        let (trust, deletes) = (Trust::Record, Deletes::Now);
+        let write = UnitWrite { unit, part, version, rows: Vec::new(), trust, deletes, before: Vec::new() };
+        assert!(is_of(&write, &whole));
+        assert!(!is_of(&write, &scope_key("u", &Part::Of([7, 0xff, 0xff].into()))));
+        assert!(!is_of(&write, &scope_key("v", &Part::Whole)));
     }
 }
