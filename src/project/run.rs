@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::log::{Chunk, EventLog, Offset, Partition};
@@ -18,7 +18,7 @@ use crate::mapping::Migration;
 
 use crate::target::Cost;
 
-use super::again::Again;
+use super::again::{Again, Load};
 use super::apply::Applier;
 use super::pick::due;
 use super::projector::Projector;
@@ -109,8 +109,8 @@ impl Projection {
         // the target back to where it was in the middle of the log.
         let backlog = self.log.end(PARTITION);
         let mut forgotten = true;
+        // Ticks that were missed are made up for, so that they tell how much time has passed.
         let (mut again, mut tried, mut ticks) = (Again::default(), Vec::new(), tokio::time::interval(AGAIN_TICK));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
             let complete = (self.snapshot_complete)(&*self.log)?;
             // Read after the mark: the snapshot that the mark tells of lies before this offset.
@@ -128,11 +128,17 @@ impl Projection {
                 let called_back = self.project_dirty(&progress, &mut said, &stop).await?;
                 applier.know_marking(&self.state)?;
                 // Units that were called back are not done: their notices lie behind `applied`.
-                if called_back == 0 && swept == 0 && !stop.is_cancelled() {
-                    let idle = self.log.end(PARTITION) == applied;
-                    if idle && again.due(said.target_rows) && self.projector.try_again(&mut tried)? > 0 {
-                        continue;
-                    }
+                let done = called_back == 0 && swept == 0;
+                let idle = done && self.log.end(PARTITION) == applied;
+                // While changes come in without end nothing below is ever waited for, and time passes all the same.
+                while ticks.tick().now_or_never().is_some() {
+                    again.tick();
+                }
+                let due = again.due(said.target_rows, if idle { Load::Idle } else { Load::Changes });
+                if due && !stop.is_cancelled() && self.projector.try_again(&mut tried)? > 0 {
+                    continue;
+                }
+                if done && !stop.is_cancelled() {
                     said.projected = applied.0;
                 }
             }

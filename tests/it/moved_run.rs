@@ -64,15 +64,20 @@ const OWNED: [(&str, &str); 3] = [
     ("target.sql", "CREATE TABLE kept (id bigint PRIMARY KEY, owner text NOT NULL);\n"),
 ];
 
-/// A row that moves keeps its target key: the unit that it leaves must not delete what the other has just written, nor the
-/// other take it for someone else's.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_moves_to_another_unit_keeps_its_target_row() {
+/// The migration of [`OWNED`], compiled.
+pub fn owned_migration() -> Arc<Migration> {
     let schemas = tempfile::tempdir().expect("a folder");
     let folder = schemas.path().join("owned");
     std::fs::create_dir_all(&folder).expect("a folder");
     OWNED.iter().for_each(|(name, text)| std::fs::write(folder.join(name), text).expect("a file"));
-    let migration = Arc::new(Migration::load(&folder).unwrap_or_else(|error| panic!("{error}")));
+    Arc::new(Migration::load(&folder).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// A row that moves keeps its target key: the unit that it leaves must not delete what the other has just written, nor the
+/// other take it for someone else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_moves_to_another_unit_keeps_its_target_row() {
+    let migration = owned_migration();
     let engine = Engine::new(Arc::clone(&migration), Settings::new("unused".into(), None, None));
     let things = Arc::new(crate::shuffled::relation(&migration, 0));
     let log = Arc::new(MemoryLog::new(1, 1));

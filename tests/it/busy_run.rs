@@ -1,0 +1,110 @@
+//! A projection whose log never falls idle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use rehome::engine::{Engine, Settings};
+use rehome::event::{Epoch, Event, Key, Lsn, Op, Relation, Value, Version};
+use rehome::log::{Batch, EventLog, MemoryLog};
+use rehome::mapping::Migration;
+use rehome::project::run::{Options, Progress, Projection};
+use rehome::project::state::State;
+use rehome::target::{Error, ForeignScope, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::moved_run::owned_migration;
+use crate::shuffled::{event, projector, relation};
+use crate::support::capture::patiently;
+use crate::support::memory_target::MemoryTarget;
+
+/// Changes a row in the log with each write, and refuses one unit for as long as something is in its way.
+struct Busy {
+    inner: MemoryTarget,
+    log: Arc<MemoryLog>,
+    things: Arc<Relation>,
+    changes: AtomicU64,
+    in_the_way: AtomicBool,
+}
+
+impl Busy {
+    /// A row that some unit has as of a change.
+    fn change(&self, id: i64, owner: &str) -> Event {
+        let change = self.changes.fetch_add(1, Ordering::Relaxed);
+        let version = Version::postgres(Epoch(1), Lsn(change), 0);
+        event(
+            &self.things,
+            Op::Update,
+            version,
+            Some(&vec![Value::Int(id), Value::text(owner)]),
+            Key(vec![Value::Int(id)]),
+        )
+    }
+}
+
+#[async_trait]
+impl Target for Busy {
+    async fn apply(&self, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
+        let events = vec![self.change(1, "busy")];
+        self.log.append(Batch { events, ..Batch::default() }).await.expect("it takes");
+        let mut outcomes = Vec::new();
+        for write in batch {
+            if &*write.unit == "held" && self.in_the_way.load(Ordering::Relaxed) {
+                outcomes.push(UnitOutcome::Parked { reason: "foreign".into(), detail: "".into() });
+            } else {
+                outcomes.extend(self.inner.apply(std::slice::from_ref(write)).await?);
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn read(&self, keys: &[TargetKey]) -> Result<Vec<Option<TargetRow>>, Error> {
+        self.inner.read(keys).await
+    }
+
+    async fn owned(&self, unit: &str) -> Result<Vec<TargetKey>, Error> {
+        self.inner.owned(unit).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rows_in_the_way_held_back_is_written_while_changes_never_end() {
+    let migration: Arc<Migration> = owned_migration();
+    let engine = Engine::new(Arc::clone(&migration), Settings::new("unused".into(), None, None));
+    let log = Arc::new(MemoryLog::new(1, 1));
+    let target = Arc::new(Busy {
+        inner: MemoryTarget::new(Arc::clone(engine.tables()), ForeignScope::Row),
+        log: Arc::clone(&log),
+        things: Arc::new(relation(&migration, 0)),
+        changes: AtomicU64::new(1),
+        in_the_way: AtomicBool::new(true),
+    });
+    let first = Batch {
+        relations: vec![Arc::clone(&target.things)],
+        events: vec![target.change(1, "busy"), target.change(2, "held")],
+        ..Batch::default()
+    };
+    log.append(first).await.expect("it takes");
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = Arc::new(State::open(folder.path()).expect("a state"));
+    let projection = Projection {
+        log: Arc::clone(&log) as Arc<dyn EventLog>,
+        state: Arc::clone(&state),
+        sources: Arc::clone(engine.sources()),
+        migration,
+        projector: projector(&engine, &log, &state, Arc::clone(&target) as Arc<dyn Target>),
+        options: Options { park_percent_max: 100, sweep_max: 0 },
+        snapshot_complete: Box::new(|_| Ok(true)),
+    };
+    let (progress, mut told) = watch::channel(Progress::default());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(projection.run(progress, stop.clone()));
+    patiently("it is parked", told.wait_for(|told| told.parked.contains_key("foreign"))).await.expect("it runs");
+    target.in_the_way.store(false, Ordering::Relaxed);
+    let written = |_: &Progress| target.inner.rows().len() == 2;
+    patiently("it is written", told.wait_for(written)).await.expect("it runs");
+    assert!(!told.borrow().current, "the log was never idle");
+    stop.cancel();
+    patiently("it stops", running).await.expect("no panic").expect("it ends well");
+}
