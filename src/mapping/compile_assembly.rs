@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::compile::Shaper;
-use super::compile_term::{Scope as Outputs, Setting, Sort, Totals};
+use super::compile_term::{Scope as Outputs, Setting, Sort, Totals, orders};
 use super::plan::{
     Assembly, Chunk, Completion, Fragment, OrderPart, Places, PositionId, Rendered, Request, Response, RowClass, Side,
     Tools, Unwrap, Wire,
@@ -135,6 +135,11 @@ fn order(shaper: &mut Shaper<'_, '_>, names: &[raw::Name], table: &SourceTableDe
             Some(index) => {
                 shaper.compiler.used.insert((table.alias.clone(), index));
                 parts.push(OrderPart::Column(index));
+                let kind = table.columns[index].kind;
+                if !orders(kind) {
+                    let message = format!("{} has no order here", kind.word());
+                    shaper.compiler.problems.push(name.span(), message, "use a column of numbers, times or texts");
+                }
             }
             None => {
                 let known = table.columns.iter().map(|column| &*column.name).chain([REQUEST_FIRST]);

@@ -119,7 +119,7 @@ pub(super) fn compile(shaper: &mut Shaper<'_, '_>, raw: &raw::Group) -> Option<G
 }
 
 fn terms(shaper: &mut Shaper<'_, '_>, raw: &[raw::Placed], row: Setting<'_>) -> Vec<Term> {
-    raw.iter().filter_map(|raw| Some(shaper.compiler.term(raw, row)?.0)).collect()
+    raw.iter().filter_map(|raw| Some(shaper.compiler.ordering(raw, row)?.0)).collect()
 }
 
 /// Checks that an order leaves no two rows undecided.

@@ -116,7 +116,7 @@ fn plan(shaper: &mut Shaper<'_, '_>, mapping: &raw::Mapping, table: &SourceTable
         None => PartRule::Whole,
         Some((_, terms)) if terms.is_empty() => PartRule::Row,
         Some((_, terms)) => {
-            PartRule::Group(terms.iter().filter_map(|term| Some(shaper.compiler.term(term, row)?.0)).collect())
+            PartRule::Group(terms.iter().filter_map(|term| Some(shaper.compiler.ordering(term, row)?.0)).collect())
         }
     };
     let mut counted = Vec::new();

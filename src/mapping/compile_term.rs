@@ -114,10 +114,30 @@ pub(super) struct Compiler<'a> {
     pub resolving: Vec<String>,
 }
 
+/// Whether rows can be ordered, or told apart, by values of a kind.
+pub(super) fn orders(kind: Kind) -> bool {
+    !matches!(kind, Kind::Json | Kind::Native)
+}
+
 /// A term with its type; `None` after a problem was noted.
 pub(super) type Typed = Option<(Term, Sort)>;
 
 impl Compiler<'_> {
+    /// Compiles a term by whose values rows are ordered, or told apart.
+    pub(super) fn ordering(&mut self, raw: &raw::Placed, place: Setting<'_>) -> Typed {
+        let (term, sort) = self.term(raw, place)?;
+        if orders(sort.kind) {
+            return Some((term, sort));
+        }
+        let message = format!("{} has no order here", sort.kind.word());
+        let fix = match sort.kind {
+            Kind::Native => "take it as one type: { number = … } or { string = … }",
+            _ => "wrap it: { text = … }",
+        };
+        self.problems.push(raw.span(), message, fix);
+        None
+    }
+
     /// Compiles a term.
     pub(super) fn term(&mut self, raw: &raw::Placed, place: Setting<'_>) -> Typed {
         let span = raw.span();

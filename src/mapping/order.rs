@@ -1,7 +1,8 @@
 //! Order and sameness of rows as bytes, so that millions of rows are sorted and told apart without being kept.
 
 use super::datum::{Fault, RowView};
-use crate::event::{Float, Json, Value};
+use crate::event::encoding::ordered::key_bytes;
+use crate::event::{Decimal, Float, Json, Key, Scientific, Value};
 
 /// Stands before every value that is not NULL; NULL sorts last.
 const PRESENT: u8 = 1;
@@ -9,6 +10,9 @@ const PRESENT: u8 = 1;
 const ABSENT: u8 = 2;
 
 /// Appends bytes that order as the value does, NULL last; values of one column only are compared.
+///
+/// Documents, lists, maps and sets have no order: they are told apart, and the mapping's check keeps them out where rows are
+/// ordered.
 pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
     if *value == Value::Null {
         out.push(ABSENT);
@@ -27,10 +31,48 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
         }
         Value::Text(text) | Value::Json(text) => escaped(text.as_bytes(), out),
         Value::Bytes(bytes) => escaped(bytes, out),
-        Value::Decimal(number) => escaped(number.normalised().as_str().as_bytes(), out),
+        Value::Decimal(number) => decimal(number, out),
         Value::Null | Value::List(_) | Value::Map(_) | Value::TextSet(_) | Value::NumberSet(_) | Value::BytesSet(_) => {
+            out.extend(key_bytes(&Key(vec![value.clone()])));
         }
     }
+}
+
+/// Appends bytes that tell a value apart, for names that are kept: these have decimals as text, and may not change.
+pub(super) fn name(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Decimal(number) => {
+            out.push(PRESENT);
+            escaped(number.normalised().as_str().as_bytes(), out);
+        }
+        other => encode(other, out),
+    }
+}
+
+/// Bytes in the order of [`Decimal::value_cmp`]: how a number stands to zero, then how far its first digit is from the
+/// point, then its digits; all but the first turned round below zero.
+fn decimal(number: &Decimal, out: &mut Vec<u8>) {
+    let Some(Scientific { negative, digits, exponent }) = number.scientific() else {
+        out.push(match number.as_str() {
+            "-Infinity" => 0,
+            "Infinity" => 4,
+            _ => 5,
+        });
+        return;
+    };
+    if digits == "0" {
+        out.push(2);
+        return;
+    }
+    let height = i128::from(exponent) + digits.len() as i128;
+    let mut magnitude = (height.cast_unsigned() ^ 1 << 127).to_be_bytes().to_vec();
+    magnitude.extend(digits.as_bytes());
+    magnitude.push(0);
+    if negative {
+        magnitude.iter_mut().for_each(|byte| *byte = !*byte);
+    }
+    out.push(if negative { 1 } else { 3 });
+    out.append(&mut magnitude);
 }
 
 fn signed(number: i64) -> [u8; 8] {
@@ -70,8 +112,11 @@ pub(super) fn document_digest(json: &Json) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::event::Timestamp;
+    use crate::event::strategies::decimal as any_decimal;
 
     fn bytes(value: &Value) -> Vec<u8> {
         let mut out = Vec::new();
@@ -92,6 +137,27 @@ mod tests {
                 Value::text("b"),
                 Value::Null,
             ],
+            [
+                "-Infinity",
+                "-10",
+                "-9.5",
+                "-9",
+                "-0.1",
+                "0",
+                "1E-9",
+                "0.1",
+                "0.11",
+                "9",
+                "9.05",
+                "10",
+                "1E300",
+                "Infinity",
+                "NaN",
+            ]
+            .iter()
+            .map(|text| Value::Decimal(Decimal::parse(text).expect("a decimal")))
+            .chain([Value::Null])
+            .collect(),
             vec![Value::Float(Float(-1.5)), Value::Float(Float(0.0)), Value::Float(Float(2.0)), Value::Null],
         ];
         for values in ordered {
@@ -99,6 +165,37 @@ mod tests {
                 assert!(bytes(&pair[0]) < bytes(&pair[1]), "{pair:?}");
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_of_decimals_order_as_their_values_do_and_end_themselves(a in any_decimal(), b in any_decimal()) {
+            let [first, second] = [&a, &b].map(|number| bytes(&Value::Decimal(number.clone())));
+            prop_assert_eq!(first.cmp(&second), a.value_cmp(&b));
+            prop_assert!(first == second || !second.starts_with(&first));
+        }
+    }
+
+    #[test]
+    fn collections_are_told_apart() {
+        let list = |number: i64| Value::List(vec![Value::Int(number)]);
+        assert_ne!(bytes(&list(1)), bytes(&list(2)));
+        let digest = |value: Value| sameness(&RowView::new(&[value]), &[0]).expect("no document");
+        assert_ne!(digest(list(1)), digest(list(2)));
+    }
+
+    /// The names of parts stand in the state and at targets.
+    #[test]
+    fn names_keep_the_bytes_that_they_have() {
+        let named = |value: &Value| {
+            let mut out = Vec::new();
+            name(value, &mut out);
+            out
+        };
+        assert_eq!(named(&Value::Decimal(Decimal::parse("1.50").expect("a decimal"))), b"\x011.5\0\0");
+        assert_eq!(named(&Value::text("a\0b")), b"\x01a\0\xffb\0\0");
+        assert_eq!(named(&Value::Int(1)), [1, 128, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(named(&Value::Null), [2]);
     }
 
     #[test]

@@ -86,7 +86,7 @@ const DIGESTED: u8 = u8::MAX;
 /// The bytes of a part: its table, and the values that its rows share.
 fn part_bytes(table: SourceTable, values: &[Value]) -> Box<[u8]> {
     let mut bytes = table.0.to_be_bytes().to_vec();
-    values.iter().for_each(|value| order::encode(value, &mut bytes));
+    values.iter().for_each(|value| order::name(value, &mut bytes));
     if bytes.len() > PART_BYTES_MAX {
         let digest = *blake3::hash(&bytes).as_bytes();
         bytes.truncate(2);

@@ -188,6 +188,53 @@ fn each_mistake_is_told_with_its_place_and_its_remedy() {
 }
 
 #[test]
+fn rows_are_ordered_and_told_apart_by_values_that_have_an_order() {
+    let document = "json has no order here";
+    let column = "use a column of numbers, times or texts";
+    let term = "wrap it: { text = … }";
+    let typed = "take it as one type: { number = … } or { string = … }";
+    let mistakes = [
+        ("luthien", "order = [\"sequence\",", "order = [\"payload\", \"sequence\",", "\"payload\"", document, column),
+        (
+            "semantik",
+            "order = [\"@created\", \".id\"]",
+            "order = [{ object = { n = \".name\" } }, \".id\"]",
+            "{ object = { n = \".name\" } }",
+            document,
+            term,
+        ),
+        (
+            "semantik",
+            "by = [\".directory_path\"]",
+            "by = [{ object = { n = \".name\" } }]",
+            "{ object = { n = \".name\" } }",
+            document,
+            term,
+        ),
+        (
+            "semantik",
+            "documents = [\"@content\"]",
+            "documents = [{ object = { n = \".path\" } }]",
+            "{ object = { n = \".path\" } }",
+            document,
+            term,
+        ),
+        ("delphi", "config = []", "config = [\".any\"]", "\".any\"", "a DynamoDB value has no order here", typed),
+    ];
+    for (migration, from, to, place, message, fix) in mistakes {
+        let sources = Sources::read(&root("schemas").join(migration)).expect("the folder is there");
+        let error = broken_in(sources, "mapping.toml", from, to);
+        let found = error.problems.iter().find(|problem| problem.message == message);
+        let Some(problem) = found else { panic!("{migration}: `{to}` gave\n{error}") };
+        assert_eq!(problem.fix, fix);
+        assert!(problem.file.name.ends_with("mapping.toml"));
+        let (line, column) = problem.position();
+        let text = problem.file.text.lines().nth(line - 1).expect("a line");
+        assert!(text[column - 1..].starts_with(place), "{text}");
+    }
+}
+
+#[test]
 fn a_problem_stands_where_the_mistake_is() {
     let error = broken("mapping.toml", "payload = \"@payload\"", "payload = \"@paylod\"");
     let [problem] = error.problems.as_slice() else { panic!("{error}") };
