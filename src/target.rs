@@ -234,7 +234,7 @@ pub enum UnitOutcome {
     },
     /// Nothing was written for a reason that the unit's rows or the target's explain.
     Parked {
-        /// Reason, in the manner of quarantine reasons: `foreign`, `foreign_children`, `not_storable`, `constraint`, …
+        /// Reason, in the manner of quarantine reasons: `foreign`, `foreign_children`, `unique`, `not_storable`, `constraint`, …
         reason: Box<str>,
         /// Which table or constraint, for people; never row contents.
         detail: Box<str>,

@@ -34,7 +34,7 @@ const AGAIN_MAX: usize = 1_000;
 /// Reason for which a target parks a part whose rows refer to others that are not there.
 const FOREIGN_KEY: &str = "foreign_key";
 /// Reasons for which a part is parked until other rows are at the target, or others are not.
-const HELD_BACK: [&str; 4] = [FOREIGN_KEY, "foreign", "matched_foreign", "foreign_children"];
+const HELD_BACK: [&str; 5] = [FOREIGN_KEY, "unique", "foreign", "matched_foreign", "foreign_children"];
 
 /// Evaluates and writes parts.
 pub struct Projector {

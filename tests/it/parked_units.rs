@@ -78,7 +78,7 @@ async fn a_row_under_another_id_in_our_place_parks_that_unit_alone() {
             .await;
     }
     rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
-    assert_eq!(rig.parked(), [("a".to_owned(), "foreign".to_owned())]);
+    assert_eq!(rig.parked(), [("a".to_owned(), "unique".to_owned())]);
     let there = rig.target.texts("select call_id || sequence from conversation_events_v2 order by 1").await;
     assert_eq!(there, ["a0", "a1", "b0", "b1"]);
     assert_eq!(rig.status()["balanced"], true);

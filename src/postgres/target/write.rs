@@ -293,7 +293,7 @@ pub(super) fn refuse(action: &'static str, error: sqlx::Error) -> Refusal {
     let sqlx::Error::Database(server) = &error else { return Refusal::Target(classify(action, error)) };
     let code = server.code().unwrap_or_default();
     let reason = match &*code {
-        "23505" => "foreign",
+        "23505" => "unique",
         "23503" => "foreign_key",
         "23502" | "23514" | "23P01" | "44000" => "constraint",
         "22P05" | "22021" => "not_storable",
