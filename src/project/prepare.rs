@@ -70,7 +70,7 @@ pub struct Prepared {
 impl Prepared {
     /// Whether the part was parked before: that it is parked is no news then.
     pub fn was_parked(&self) -> bool {
-        self.before.as_ref().is_some_and(|result| matches!(result.status, Status::Parked { .. }))
+        self.before.as_ref().is_some_and(|result| result.parked_for().is_some())
     }
 
     /// What its unit's sums change by.

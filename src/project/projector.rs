@@ -50,6 +50,8 @@ pub struct Done {
     pub parts: u64,
     /// Parts that were parked and had not been before, by reason.
     pub parked: BTreeMap<String, u64>,
+    /// Parts that had been parked and are no more, by the reason that they were parked for.
+    pub released: BTreeMap<String, u64>,
     /// Parts that hold rows which alone are quarantined, and had none before, by the reason of the first.
     pub quarantined: BTreeMap<String, u64>,
     /// Rows written or deleted at the target.
@@ -375,8 +377,11 @@ impl Projector {
         done: &mut Done,
     ) -> Result<(), Error> {
         let scope = &prepared.scope;
-        if let (Status::Parked { reason, .. }, false, false) = (&prepared.result.status, prepared.was_parked(), again) {
-            *done.parked.entry(reason.clone()).or_default() += 1;
+        let was = prepared.before.as_ref().and_then(PartResult::parked_for);
+        let is = prepared.result.parked_for().filter(|_| !again);
+        if was != is {
+            was.into_iter().for_each(|reason| *done.released.entry(reason.to_owned()).or_default() += 1);
+            is.into_iter().for_each(|reason| *done.parked.entry(reason.to_owned()).or_default() += 1);
         }
         let totals = self.evaluator.migration.totals();
         let change = prepared.change_of_totals(totals);
@@ -410,9 +415,7 @@ impl Projector {
         }
         // Someone else's row may be another part's, as where the state was built anew and does not know who wrote what.
         let awaits = |result: &PartResult| {
-            let parked =
-                matches!(&result.status, Status::Parked { reason, .. } if HELD_BACK.contains(&reason.as_str()));
-            parked || result.target.foreign > 0
+            result.parked_for().is_some_and(|reason| HELD_BACK.contains(&reason)) || result.target.foreign > 0
         };
         if awaits(&prepared.result) {
             session.put(Space::Meta, &names::awaiting(scope), Vec::new());

@@ -110,6 +110,14 @@ pub struct PartResult {
 }
 
 impl PartResult {
+    /// Why the part is parked, if it is.
+    pub fn parked_for(&self) -> Option<&str> {
+        match &self.status {
+            Status::Parked { reason, .. } => Some(reason),
+            Status::Done | Status::Waiting => None,
+        }
+    }
+
     /// Stored form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);

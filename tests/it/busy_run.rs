@@ -102,8 +102,8 @@ async fn what_rows_in_the_way_held_back_is_written_while_changes_never_end() {
     let running = tokio::spawn(projection.run(progress, stop.clone()));
     patiently("it is parked", told.wait_for(|told| told.parked.contains_key("foreign"))).await.expect("it runs");
     target.in_the_way.store(false, Ordering::Relaxed);
-    let written = |_: &Progress| target.inner.rows().len() == 2;
-    patiently("it is written", told.wait_for(written)).await.expect("it runs");
+    let written = |told: &Progress| target.inner.rows().len() == 2 && told.parked.is_empty();
+    patiently("it is written, and told so", told.wait_for(written)).await.expect("it runs");
     assert!(!told.borrow().current, "the log was never idle");
     stop.cancel();
     patiently("it stops", running).await.expect("no panic").expect("it ends well");

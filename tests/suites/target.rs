@@ -222,6 +222,14 @@ async fn the_parts_of_a_unit_are_written_apart(bench: &dyn Bench) {
     assert_eq!(one(&*target, part(b"2", 4, Vec::new())).await, written(0, 0, 1), "its version is its own");
     assert_eq!(one(&*target, part(b"1", 8, Vec::new())).await, superseded(9));
     assert_eq!(target.owned("u").await.expect("it reads"), [key(1, "a")]);
+    one(&*target, write("a unit before", 9, vec![row(1, "c", "1")])).await;
+    let (mut recorded, mut after) = (Vec::new(), None);
+    while let [part] = &*target.recorded(after.as_ref(), 1).await.expect("it reads") {
+        recorded.push(part.0.clone());
+        after = Some(part.clone());
+    }
+    let units: &[&str] = if target.keeps_record() { &["a unit before", "u", "u"] } else { &[] };
+    assert_eq!(recorded, units, "all of the record, in order, a page at a time");
 }
 
 async fn deletes_wait_when_they_are_to(bench: &dyn Bench) {

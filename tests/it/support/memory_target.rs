@@ -99,6 +99,12 @@ impl Target for MemoryTarget {
         Ok(keys.iter().map(|key| held.rows.get(key).cloned()).collect())
     }
 
+    async fn recorded(&self, after: Option<&(String, Vec<u8>)>, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let held = self.held.lock().expect("no panic");
+        let parts = held.units.keys().map(|(unit, part)| (unit.to_string(), part.to_vec()));
+        Ok(parts.filter(|part| after.is_none_or(|after| part > after)).take(limit).collect())
+    }
+
     async fn owned(&self, unit: &str) -> Result<Vec<TargetKey>, Error> {
         let held = self.held.lock().expect("no panic");
         let parts = held.units.iter().filter(|((of, _), _)| **of == *unit);
