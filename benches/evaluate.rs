@@ -151,7 +151,7 @@ struct Meta {
 fn by_hand(line: &str) -> String {
     let old: Old = serde_json::from_str(line).expect("a document");
     let collection = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"1:model");
-    let created = old.created_at.parse::<jiff::civil::DateTime>().expect("a time").to_string();
+    let created = old.created_at.parse::<jiff::Timestamp>().expect("a time").to_string();
     let new = New {
         id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("1:model:{}", old.content_hash).as_bytes()),
         collection_id: collection,
