@@ -275,14 +275,13 @@ pub trait Target: Send + Sync {
         None
     }
 
-    /// Up to `limit` parts behind `after`, each after its unit, that the target's own record tells of, in order; none where it
+    /// Up to so many parts behind one, each after its unit, that the target's own record tells of, in order; none where it
     /// keeps no record.
     async fn recorded(
         &self,
-        after: Option<&(String, Vec<u8>)>,
-        limit: usize,
+        _after: Option<&(String, Vec<u8>)>,
+        _limit: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, crate::target::Error> {
-        let _ = (after, limit);
         Ok(Vec::new())
     }
 

@@ -110,7 +110,7 @@ fn ranges(capture: &CaptureStatus) -> (u64, u64, u64) {
 }
 
 fn target_text(capture: &CaptureStatus, progress: &Progress) -> String {
-    let parked: u64 = progress.parked.values().sum();
+    let parked = progress.parked_now;
     let state = match (&capture.error, progress.current) {
         (Some(_), _) => "waiting to reach the source again",
         (None, true) => "caught up",

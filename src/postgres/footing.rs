@@ -123,7 +123,7 @@ pub async fn read(
 impl Footing {
     /// The mark's value.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+        serde_json::to_vec(self).expect("a footing is plain text under plain keys")
     }
 
     /// Reads [`Footing::to_bytes`]; `None` when it is not of this form.

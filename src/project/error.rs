@@ -46,7 +46,7 @@ pub enum Error {
     /// Too many units were parked: something is wrong with all of them, not with each.
     #[error("{parked} of {evaluated} units were parked, most often for {reason}; the limit is {limit}")]
     Breaker {
-        /// Parts that were parked since the run began and still are, or hold rows in quarantine.
+        /// Parts that were parked since the run began, or hold rows in quarantine.
         parked: u64,
         /// Units evaluated since the run began.
         evaluated: u64,

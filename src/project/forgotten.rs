@@ -40,7 +40,9 @@ pub async fn call_back(state: &State, log: &dyn EventLog, target: &dyn Target) -
             }
         }
         called += notices.len() as u64;
-        log.append(Batch { notices, ..Batch::default() }).await?;
+        if !notices.is_empty() {
+            log.append(Batch { notices, ..Batch::default() }).await?;
+        }
         after = Some(last);
     }
 }

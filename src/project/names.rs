@@ -12,6 +12,8 @@ pub const COUNTERS: &[u8] = b"counters";
 pub const SHAPES: &[u8] = b"shapes";
 /// Highest offset of a unit that was written to the target.
 pub const WRITTEN: &[u8] = b"written";
+/// Number of parts that are parked.
+pub const PARKED: &[u8] = b"parked";
 /// The log's mark that says which source it was begun with.
 pub const SOURCE: &str = "engine/source";
 /// Generation of the mapping and its digest.

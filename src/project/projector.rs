@@ -50,8 +50,6 @@ pub struct Done {
     pub parts: u64,
     /// Parts that were parked and had not been before, by reason.
     pub parked: BTreeMap<String, u64>,
-    /// Parts that had been parked and are no more, by the reason that they were parked for.
-    pub released: BTreeMap<String, u64>,
     /// Parts that hold rows which alone are quarantined, and had none before, by the reason of the first.
     pub quarantined: BTreeMap<String, u64>,
     /// Rows written or deleted at the target.
@@ -94,6 +92,11 @@ impl Projector {
 
     fn state(&self) -> &State {
         &self.evaluator.state
+    }
+
+    /// Parts that are parked now.
+    pub fn parked_now(&self) -> Result<u64, Error> {
+        Ok(count_of(self.state().get(Space::Meta, names::PARKED)?))
     }
 
     /// Calls back parts that the target remembers and a state that is built anew knows nothing of; returns how many.
@@ -340,8 +343,7 @@ impl Projector {
         done: &mut Done,
     ) -> Result<(), Error> {
         let mut outcomes = writes.iter().zip(outcomes).peekable();
-        let known = session.get(Space::Meta, names::WRITTEN)?;
-        let mut highest = known.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?))).unwrap_or(0);
+        let mut highest = count_of(session.get(Space::Meta, names::WRITTEN)?);
         for mut prepared in prepared {
             let own = |(write, _): &(&UnitWrite, UnitOutcome)| is_of(write, &prepared.scope);
             let mut again = false;
@@ -377,11 +379,14 @@ impl Projector {
         done: &mut Done,
     ) -> Result<(), Error> {
         let scope = &prepared.scope;
-        let was = prepared.before.as_ref().and_then(PartResult::parked_for);
-        let is = prepared.result.parked_for().filter(|_| !again);
-        if was != is {
-            was.into_iter().for_each(|reason| *done.released.entry(reason.to_owned()).or_default() += 1);
-            is.into_iter().for_each(|reason| *done.parked.entry(reason.to_owned()).or_default() += 1);
+        let parked = prepared.result.parked_for();
+        if let (Some(reason), false, false) = (parked, prepared.was_parked(), again) {
+            *done.parked.entry(reason.to_owned()).or_default() += 1;
+        }
+        if parked.is_some() != prepared.was_parked() {
+            let count = count_of(session.get(Space::Meta, names::PARKED)?);
+            let now = if parked.is_some() { count + 1 } else { count.saturating_sub(1) };
+            session.put(Space::Meta, names::PARKED, now.to_be_bytes());
         }
         let totals = self.evaluator.migration.totals();
         let change = prepared.change_of_totals(totals);
@@ -466,6 +471,11 @@ impl Projector {
             session.put(Space::Owned, scope, owned::pack(keys.iter(), tables));
         }
     }
+}
+
+/// A number that the state keeps; 0 where it has none yet.
+fn count_of(stored: Option<Vec<u8>>) -> u64 {
+    stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
 /// Whether a write is that of a part.

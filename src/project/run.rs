@@ -59,7 +59,10 @@ pub struct Progress {
     /// What the target's calls have cost, where its store counts that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
-    /// Parts that were parked since the run began and still are, by reason.
+    /// Parts that are parked now.
+    #[serde(default)]
+    pub parked_now: u64,
+    /// Parts parked since the run began that had not been before, by reason.
     pub parked: BTreeMap<String, u64>,
     /// Units, or parts of them, with rows that alone were quarantined since the run began, by the reason of the first.
     #[serde(default)]
@@ -126,6 +129,7 @@ impl Projection {
                     swept = sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await?;
                 }
                 let called_back = self.project_dirty(&progress, &mut said, &stop).await?;
+                said.parked_now = self.projector.parked_now()?;
                 applier.know_marking(&self.state)?;
                 // Units that were called back are not done: their notices lie behind `applied`.
                 let done = called_back == 0 && swept == 0;
@@ -249,11 +253,6 @@ impl Projection {
                 said.target_rows += pass.target_rows;
                 said.cost = self.projector.cost();
                 called_back += pass.called_back;
-                for (reason, count) in pass.released {
-                    // One that an earlier run parked was not counted.
-                    let left = said.parked.remove(&reason).unwrap_or(0).saturating_sub(count);
-                    said.parked.extend((left > 0).then_some((reason, left)));
-                }
                 for (to, from) in [(&mut said.parked, pass.parked), (&mut said.quarantined, pass.quarantined)] {
                     for (reason, count) in from {
                         *to.entry(reason).or_default() += count;

@@ -100,9 +100,11 @@ async fn what_rows_in_the_way_held_back_is_written_while_changes_never_end() {
     let (progress, mut told) = watch::channel(Progress::default());
     let stop = CancellationToken::new();
     let running = tokio::spawn(projection.run(progress, stop.clone()));
-    patiently("it is parked", told.wait_for(|told| told.parked.contains_key("foreign"))).await.expect("it runs");
+    patiently("it is parked", told.wait_for(|told| told.parked_now == 1 && told.parked.contains_key("foreign")))
+        .await
+        .expect("it runs");
     target.in_the_way.store(false, Ordering::Relaxed);
-    let written = |told: &Progress| target.inner.rows().len() == 2 && told.parked.is_empty();
+    let written = |told: &Progress| target.inner.rows().len() == 2 && told.parked_now == 0;
     patiently("it is written, and told so", told.wait_for(written)).await.expect("it runs");
     assert!(!told.borrow().current, "the log was never idle");
     stop.cancel();
