@@ -31,6 +31,7 @@ mod shapes;
 mod sides;
 mod standing;
 mod stores;
+mod telling;
 mod unit;
 pub mod witness;
 

@@ -3,7 +3,7 @@
 //! Read in this order: [`source`] binds events to source tables, [`fold`] decides what an event does to a row (I3), [`row`]
 //! does it in the [`state`], [`references`] knows whom that concerns, [`apply`] goes through the log. [`pick`] chooses parts
 //! whose rows changed, [`prepare`] has `crate::mapping::evaluate` make target rows of them, [`claims`] sees two parts that
-//! want one target key, [`projector`] writes them, [`again`] says when parked ones are tried again, [`forgotten`] finds what a new
+//! want one target key, [`projector`] writes them, [`keep`] keeps what became of them, [`again`] says when parked ones are tried again, [`forgotten`] finds what a new
 //! state does not know of, [`run`] is the loop.
 
 pub mod again;
@@ -16,6 +16,7 @@ mod error;
 pub mod fold;
 mod forgotten;
 mod held;
+mod keep;
 mod marks;
 pub mod names;
 pub mod owned;

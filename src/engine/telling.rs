@@ -1,0 +1,95 @@
+//! What a comparison tells of a difference, and counts of it.
+
+use crate::event::{Canonical as _, Key, Value, key_text, to_hex};
+use crate::reconcile::counts::Class;
+use crate::reconcile::join::{Difference, Found};
+use crate::reconcile::settle::Finding;
+use crate::reconcile::{Discrepancy, Field, FieldKind, Proof, Shown, Sides, Writer, discrepancy_id};
+use crate::rules::{Comparison, Pair};
+
+use super::diff::RowDifference;
+use super::judging::{Grounds, Judging, row_of};
+
+impl Judging<'_> {
+    /// Counts a difference, and tells of it.
+    pub(super) fn tell(
+        &mut self,
+        found: &Found<'_>,
+        finding: Finding,
+        unit: Option<&str>,
+        rows: &[RowDifference],
+        take: &mut (dyn FnMut(Discrepancy) + Send),
+    ) {
+        let (expected, actual) = self.classes.entry((found.table, finding.class)).or_default();
+        *expected += u64::from(!found.expected.is_empty());
+        *actual += u64::from(!found.actual.is_empty());
+        if finding.class == Class::Settled {
+            return;
+        }
+        let Grounds { context, cut, started, .. } = self.grounds;
+        let shape = &context.shapes[usize::from(found.table)];
+        let locator = if found.expected.is_empty() { found.actual } else { found.expected };
+        let key = Key::decode(locator).map(|key| key_text(&key.0)).unwrap_or_default();
+        let fields = row_of(rows, found).map(|row| self.fields(row)).unwrap_or_default();
+        let names: Vec<&str> = fields.iter().map(|field| &*field.field).collect();
+        let id = discrepancy_id(unit, &shape.name, &key, finding.kind, &names);
+        let writer = match (found.difference, found.actual.is_empty()) {
+            (_, true) => Writer::Unknown,
+            (Difference::Foreign | Difference::ForeignChanged, false) => Writer::Foreign,
+            (_, false) if cut.before.is_none() => Writer::Unknown,
+            (_, false) => Writer::Rehome,
+        };
+        let proof = Proof {
+            source: cut.source.map(|position| position.to_string()),
+            log: cut.after.as_ref().map(|stand| stand.applied),
+            target: cut.target.map(|position| position.to_string()),
+        };
+        let [expected, actual] = found.digests.map(|digest| digest.map(|digest| to_hex(&digest)));
+        take(Discrepancy {
+            id,
+            kind: finding.kind,
+            table: shape.name.to_string(),
+            key,
+            unit: unit.map(str::to_owned),
+            fields,
+            state: finding.state,
+            blame: finding.blame,
+            proof,
+            mapping: None,
+            writer,
+            written: None,
+            sides: Sides { expected, actual },
+            first_seen: started,
+            age_nights: 0,
+        });
+    }
+
+    /// The fields in which two rows differ, as the rules see them.
+    fn fields(&mut self, row: &RowDifference) -> Vec<Field> {
+        let (Some(expected), Some(actual)) = (&row.expected, &row.actual) else { return Vec::new() };
+        let rules = self.grounds.context.rules.table(row.key.table);
+        let Comparison::Different(fields) = rules.compare(expected, actual, Pair::Key, &mut self.uses) else {
+            return Vec::new();
+        };
+        let field = |field: crate::rules::FieldDifference| Field {
+            // What lies below a column or an attribute has names that are contents of the row (I12).
+            field: field.field.root.to_string(),
+            kind: match (&field.expected, &field.actual) {
+                (Some(_), None) => FieldKind::Missing,
+                (None, _) => FieldKind::Extra,
+                _ => FieldKind::Changed,
+            },
+            expected: field.expected.as_ref().map(shown),
+            actual: field.actual.as_ref().map(shown),
+            rule: field.waived.map(|rule| rule.0.to_string()),
+        };
+        let mut fields: Vec<Field> = fields.into_iter().map(field).collect();
+        fields.dedup_by(|later, earlier| later.field == earlier.field);
+        fields
+    }
+}
+
+/// A value with its contents; who writes it down hides them unless asked.
+fn shown(value: &Value) -> Shown {
+    Shown::Value(key_text(std::slice::from_ref(value)))
+}
