@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`start`] decides between going on and a new epoch, [`plan`] which ranges to read (both pure);
 //! [`marks`] name what the log remembers, [`status`] what is told meanwhile; `stream` and `copy` move batches from the
-//! seams to the log; [`run()`] opens sessions, `drive` goes from one to the next, `watch` looks after the slot and `footing` after publication and partitions. All of this is for Postgres;
+//! seams to the log; [`run()`] opens sessions, `drive` goes from one to the next, `watch` looks after the slot and
+//! `footing` after publication and partitions. All of this is for Postgres;
 //! [`dynamo`] is the same for DynamoDB, and [`load`] takes a dump instead of a snapshot.
 //!
 //! Order of an epoch: preflight, publication, slot with exported snapshot, then stream and copy beside each other. Every

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::codec::Kind;
@@ -103,38 +104,6 @@ pub struct Leaf {
     pub blocks: u32,
     /// Bytes with its TOAST table.
     pub bytes: u64,
-}
-
-/// A partition of a table, at whatever depth.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Partition {
-    /// Its OID.
-    pub oid: u32,
-    /// Its name as SQL writes it.
-    pub name: String,
-    /// Whether it holds rows itself.
-    pub leaf: bool,
-    /// How its rows are told apart.
-    pub identity: Identity,
-    /// The columns that they are told apart by.
-    pub key: Vec<String>,
-    /// Changes when it is attached.
-    pub attached: String,
-}
-
-impl Partition {
-    /// Whether the server tells of a changed row here what the identity and the key of the partitioned table promise. The stream
-    /// speaks of the table, but the server writes what it tells by the partition.
-    pub fn tells(&self, identity: Identity, key: &[String]) -> bool {
-        match self.identity {
-            _ if !self.leaf => true,
-            Identity::Full => true,
-            Identity::Nothing => false,
-            Identity::Default | Identity::Index => {
-                identity != Identity::Full && key.iter().all(|column| self.key.contains(column))
-            }
-        }
-    }
 }
 
 /// Reads a table; `None` when there is no table, view or partitioned table of that name that rows can be copied from.
@@ -242,7 +211,10 @@ fn key_of_message(message: &RelationMessage, known: Vec<String>) -> Vec<String> 
 /// When the server cannot be asked.
 pub async fn leaves(connection: &mut PgConnection, oid: u32) -> Result<Vec<Leaf>, Error> {
     const ACTION: &str = "read a table's partitions";
-    let rows = sqlx::query(
+    let rows = rows_of(
+        connection,
+        oid,
+        ACTION,
         "with tree as (select $1::oid as relid where not exists \
                          (select from pg_partitioned_table where partrelid = $1::oid) \
                        union select relid::oid from pg_partition_tree($1::oid::regclass) where isleaf) \
@@ -253,10 +225,7 @@ pub async fn leaves(connection: &mut PgConnection, oid: u32) -> Result<Vec<Leaf>
          from tree join pg_class c on c.oid = tree.relid join pg_namespace n on n.oid = c.relnamespace \
          where c.relkind = 'r' order by c.oid",
     )
-    .bind(sqlx::postgres::types::Oid(oid))
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(sql(ACTION))?;
+    .await?;
     rows.iter()
         .map(|row| {
             let number = |column: &str| {
@@ -272,63 +241,6 @@ pub async fn leaves(connection: &mut PgConnection, oid: u32) -> Result<Vec<Leaf>
             })
         })
         .collect()
-}
-
-/// The partitions of a table, those that have partitions themselves included; none of an ordinary table.
-///
-/// The server's own function for this locks them all, and would wait for whoever changes one.
-///
-/// # Errors
-/// When the server cannot be asked.
-pub async fn partitions(connection: &mut PgConnection, oid: u32) -> Result<Vec<Partition>, Error> {
-    const ACTION: &str = "read how a table is partitioned";
-    let statement = format!(
-        "with recursive tree as ( \
-           select i.inhrelid as relid, i.xmin::text as attached \
-           from pg_class root join pg_inherits i on i.inhparent = root.oid and not i.inhdetachpending \
-           where root.oid = $1 and root.relkind = 'p' \
-           union all \
-           select i.inhrelid, i.xmin::text \
-           from tree join pg_inherits i on i.inhparent = tree.relid and not i.inhdetachpending) \
-         select c.oid::int8 as oid, c.oid::regclass::text as name, c.relkind = 'r' as leaf, \
-           c.relreplident::text as identity, array({KEY_COLUMNS}) as key, tree.attached \
-         from tree join pg_class c on c.oid = tree.relid order by c.oid"
-    );
-    let rows = sqlx::query(AssertSqlSafe(statement))
-        .bind(sqlx::postgres::types::Oid(oid))
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(sql(ACTION))?;
-    rows.iter()
-        .map(|row| {
-            let text = |column: &str| row.try_get::<String, _>(column).map_err(sql(ACTION));
-            Ok(Partition {
-                oid: oid_of(row.try_get("oid").map_err(sql(ACTION))?)?,
-                name: text("name")?,
-                leaf: row.try_get("leaf").map_err(sql(ACTION))?,
-                identity: Identity::of(&text("identity")?),
-                key: row.try_get("key").map_err(sql(ACTION))?,
-                attached: text("attached")?,
-            })
-        })
-        .collect()
-}
-
-/// Whether no row can have come with a partition: it has no blocks, and what will come is in the stream.
-///
-/// # Errors
-/// When the server cannot be asked.
-pub async fn blank(connection: &mut PgConnection, oid: u32) -> Result<bool, Error> {
-    let blank: Option<bool> = sqlx::query_scalar(
-        "select case relkind when 'p' then true \
-           when 'r' then relpersistence = 'p' and coalesce(pg_relation_size(oid), 1) = 0 else false end \
-         from pg_class where oid = $1",
-    )
-    .bind(sqlx::postgres::types::Oid(oid))
-    .fetch_optional(connection)
-    .await
-    .map_err(sql("see whether a partition is empty"))?;
-    Ok(blank.unwrap_or(false))
 }
 
 /// Rows of a table with its partitions, as the server estimated them last; `None` when it never did.
@@ -353,14 +265,14 @@ pub async fn rows_about(connection: &mut PgConnection, oid: u32) -> Result<Optio
 /// Names and types of a table's columns that the stream carries: no dropped ones, no generated ones (P8).
 async fn columns(connection: &mut PgConnection, oid: u32) -> Result<Vec<(String, u32)>, Error> {
     const ACTION: &str = "read a table's columns";
-    let rows = sqlx::query(
+    let rows = rows_of(
+        connection,
+        oid,
+        ACTION,
         "select attname::text as name, atttypid::int8 as type_oid from pg_attribute \
          where attrelid = $1 and attnum > 0 and not attisdropped and attgenerated = '' order by attnum",
     )
-    .bind(sqlx::postgres::types::Oid(oid))
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(sql(ACTION))?;
+    .await?;
     rows.iter()
         .map(|row| {
             let type_oid = oid_of(row.try_get("type_oid").map_err(sql(ACTION))?)?;
@@ -379,6 +291,17 @@ pub(super) const KEY_COLUMNS: &str = "select a.attname::text from pg_index i \
          where i.indrelid = c.oid and part.place <= i.indnkeyatts and i.indisvalid and i.indimmediate \
            and case c.relreplident when 'i' then i.indisreplident else i.indisprimary end \
          order by part.place";
+
+/// What a statement about a relation answers; its OID is the only argument.
+pub(super) async fn rows_of(
+    connection: &mut PgConnection,
+    oid: u32,
+    action: &'static str,
+    statement: &str,
+) -> Result<Vec<PgRow>, Error> {
+    let query = sqlx::query(AssertSqlSafe(statement)).bind(sqlx::postgres::types::Oid(oid));
+    query.fetch_all(connection).await.map_err(sql(action))
+}
 
 /// The key's columns of a table.
 async fn key(connection: &mut PgConnection, oid: u32) -> Result<Vec<String>, Error> {

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
-use super::catalog::{self, Identity, KEY_COLUMNS, oid_of};
+use super::catalog::{Identity, KEY_COLUMNS, oid_of};
 use super::error::sql;
+use super::partitions;
 use crate::event::RelationName;
 use crate::source::Error;
 
@@ -104,9 +105,9 @@ pub async fn read(
         let (identity, key) =
             (Identity::of(&text("identity")?), row.try_get::<Vec<String>, _>("key").map_err(sql(ACTION))?);
         let mut partitions = BTreeMap::new();
-        for partition in catalog::partitions(connection, oid).await? {
+        for partition in partitions::of(connection, oid).await? {
             let known = before.is_none_or(|before| before.knows(&name, partition.oid));
-            if !known && partition.tells(identity, &key) && catalog::blank(connection, partition.oid).await? {
+            if !known && partition.tells(identity, &key) && partitions::blank(connection, partition.oid).await? {
                 harmless.insert(partition.oid);
             }
             let facts = format!("{} {:?} {:?}", partition.attached, partition.identity, partition.key);

@@ -1,9 +1,10 @@
 //! The Postgres edge: everything that names `sqlx`, the replication protocol or a system catalog.
 //!
-//! Read in this order: [`connect`] opens sessions with pinned settings, [`catalog`] reads what a table is ([`describe`]
-//! all that its definition says), [`codec`] reads values in both wire forms, [`preflight`] says what is missing, [`leftovers`] what is too much, [`provision`] makes and removes publication and slot, [`footing`] sees what becomes of them,
-//! [`snapshot`] copies by ranges ([`copy`]), and [`feed`] follows the stream: [`pgoutput`] reads messages and
-//! [`assemble`] makes transactions of them.
+//! Read in this order: [`connect`] opens sessions with pinned settings, [`catalog`] reads what a table is ([`partitions`] of what
+//! tables it is made, [`describe`] all that its definition says), [`codec`] reads values in both wire forms, [`preflight`] says what is
+//! missing, [`leftovers`] what is too much, [`provision`] makes and removes publication and slot, [`footing`] sees what becomes
+//! of them, [`snapshot`] copies by ranges ([`copy`]), and [`feed`] follows the stream: [`pgoutput`] reads messages and [`assemble`]
+//! makes transactions of them.
 
 pub mod connect;
 mod error;
@@ -14,6 +15,7 @@ pub mod describe;
 
 pub mod footing;
 pub mod leftovers;
+pub mod partitions;
 pub mod preflight;
 pub mod provision;
 

@@ -2,8 +2,9 @@
 
 use sqlx::{PgConnection, Row as _};
 
-use super::catalog::{self, Checked, Identity, Partition, Table};
+use super::catalog::{self, Checked, Identity, Table};
 use super::error::sql;
+use super::partitions::{self, Partition};
 use crate::event::RelationName;
 use crate::source::Error;
 pub use crate::source::{Absence, Finding, Severity};
@@ -304,7 +305,7 @@ async fn identity_findings(
         Identity::Index => format!("using index …, its unique index over {}", key.join(", ")),
         Identity::Default | Identity::Nothing => "default".to_owned(),
     };
-    let partitions = catalog::partitions(connection, table.oid).await?;
+    let partitions = partitions::of(connection, table.oid).await?;
     let less = partitions.iter().filter(|partition| !partition.tells(table.identity, &key));
     let one = |partition: &Partition| {
         let what = "its replica identity tells less of a changed row than that of its table: changes would be lost";

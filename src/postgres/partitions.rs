@@ -1,0 +1,92 @@
+//! How a table is partitioned, and what the server tells of rows in a partition.
+
+use sqlx::{PgConnection, Row as _};
+
+use super::catalog::{Identity, KEY_COLUMNS, oid_of, rows_of};
+use super::error::sql;
+use crate::source::Error;
+
+/// A partition of a table, at whatever depth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Its OID.
+    pub oid: u32,
+    /// Its name as SQL writes it.
+    pub name: String,
+    /// Whether it holds rows itself.
+    pub leaf: bool,
+    /// How its rows are told apart.
+    pub identity: Identity,
+    /// The columns that they are told apart by.
+    pub key: Vec<String>,
+    /// Changes when it is attached.
+    pub attached: String,
+}
+
+impl Partition {
+    /// Whether the server tells of a changed row here what the identity and the key of the partitioned table promise. The stream
+    /// speaks of the table, but the server writes what it tells by the partition.
+    pub fn tells(&self, identity: Identity, key: &[String]) -> bool {
+        match self.identity {
+            _ if !self.leaf => true,
+            Identity::Full => true,
+            Identity::Nothing => false,
+            Identity::Default | Identity::Index => {
+                identity != Identity::Full && key.iter().all(|column| self.key.contains(column))
+            }
+        }
+    }
+}
+
+/// The partitions of a table, those that have partitions themselves included; none of an ordinary table.
+///
+/// The server's own function for this locks them all, and would wait for whoever changes one.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn of(connection: &mut PgConnection, oid: u32) -> Result<Vec<Partition>, Error> {
+    const ACTION: &str = "read how a table is partitioned";
+    let statement = format!(
+        "with recursive tree as ( \
+           select i.inhrelid as relid, i.xmin::text as attached \
+           from pg_class root join pg_inherits i on i.inhparent = root.oid and not i.inhdetachpending \
+           where root.oid = $1 and root.relkind = 'p' \
+           union all \
+           select i.inhrelid, i.xmin::text \
+           from tree join pg_inherits i on i.inhparent = tree.relid and not i.inhdetachpending) \
+         select c.oid::int8 as oid, c.oid::regclass::text as name, c.relkind = 'r' as leaf, \
+           c.relreplident::text as identity, array({KEY_COLUMNS}) as key, tree.attached \
+         from tree join pg_class c on c.oid = tree.relid order by c.oid"
+    );
+    let rows = rows_of(connection, oid, ACTION, &statement).await?;
+    rows.iter()
+        .map(|row| {
+            let text = |column: &str| row.try_get::<String, _>(column).map_err(sql(ACTION));
+            Ok(Partition {
+                oid: oid_of(row.try_get("oid").map_err(sql(ACTION))?)?,
+                name: text("name")?,
+                leaf: row.try_get("leaf").map_err(sql(ACTION))?,
+                identity: Identity::of(&text("identity")?),
+                key: row.try_get("key").map_err(sql(ACTION))?,
+                attached: text("attached")?,
+            })
+        })
+        .collect()
+}
+
+/// Whether no row can have come with a partition: it has no blocks, and what will come is in the stream.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn blank(connection: &mut PgConnection, oid: u32) -> Result<bool, Error> {
+    let blank: Option<bool> = sqlx::query_scalar(
+        "select case relkind when 'p' then true \
+           when 'r' then relpersistence = 'p' and coalesce(pg_relation_size(oid), 1) = 0 else false end \
+         from pg_class where oid = $1",
+    )
+    .bind(sqlx::postgres::types::Oid(oid))
+    .fetch_optional(connection)
+    .await
+    .map_err(sql("see whether a partition is empty"))?;
+    Ok(blank.unwrap_or(false))
+}
