@@ -34,9 +34,9 @@ pub struct ColumnShape {
 }
 
 impl TableShape {
-    /// The key of a row of this table.
+    /// The key of a row of this table; numbers that the store would take for one are one.
     pub fn key_of(&self, row: &TargetRow) -> TargetKey {
-        TargetKey { table: row.table, values: self.key.iter().map(|&index| row.values[index].clone()).collect() }
+        TargetKey::new(row.table, self.key.iter().map(|&index| row.values[index].clone()).collect())
     }
 }
 
@@ -65,6 +65,17 @@ pub struct TargetKey {
     pub table: TargetTable,
     /// Values of the key's columns.
     pub values: Vec<Value>,
+}
+
+impl TargetKey {
+    /// Names a row by the values of its key's columns. A store keeps one row for `1.10` and `1.1`: they name the same.
+    pub fn new(table: TargetTable, values: Vec<Value>) -> Self {
+        let one_writing = |value| match value {
+            Value::Decimal(number) => Value::Decimal(number.normalised()),
+            other => other,
+        };
+        Self { table, values: values.into_iter().map(one_writing).collect() }
+    }
 }
 
 /// A read of one target table for a reader: by its key, by an index, or of all of it.

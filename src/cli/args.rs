@@ -151,6 +151,12 @@ pub enum Command {
         /// The files, one for every source table that no --lookup gives.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Take every file anew, also where an earlier load was cut off: a file has changed since.
+        #[arg(long)]
+        again: bool,
+        /// Halt before a new reading deletes more rows than this that it did not find.
+        #[arg(long, value_name = "ROWS", default_value_t = 1_000)]
+        sweep_max: u64,
         #[command(flatten)]
         lookups: Lookups,
     },

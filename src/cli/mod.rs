@@ -75,7 +75,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::AcceptSchema { migration, table, read_again } => {
             records::accept_schema(global, &migration, &table, read_again).await
         }
-        Command::Load { migration, files, lookups } => load::load(global, &migration, &files, &lookups).await,
+        Command::Load { migration, files, again, sweep_max, lookups } => {
+            load::load(global, &migration, &load::What { files, again, sweep_max, lookups }).await
+        }
         Command::Log { action } => records::act(global, action).await,
         Command::Stop { migration } => setup::stop(global, &migration).await,
         Command::Down { migration, yes } => setup::down(global, &migration, yes).await,
@@ -111,27 +113,35 @@ impl From<String> for Failure {
 
 /// An engine for a migration, with the options that only `run` takes at their defaults.
 fn engine(global: &Global, migration: &str) -> Result<Engine, Failure> {
-    engine_with(global, migration, &Lookups::default(), None)
+    engine_with(global, migration, &Lookups::default(), |_| {})
 }
 
-fn engine_with(global: &Global, migration: &str, lookups: &Lookups, run: Option<&RunArgs>) -> Result<Engine, Failure> {
+fn engine_with(
+    global: &Global,
+    migration: &str,
+    lookups: &Lookups,
+    tune: impl FnOnce(&mut Settings),
+) -> Result<Engine, Failure> {
     let migration = locate::load(global, migration)?;
     let state = global.state.clone().unwrap_or_else(|| std::path::Path::new(".rehome").join(migration.name()));
     let mut settings = Settings::new(state, global.source.clone(), global.target.clone());
     settings.lookups = lookups.lookups.iter().cloned().collect();
-    if let Some(run) = run {
-        settings.copy_workers = run.copy_workers.into();
-        settings.read_capacity = run.read_capacity;
-        settings.write_capacity = run.write_capacity;
-        settings.sharing = if run.exclusive_target { Sharing::Exclusive } else { Sharing::Shared };
-        settings.target_connections = run.target_connections.into();
-        settings.unit_bytes_max = run.unit_bytes_max;
-        settings.park_percent_max = run.park_percent_max;
-        settings.sweep_max = run.sweep_max;
-        settings.abandon_slot_at = run.abandon_slot_at;
-        settings.accept_source = run.accept_source;
-    }
+    tune(&mut settings);
     Ok(Engine::new(migration.into(), settings))
+}
+
+/// What `run` is told beside the migration.
+fn tune(run: &RunArgs, settings: &mut Settings) {
+    settings.copy_workers = run.copy_workers.into();
+    settings.read_capacity = run.read_capacity;
+    settings.write_capacity = run.write_capacity;
+    settings.sharing = if run.exclusive_target { Sharing::Exclusive } else { Sharing::Shared };
+    settings.target_connections = run.target_connections.into();
+    settings.unit_bytes_max = run.unit_bytes_max;
+    settings.park_percent_max = run.park_percent_max;
+    settings.sweep_max = run.sweep_max;
+    settings.abandon_slot_at = run.abandon_slot_at;
+    settings.accept_source = run.accept_source;
 }
 
 /// Sends what is told to standard error; row contents are never in it (I12).

@@ -9,11 +9,11 @@ use crate::engine::protocol::{Answer, Request};
 use super::args::{Global, RunArgs, UntilArg};
 use super::exit::Exit;
 use super::progress::Display;
-use super::{Failure, engine_with, output, status};
+use super::{Failure, engine_with, output, status, tune};
 
 /// Copies and follows until stopped, or caught up.
 pub async fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
-    let engine = engine_with(global, &args.migration, &args.lookups, Some(&args))?;
+    let engine = engine_with(global, &args.migration, &args.lookups, |settings| tune(&args, settings))?;
     let until = match args.until {
         UntilArg::Stopped => Until::Stopped,
         UntilArg::CaughtUp => Until::CaughtUp,

@@ -11,7 +11,7 @@ use super::{Failure, engine, engine_with, output};
 
 /// Prepares both databases and the state folder.
 pub async fn up(global: &Global, migration: &str, earlier: Earlier, lookups: &Lookups) -> Result<Exit, Failure> {
-    let engine = engine_with(global, migration, lookups, None)?;
+    let engine = engine_with(global, migration, lookups, |_| {})?;
     let up = engine.up(earlier).await?;
     if global.json {
         let findings: Vec<_> = up

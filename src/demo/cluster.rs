@@ -45,6 +45,9 @@ const SETTINGS: [(&str, &str); 8] = [
     ("timezone", "UTC"),
 ];
 
+/// Environment variable that names the folder of the server's programs.
+pub const PROGRAMS: &str = "REHOME_POSTGRES";
+
 /// What the supervisor does; its arguments are the folder of programs and the cluster's folder, where it is started.
 ///
 /// `ready` on its standard output means that the server takes connections. Its standard input is the pipe.
@@ -109,9 +112,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// The newest installed version, with nothing but the built-in settings, in the system's folder for temporary files.
+    /// The version that [`PROGRAMS`] names, else the newest installed one, with nothing but the built-in settings, in the
+    /// system's folder for temporary files.
     pub fn temporary() -> Self {
-        Self { programs: None, parent: std::env::temp_dir(), settings: Vec::new() }
+        let programs = std::env::var_os(PROGRAMS).map(PathBuf::from);
+        Self { programs, parent: std::env::temp_dir(), settings: Vec::new() }
     }
 }
 

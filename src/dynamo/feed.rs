@@ -332,10 +332,11 @@ impl Merger {
             seen.quiet.clear();
         }
         if let Some(last) = &page.last {
-            lineages.tracker.read(shard, last);
+            lineages.tracker.read(shard, last, page.written);
         }
+        let mut follow = Vec::new();
         if page.end {
-            lineages.tracker.drained(shard);
+            follow = lineages.tracker.drained(shard);
             lineages.seen.remove(shard);
             // Its children may not be listed yet.
             lineages.stream.soon.notify_one();
@@ -352,6 +353,7 @@ impl Merger {
         if moved {
             self.record_shard(number, shard);
         }
+        follow.iter().for_each(|child| self.record_shard(number, child));
     }
 
     /// Opens shards whose turn has come.

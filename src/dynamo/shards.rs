@@ -8,7 +8,8 @@
 //! **Loss.** Records are trimmed after 24 hours. A shard that was read before goes on after a sequence number, and the
 //! service says so when that place is gone. From a shard that was never read it is read from wherever the shard now begins,
 //! in silence; so each shard remembers since when its records are needed ([`Shard::needed_from`]), and one that is opened
-//! more than [`RETENTION_US`] later has lost some. Not a row is ordered by this clock.
+//! more than [`RETENTION_US`] later has lost some. What was written before the epoch is needed too, once an earlier record of
+//! the same lineage is in the log: it would stand there as the last word. Not a row is ordered by this clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,9 @@ const ORPHAN_DESCRIPTIONS: u32 = 3;
 
 /// A shard counts as trimmed after so many descriptions without it: one that is still to be read is then lost.
 const MISSING_DESCRIPTIONS: u32 = 3;
+
+/// Times of records are approximate: what one says may be off by less than this.
+const RECORD_TIME_OFF_US: i64 = MINUTE_US;
 
 /// Version of the stored form of [`Shard`].
 const FORMAT: u32 = 1;
@@ -76,8 +80,10 @@ pub struct Shard {
     pub parent: Option<ShardId>,
     /// How far it is read.
     pub progress: Progress,
-    /// Its records from then on belong to the epoch.
+    /// Its records from then on are needed.
     pub needed_from: Timestamp,
+    /// When the newest record was written that the log has of it, or of those before it in its lineage.
+    pub told: Option<Timestamp>,
 }
 
 /// The stored form of [`Shard`].
@@ -88,6 +94,8 @@ struct Stored {
     parent: Option<ShardId>,
     progress: Progress,
     needed_from_us: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told_us: Option<i64>,
 }
 
 impl Shard {
@@ -98,6 +106,7 @@ impl Shard {
             parent: self.parent.clone(),
             progress: self.progress.clone(),
             needed_from_us: self.needed_from.0,
+            told_us: self.told.map(|told| told.0),
         };
         serde_json::to_vec(&stored).unwrap_or_default()
     }
@@ -109,6 +118,7 @@ impl Shard {
             parent: stored.parent,
             progress: stored.progress,
             needed_from: Timestamp(stored.needed_from_us),
+            told: stored.told_us.map(Timestamp),
         })
     }
 
@@ -229,14 +239,15 @@ impl Tracker {
     /// [`Loss`] when it shows that something cannot be read any more.
     pub fn describe(&mut self, description: &Description) -> Result<Changes, Loss> {
         let listed: BTreeMap<&str, &Listed> = description.shards.iter().map(|shard| (&*shard.id, shard)).collect();
-        // In the epoch's first description everything before it is history; later on a shard may have come at any time
-        // since the description before.
+        // In the epoch's first description everything before it is history, unless what came before it in its lineage is read;
+        // later on a shard may have come at any time since the description before.
         let since = self.described.map_or(description.asked.0, |described| described.0 - LISTING_LAG_US);
         let mut changes = Changes::default();
         for shard in listed.values() {
             if !self.shards.contains_key(&shard.id) {
                 let (parent, needed_from) = (shard.parent.clone(), Timestamp(since));
-                self.shards.insert(shard.id.clone(), Shard { parent, progress: Progress::Unread, needed_from });
+                let found = Shard { parent, progress: Progress::Unread, needed_from, told: None };
+                self.shards.insert(shard.id.clone(), found);
                 changes.found.push(shard.id.clone());
             }
         }
@@ -337,9 +348,11 @@ impl Tracker {
         parent_done && !self.open.contains(id)
     }
 
-    /// Takes in that a shard was read up to a sequence number; a page that came twice does not move it back.
-    pub fn read(&mut self, id: &str, last: &str) {
+    /// Takes in that a shard was read up to a sequence number, and when the newest record was written; a page that came twice
+    /// does not move it back.
+    pub fn read(&mut self, id: &str, last: &str, written: Option<Timestamp>) {
         let Some(shard) = self.shards.get_mut(id) else { return };
+        shard.told = shard.told.max(written);
         let forward = match &shard.progress {
             Progress::Unread => true,
             Progress::After(before) => before.parse::<SequenceNumber>().ok() < last.parse().ok(),
@@ -350,12 +363,21 @@ impl Tracker {
         }
     }
 
-    /// Takes in that a shard was read to its end.
-    pub fn drained(&mut self, id: &str) {
+    /// Takes in that a shard was read to its end; answers with the shards of which more is needed now: those that go on from it,
+    /// where the log has records of the lineage.
+    pub fn drained(&mut self, id: &str) -> Vec<ShardId> {
         self.open.remove(id);
-        if let Some(shard) = self.shards.get_mut(id) {
-            shard.progress = Progress::Drained;
-        }
+        let Some(shard) = self.shards.get_mut(id) else { return Vec::new() };
+        shard.progress = Progress::Drained;
+        let Some(told) = shard.told else { return Vec::new() };
+        let goes_on = |shard: &Shard| shard.parent.as_deref() == Some(id) && shard.progress == Progress::Unread;
+        let children = self.shards.iter_mut().filter(|(_, shard)| goes_on(shard));
+        let follow = |(id, child): (&ShardId, &mut Shard)| {
+            child.told = child.told.max(Some(told));
+            child.needed_from = child.needed_from.min(Timestamp(told.0 - RECORD_TIME_OFF_US));
+            id.clone()
+        };
+        children.map(follow).collect()
     }
 
     /// Takes in that reading a shard stopped before its end; it is begun again from where it was.

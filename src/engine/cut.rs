@@ -107,7 +107,16 @@ mod tests {
     use super::*;
 
     fn stand(applied: u64, end: u64, waiting: Option<Vec<String>>) -> Option<Stand> {
-        Some(Stand { applied, end, generation: 1, mapping: 1, captured: None, waiting, waking: false })
+        Some(Stand {
+            applied,
+            end,
+            generation: 1,
+            mapping: 1,
+            captured: None,
+            waiting,
+            held_back: Some(Vec::new()),
+            waking: false,
+        })
     }
 
     #[test]

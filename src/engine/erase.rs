@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::event::{Canonical as _, DigestKey, Event, Key, Relation, key_text};
 use crate::log::{EmbeddedLog, Erased, EventLog, Offset, Options as LogOptions, Partition, Record};
 use crate::project::apply::Applier;
+use crate::project::names;
 use crate::project::records::Head;
 use crate::project::row::head_key;
 use crate::project::run::dirty_parts;
@@ -45,8 +46,25 @@ impl Engine {
         };
         let frozen = state.freeze();
         let end = log.end(Partition(0));
-        if Applier::checkpoint_at(&frozen)? < end || dirty_parts(&frozen, mapping_generation)? > 0 {
+        let mut behind = Applier::checkpoint_at(&frozen)? < end || dirty_parts(&frozen, mapping_generation)? > 0;
+        frozen.each(Space::Wake, |_, _| {
+            behind = true;
+            Ok(())
+        })?;
+        if behind {
             return refused("the target does not hold yet what the log tells".to_owned());
+        }
+        let mut parts = 0;
+        frozen.each(Space::Meta, |name, _| {
+            parts += u64::from(name.starts_with(names::REFUSED));
+            Ok(())
+        })?;
+        if parts > 0 {
+            let why = format!(
+                "the target refused the last write of {parts} part(s), and may hold what they were before: \
+                 `rehome quarantine list` names them"
+            );
+            return refused(why);
         }
         let mut held = 0;
         frozen.each(Space::Held, |_, _| {
@@ -72,6 +90,8 @@ impl Engine {
             }
         }
         drop(log);
+        // What a comparison that died has left holds keys of target rows.
+        super::resume::discard(self.folder.path())?;
         // The state first: after a death in between, the same command still finds the events, and ends what was begun.
         let mut session = state.session();
         wanted.iter().for_each(|key| session.remove(Space::Heads, &head_key(place, key)));

@@ -85,12 +85,14 @@ impl Folder {
         let name = self.0.join("migration");
         match fs::read_to_string(&name) {
             Ok(found) if found.trim() == migration => {}
+            // An empty one is what a full disk left.
+            Ok(found) if found.is_empty() => self.write(&name, migration.as_bytes())?,
             Ok(found) => {
                 let found = found.trim().to_owned();
                 return Err(Error::OtherMigration { path: self.0.clone(), found, wanted: migration.to_owned() });
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                fs::write(&name, migration).map_err(|source| self.file("write", &name, source))?;
+                self.write(&name, migration.as_bytes())?;
             }
             Err(source) => return Err(self.file("read", &name, source)),
         }
@@ -105,13 +107,27 @@ impl Folder {
         let path = self.0.join("digest.key");
         let mut secret = [0; 32];
         match File::open(&path) {
-            Ok(mut found) => {
-                found.read_exact(&mut secret).map_err(|source| self.file("read", &path, source))?;
-                Ok(Some(DigestKey::new(secret)))
-            }
+            Ok(mut found) => match found.read_exact(&mut secret) {
+                Ok(()) => Ok(Some(DigestKey::new(secret))),
+                // An empty one is what a full disk left; nothing was ever digested with it.
+                Err(_) if found.metadata().is_ok_and(|found| found.len() == 0) => Ok(None),
+                Err(source) => Err(self.file("read", &path, source)),
+            },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(self.file("open", &path, source)),
         }
+    }
+
+    /// Writes a file that only its owner reads, so that it is there whole or not at all.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let beside = path.with_extension("new");
+        let write = || {
+            let made = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside);
+            made.and_then(|mut made| made.write_all(bytes).and_then(|()| made.sync_all()))?;
+            fs::rename(&beside, path)?;
+            File::open(&self.0)?.sync_all()
+        };
+        write().map_err(|source| self.file("write", path, source))
     }
 
     fn file(&self, action: &'static str, path: &Path, source: std::io::Error) -> Error {
@@ -125,15 +141,11 @@ impl Owned {
     /// # Errors
     /// [`Error::File`] when it can be neither read nor written.
     pub fn digest_key(&self) -> Result<DigestKey, Error> {
-        let path = self.folder.0.join("digest.key");
-        let file = |action, source| self.folder.file(action, &path, source);
         if let Some(key) = self.folder.digest_key()? {
             return Ok(key);
         }
         let secret: [u8; 32] = rand::random();
-        let made = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path);
-        let mut made = made.map_err(|source| file("create", source))?;
-        made.write_all(&secret).and_then(|()| made.sync_all()).map_err(|source| file("write", source))?;
+        self.folder.write(&self.folder.0.join("digest.key"), &secret)?;
         Ok(DigestKey::new(secret))
     }
 }
@@ -154,6 +166,14 @@ mod tests {
             |key: &DigestKey| crate::event::digest::key_digest(key, "t", &["k"], &[crate::event::Value::Int(1)]);
         let first = digest(&owned.digest_key().expect("a key"));
         assert_eq!(digest(&owned.digest_key().expect("a key")), first, "the key is drawn once");
+        drop(owned);
+        // What a full disk leaves of a file that is being made.
+        for file in ["migration", "digest.key"] {
+            std::fs::write(folder.path().join(file), "").expect("writable");
+        }
+        let owned = folder.own("one").expect("an empty name is none").expect("free");
+        let drawn = digest(&owned.digest_key().expect("an empty key is none"));
+        assert_eq!(digest(&owned.digest_key().expect("a key")), drawn);
         drop(owned);
         assert!(matches!(folder.own("two"), Err(Error::OtherMigration { .. })));
         assert!(folder.own("one").expect("usable").is_some());

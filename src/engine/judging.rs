@@ -191,6 +191,8 @@ impl<'a> Judging<'a> {
         };
         let waiting: Option<BTreeSet<&str>> =
             before.waiting.as_ref().map(|waiting| waiting.iter().map(String::as_str).collect());
+        let held_back: Option<BTreeSet<&str>> =
+            before.held_back.as_ref().map(|parts| parts.iter().map(String::as_str).collect());
         let totals = context.migration.totals() > 0;
         let waits = |scope: &[u8], name: &str| {
             let Some(waiting) = &waiting else { return true };
@@ -215,7 +217,9 @@ impl<'a> Judging<'a> {
                 other => return Err(unexpected(other)),
             };
             for ((scope, name), PartStand { motion, parked }) in now.iter().zip(&parts).zip(stands) {
-                let still = motion == Motion::Still && !waits(scope, name) && cut.after.is_some();
+                // What was parked at first and is not any more was written in between, with no newer offset.
+                let freed = parked.is_none() && held_back.as_ref().is_none_or(|parts| parts.contains(&**name));
+                let still = motion == Motion::Still && !waits(scope, name) && !freed && cut.after.is_some();
                 let stand = if still { Stood::Still } else { Stood::Moved };
                 stood.insert(*scope, (stand, parked_for(parked.as_deref())));
             }
@@ -480,7 +484,7 @@ pub(super) fn row_of<'d>(rows: &'d [RowDifference], found: &Found<'_>) -> Option
 fn keys_of(found: &Found<'_>) -> Vec<TargetKey> {
     let key = |locator: &&[u8]| Key::decode(locator).ok().filter(|_| !locator.is_empty());
     let keys = [found.expected, found.actual].iter().filter_map(key).collect::<BTreeSet<Key>>();
-    keys.into_iter().map(|key| TargetKey { table: TargetTable(found.table), values: key.0 }).collect()
+    keys.into_iter().map(|key| TargetKey::new(TargetTable(found.table), key.0)).collect()
 }
 
 /// A row as a running process sent it.

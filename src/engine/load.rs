@@ -27,7 +27,8 @@ impl Engine {
     /// Loads a dump of every source table, and projects them to the target; goes on where an earlier call was cut off.
     ///
     /// A file is that of the table whose name, or name in the mapping, it bears without its ending. When all tables had been
-    /// loaded before, this is a new reading: rows that are no longer in the dumps are swept.
+    /// loaded before, this is a new reading: rows that are no longer in the dumps are swept. So it is with `again`, whatever was
+    /// cut off.
     ///
     /// # Errors
     /// [`Error::Dumps`] when a table has no file or a file no table, or the log was captured from a live source; errors
@@ -35,6 +36,7 @@ impl Engine {
     pub async fn load(
         &self,
         files: &[PathBuf],
+        again: bool,
         stop: CancellationToken,
         tell: impl FnMut(&Dump, Loaded) + Send,
     ) -> Result<(), Error> {
@@ -51,7 +53,7 @@ impl Engine {
         for dump in dumps.iter().filter(|dump| dump.form != Form::Csv) {
             forget(&*open.log, &dump.relation.name).await?;
         }
-        let epoch = self.begin_epoch(&*open.log).await?;
+        let epoch = self.begin_epoch(&*open.log, again).await?;
         tokio::select! {
             // A call that is dropped leaves a file loaded up to its last mark.
             loaded = load(&*open.log, epoch, &dumps, tell) => loaded?,
@@ -82,12 +84,12 @@ impl Engine {
     }
 
     /// The epoch to load in: the one that was cut off, or the next.
-    async fn begin_epoch(&self, log: &dyn EventLog) -> Result<Epoch, Error> {
+    async fn begin_epoch(&self, log: &dyn EventLog, again: bool) -> Result<Epoch, Error> {
         let read = |bytes: Vec<u8>| String::from_utf8(bytes).ok()?.parse::<u32>().ok();
         let known = log.mark(EPOCH)?.and_then(read);
         let complete = log.mark(COMPLETE)?.is_some();
         let epoch = match known {
-            Some(known) if !complete => return Ok(Epoch(known)),
+            Some(known) if !complete && !again => return Ok(Epoch(known)),
             Some(known) => known + 1,
             None => 1,
         };
@@ -119,6 +121,14 @@ impl Engine {
                 Store::DynamoDb if exported(path) => Form::Export,
                 Store::DynamoDb => Form::Items,
             };
+            if let Some(other) = dumps.iter().find(|dump: &&Dump| dump.path == *path) {
+                return Err(Error::Dumps(format!(
+                    "{} bears the name of two tables, {} and {}: give each a name of its own in legacy.toml",
+                    path.display(),
+                    other.relation.name,
+                    source.relation
+                )));
+            }
             dumps.push(Dump { path: path.clone(), relation: self.relation(place), form });
         }
         if !missing.is_empty() {

@@ -259,7 +259,7 @@ fn describe(unit: &str, judged: Judged, reading: &Reading) -> UnitDiff {
 fn view_keys(view: &UnitView) -> Result<BTreeSet<TargetKey>, Error> {
     let decode = |(table, text): &(u16, String)| {
         let values = Key::decode(&from_hex(text)?).ok()?.0;
-        Some(TargetKey { table: TargetTable(*table), values })
+        Some(TargetKey::new(TargetTable(*table), values))
     };
     let keys: Option<BTreeSet<TargetKey>> = view.owned.iter().map(decode).collect();
     keys.ok_or_else(|| Error::Remote("the running process sent keys that do not read".to_owned()))

@@ -220,8 +220,7 @@ impl Engine {
             }
         }
         drop(state);
-        let path = self.folder.state();
-        std::fs::remove_dir_all(&path).map_err(|source| Error::File { action: "remove", path, source })?;
+        State::discard(&self.folder.state())?;
         self.open_state()
     }
 

@@ -153,6 +153,10 @@ pub struct Stand {
     pub captured: Option<String>,
     /// Parts that wait to be projected, as the state names them, in hex; absent when there are too many to list.
     pub waiting: Option<Vec<String>>,
+    /// Parts that rows at the target hold back, and that are tried again from time to time without any record that says so;
+    /// likewise.
+    #[serde(default)]
+    pub held_back: Option<Vec<String>>,
     /// Whether records were applied whose answers concern parts that are yet to be found: these neither wait nor have changed,
     /// as far as the state knows.
     #[serde(default)]

@@ -51,7 +51,7 @@ impl Engine {
             let table = self.tables.iter().position(|table| table.name == required.table);
             let Some(table) = table.and_then(|place| u16::try_from(place).ok()).map(TargetTable) else { continue };
             let values = required.columns.iter().map(|(_, value)| value.clone()).collect();
-            if target.read(&[TargetKey { table, values }]).await?.into_iter().flatten().next().is_none() {
+            if target.read(&[TargetKey::new(table, values)]).await?.into_iter().flatten().next().is_none() {
                 let fix = "let the application put it, or name another in mapping.toml";
                 findings.push(finding(&required.table, lacking(&required.columns), fix));
             }

@@ -39,6 +39,23 @@ const SPILLS: &str = "spills";
 /// File in it that says which comparison it is.
 const BEGUN: &str = "comparison.json";
 
+/// Removes what comparisons and other passes have left in a folder whose processes are gone.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be removed.
+pub(super) fn discard(folder: &Path) -> Result<(), Error> {
+    let gone = || -> std::io::Result<()> {
+        for name in [COMPARISON, PASS] {
+            for (left, lock) in abandoned(folder, name)? {
+                std::fs::remove_dir_all(left)?;
+                drop(lock);
+            }
+        }
+        Ok(())
+    };
+    gone().map_err(|source| Error::File { action: "remove what comparisons left in", path: folder.to_owned(), source })
+}
+
 /// A folder for what does not fit into memory.
 #[derive(Debug)]
 pub struct SpillFolder {

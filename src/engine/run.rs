@@ -108,6 +108,7 @@ impl Engine {
         let owned = self.own().await?;
         let target = self.dynamo_target().await?;
         let open = self.open(owned).await?;
+        self.know_tables(&open).await?;
         // A state that knows of no write has to learn from the items themselves what was written.
         if open.state.get(Space::Meta, names::WRITTEN)?.is_none() {
             let items = stores::take_up_items(&open.state, &target, self).await?;
@@ -145,18 +146,36 @@ impl Engine {
     /// Has every unit written again when the target holds less than was written: another, emptied or restored one.
     async fn know_target(&self, open: &Open, pool: &crate::postgres::PgPool) -> Result<(), Error> {
         let highest = highest_version(pool, self.migration.name()).await?;
-        let written = open.state.get(Space::Meta, names::WRITTEN)?;
-        let written = written.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
-        let held = highest.filter(|highest| highest.log == open.log.generation()).map(|highest| highest.offset);
+        let written = open.state.get(Space::Meta, names::WRITTEN)?.map(|bytes| names::read_written(&bytes));
+        let held = highest.filter(|highest| highest.log == open.log.generation());
+        let held = held.map(|highest| (highest.mapping, highest.offset));
         if written.is_some() && held < written {
             tracing::warn!("the target holds less than was written to it: every unit is written again");
             let mut session = open.state.session();
-            session.put(Space::Meta, names::WRITTEN, 0u64.to_be_bytes());
-            session.put(Space::Meta, names::FORCED, Vec::new());
-            session.remove(Space::Meta, names::MARKED);
+            write_again(&mut session);
             session.commit()?;
         }
         Ok(())
+    }
+
+    /// As [`Self::know_target`], where the target is DynamoDB: has every unit written again when one of its tables is another than
+    /// the one that was written to.
+    async fn know_tables(&self, open: &Open) -> Result<(), Error> {
+        let wrote = open.state.get(Space::Meta, names::WRITTEN)?.is_some();
+        let mut session = open.state.session();
+        for (table, id) in self.target_identities().await? {
+            let name = names::target_table(&table);
+            let known = open.state.get(Space::Meta, &name)?;
+            if known.as_deref() == Some(id.as_bytes()) {
+                continue;
+            }
+            if known.is_some() && wrote {
+                tracing::warn!(%table, "the target's table was made anew: every unit is written again");
+                write_again(&mut session);
+            }
+            session.put(Space::Meta, &name, id);
+        }
+        Ok(session.commit()?)
     }
 
     /// Projects everything that the log holds into another target, without a source; for measuring and rehearsing.
@@ -213,6 +232,13 @@ impl Engine {
             snapshot_complete: Box::new(snapshot_complete),
         }
     }
+}
+
+/// Has the next projection write every unit.
+fn write_again(session: &mut crate::project::session::Session<'_>) {
+    session.put(Space::Meta, names::WRITTEN, names::written(0, 0));
+    session.put(Space::Meta, names::FORCED, Vec::new());
+    session.remove(Space::Meta, names::MARKED);
 }
 
 /// Whether the log holds a complete snapshot of the present epoch, of whichever kind of source.

@@ -8,11 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::encoding::ordered::key_from_bytes;
 use crate::event::key_text;
-use crate::event::{Canonical, Key, RelationName, SchemaHash, to_hex};
+use crate::event::{Canonical, Key, Relation, SchemaHash, to_hex};
 use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, erased_to_json, notice_to_json, to_json};
 use crate::mapping::{Migration, Part, evaluate};
 use crate::project::apply::Applier;
 use crate::project::conservation::Conservation;
+use crate::project::held::first_shape;
 use crate::project::names;
 use crate::project::pick::due;
 use crate::project::prepare::sums_from;
@@ -140,29 +141,30 @@ impl Session {
     /// Tables whose latest shape is not projected: what changed, and whether it can be accepted.
     fn paused(&self) -> Result<BTreeMap<String, (String, Acceptable)>, Error> {
         let mut paused = BTreeMap::new();
-        for (index, source) in self.sources.iter().enumerate() {
-            let mut held = false;
-            let prefix = u16::try_from(index).unwrap_or(u16::MAX).to_be_bytes();
-            self.state.scan(Space::Held, &prefix, |_, _| {
-                held = true;
-                Ok(false)
-            })?;
-            if let (true, Some((difference, acceptable))) = (held, self.difference(&source.relation)?) {
-                paused.insert(source.label.to_string(), (difference, acceptable));
+        for (table, source) in (0..).zip(self.sources.iter()) {
+            if let Some(difference) = self.difference(table)? {
+                paused.insert(source.label.to_string(), difference);
             }
         }
         Ok(paused)
     }
 
-    /// What of a table's latest shape is not accepted.
-    fn difference(&self, name: &RelationName) -> Result<Option<(String, Acceptable)>, Error> {
-        for relation in self.log.relations().iter().filter(|relation| relation.name == *name) {
-            let accepted = self.log.mark(&names::accepted(name, relation.schema_hash()))?.is_some();
-            if let Binding::Paused { difference, acceptable, .. } = bind(&self.sources, relation, accepted) {
-                return Ok(Some((difference.into(), acceptable)));
-            }
-        }
-        Ok(None)
+    /// What of the shape that holds back a table's events is not accepted; `None` where nothing holds them back.
+    fn difference(&self, table: u16) -> Result<Option<(String, Acceptable)>, Error> {
+        let look = |relation: &Relation| -> Result<Option<(String, Acceptable)>, crate::project::Error> {
+            let accepted = self.log.mark(&names::accepted(&relation.name, relation.schema_hash()))?.is_some();
+            Ok(match bind(&self.sources, relation, accepted) {
+                Binding::Paused { difference, acceptable, .. } => Some((difference.into(), acceptable)),
+                Binding::Table { .. } | Binding::Unmapped => None,
+            })
+        };
+        let name = &self.sources[usize::from(table)].relation;
+        let any = || {
+            let mut relations = self.log.relations().into_iter().filter(|relation| relation.name == *name);
+            relations.find_map(|relation| look(&relation).transpose()).transpose()
+        };
+        let of = |shape| self.log.relation(shape).map_or(Ok(None), |relation| look(&relation));
+        Ok(first_shape(&self.state, table, any, of)?)
     }
 
     fn units(&self) -> Result<Vec<String>, Error> {
@@ -337,10 +339,9 @@ impl Session {
 
     async fn accept_schema(&self, table: &str) -> Result<Answer, Error> {
         let not = |reason: &str| Error::NotAcceptable { table: table.to_owned(), reason: reason.to_owned() };
-        let source = self.sources.iter().find(|source| &*source.label == table);
-        let source = source.ok_or_else(|| not("the migration has no such table"))?;
-        let (difference, acceptable) =
-            self.difference(&source.relation)?.ok_or_else(|| not("its shape has not changed"))?;
+        let found = (0..).zip(self.sources.iter()).find(|(_, source)| &*source.label == table);
+        let (index, source) = found.ok_or_else(|| not("the migration has no such table"))?;
+        let (difference, acceptable) = self.difference(index)?.ok_or_else(|| not("its shape has not changed"))?;
         if acceptable == Acceptable::No {
             return Err(not(&format!("{difference}; the mapping needs what is gone")));
         }

@@ -9,7 +9,7 @@ use crate::project::pick::due;
 use crate::project::records::PartState;
 use crate::project::result::Status;
 use crate::project::scope::Scope;
-use crate::project::state::Space;
+use crate::project::state::{Frozen, Space};
 
 use super::Error;
 use super::protocol::{Motion, PartStand, PartView, Stand};
@@ -27,20 +27,15 @@ impl Session {
         let (reached, waking) = (Applier::checkpoint(&self.state)?.0, self.waking()?);
         let frozen = self.state.freeze();
         let applied = Applier::checkpoint_at(&frozen)?.0;
-        let mut waiting = Some(Vec::new());
+        let mut waiting = None;
         if frozen.get(Space::Meta, names::MARKED)?.is_some() {
-            frozen.each(Space::Dirty, |scope, _| {
-                waiting = waiting.take().filter(|waiting| waiting.len() < WAITING_SHOWN);
-                waiting.iter_mut().for_each(|waiting| waiting.push(to_hex(scope)));
-                Ok(())
-            })?;
-        } else {
-            waiting = None;
+            waiting = listed(&frozen, Space::Dirty, &[])?;
         }
+        let held_back = listed(&frozen, Space::Meta, names::AWAITING)?;
         // What was applied in between may have changed answers.
         let waking = waking || reached != applied;
         let (generation, mapping) = (self.log.generation(), self.mapping_generation);
-        Ok(Stand { applied, end, generation, mapping, captured, waiting, waking })
+        Ok(Stand { applied, end, generation, mapping, captured, waiting, held_back, waking })
     }
 
     /// The position up to which the log holds everything of the source; `None` where nothing is being captured.
@@ -66,14 +61,16 @@ impl Session {
             let Some(scope) = from_hex(text) else { return Ok(unknown) };
             let Some(bytes) = self.state.get(Space::Parts, &scope)? else { return Ok(unknown) };
             let part = PartState::from_bytes(&bytes)?;
-            let mut stirred = part.last >= offset || due(&part, self.mapping_generation)?;
+            let status = part.result()?.map(|result| result.status);
+            let mut stirred =
+                part.last >= offset || due(&part, self.mapping_generation)? || matches!(status, Some(Status::Waiting));
             if let (false, Scope::Part { unit, part: Part::Whole }, 1..) =
                 (stirred, Scope::of(&scope)?, self.migration.totals())
             {
                 // The whole shows sums of all parts, and is written again with each of them under its old version.
                 stirred = self.parts(unit)?.iter().any(|(_, part)| part.last >= offset);
             }
-            let parked = match part.result()?.map(|result| result.status) {
+            let parked = match status {
                 Some(Status::Parked { reason, .. }) => Some(reason),
                 _ => None,
             };
@@ -115,4 +112,16 @@ impl Session {
         let due = |(_, part): &(Vec<u8>, PartState)| due(part, self.mapping_generation);
         self.parts(unit)?.iter().try_fold(false, |any, part| Ok(any || due(part)?))
     }
+}
+
+/// The keys of parts behind a prefix of a space, in hexadecimal; `None` when there are too many.
+fn listed(frozen: &Frozen<'_>, space: Space, prefix: &[u8]) -> Result<Option<Vec<String>>, Error> {
+    let mut listed = Some(Vec::new());
+    frozen.each(space, |key, _| {
+        let Some(scope) = key.strip_prefix(prefix) else { return Ok(()) };
+        listed = listed.take().filter(|listed| listed.len() < WAITING_SHOWN);
+        listed.iter_mut().for_each(|listed| listed.push(to_hex(scope)));
+        Ok(())
+    })?;
+    Ok(listed)
 }

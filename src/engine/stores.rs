@@ -150,6 +150,7 @@ impl Engine {
             let config = capture::dynamo::Config {
                 workers: self.settings.copy_workers,
                 read_capacity: self.settings.read_capacity,
+                accept_source: self.settings.accept_source,
                 ..capture::dynamo::Config::new(address, self.captured_tables())
             };
             return Ok(capture::dynamo::run(config, log, status, stop).await?);
@@ -177,6 +178,12 @@ impl Engine {
             sharing: self.settings.sharing,
         };
         Ok(DynamoTarget::open(&server, self.migration.name(), specs, settings).await?)
+    }
+
+    /// What tells the target's tables from others of their names.
+    pub(super) async fn target_identities(&self) -> Result<Vec<(Box<str>, String)>, Error> {
+        let server = self.target_tables().await?;
+        Ok(dynamo_target::identities(&server, &self.written_tables()).await?)
     }
 
     /// The target, where it is DynamoDB, for one who only reads: nothing is looked at before.

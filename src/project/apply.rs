@@ -17,7 +17,7 @@ use super::scope::{unit_key, whole_of};
 use super::session::Session;
 use super::source::{Binding, Bindings, Layout, SourceShape, bind};
 use super::state::{Frozen, Space, State};
-use super::{Error, held, names};
+use super::{Error, held, names, sweep};
 
 /// Rows of a truncated table that are removed in one commit.
 const TRUNCATE_CHUNK: usize = 10_000;
@@ -127,6 +127,11 @@ impl Applier {
                         // What is held must be visible to be given up.
                         self.commit(session, offset)?;
                         self.give_up_held(state, table)?;
+                        session = state.session();
+                    }
+                    Some((names::SWEPT_BELOW, detail)) => {
+                        self.commit(session, offset)?;
+                        self.swept_below(state, detail, offset)?;
                         session = state.session();
                     }
                     _ => {
@@ -289,7 +294,13 @@ impl Applier {
             Binding::Table { table, layout } if !self.holding.contains(table) => {
                 self.take(session, event, offset, *table, layout)?;
             }
-            Binding::Table { table, .. } | Binding::Paused { table, .. } => self.hold(session, *table, offset),
+            // It says that a row is gone, whatever the shape that it was written with.
+            Binding::Paused { table, .. } if event.op == Op::Sweep && !self.holding.contains(table) => {
+                self.take(session, event, offset, *table, &Layout::default())?;
+            }
+            Binding::Table { table, .. } | Binding::Paused { table, .. } => {
+                self.hold(session, *table, offset, event.relation);
+            }
             Binding::Unmapped => self.unmapped(log, &event),
         }
         Ok(())
@@ -333,7 +344,9 @@ impl Applier {
                 counts.captured += 1;
                 counts.applied += 1;
             }
-            Binding::Table { table, .. } | Binding::Paused { table, .. } => self.hold(&mut session, *table, offset),
+            Binding::Table { table, .. } | Binding::Paused { table, .. } => {
+                self.hold(&mut session, *table, offset, event.relation);
+            }
             Binding::Unmapped => self.unmapped(log, event),
         }
         self.commit(session, Offset(offset.0 + 1))
@@ -346,15 +359,28 @@ impl Applier {
         session.put(Space::Meta, &names::truncated(table), event.version.to_bytes());
         self.commit_counters(session)?;
         self.truncated[usize::from(table)] = Some(event.version);
+        self.remove_below(state, table, event.version, offset)
+    }
+
+    /// What a sweep found is gone, whatever this state holds of it.
+    fn swept_below(&mut self, state: &State, detail: &str, offset: Offset) -> Result<(), Error> {
+        let (floor, label) = sweep::swept_below(detail).ok_or(Error::Damaged("notices"))?;
+        let found = self.sources.iter().position(|source| *source.label == *label);
+        let Some(table) = found.and_then(|index| u16::try_from(index).ok()) else { return Ok(()) };
+        self.remove_below(state, table, floor, offset)
+    }
+
+    /// Removes the rows of a table that are older than a version, in several commits.
+    fn remove_below(&mut self, state: &State, table: u16, version: Version, offset: Offset) -> Result<(), Error> {
         loop {
-            let keys = live_keys(state, table, event)?;
+            let keys = live_keys(state, table, version)?;
             if keys.is_empty() {
                 return Ok(());
             }
             let mut session = state.session();
             let mut change = self.change(&mut session, table, offset);
             for key in keys {
-                change.gone(&key, event.version)?;
+                change.gone(&key, version)?;
             }
             let rows = change.rows;
             self.counters.table(&self.sources[usize::from(table)].label).rows += rows;
@@ -399,12 +425,12 @@ fn apply_notice(
     Ok(())
 }
 
-/// Keys of live rows of a table that a truncate removes, a bounded number of them.
-fn live_keys(state: &State, table: u16, event: &Event) -> Result<Vec<Vec<u8>>, Error> {
+/// Keys of live rows of a table that are older than a version, a bounded number of them.
+fn live_keys(state: &State, table: u16, version: Version) -> Result<Vec<Vec<u8>>, Error> {
     let mut keys = Vec::new();
     state.scan(Space::Heads, &table.to_be_bytes(), |key, value| {
         let head = Head::from_bytes(value)?;
-        if head.scope.is_some() && head.version < event.version {
+        if head.scope.is_some() && head.version < version {
             keys.push(key.to_vec());
         }
         Ok(keys.len() < TRUNCATE_CHUNK)

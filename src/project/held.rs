@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::event::Op;
+use crate::event::{Op, SchemaHash};
 use crate::log::{EventLog, Offset, Partition, Record};
 
 use super::apply::Applier;
@@ -29,11 +29,11 @@ impl Applier {
     }
 
     /// Sets an event aside until its table's shape is accepted.
-    pub(super) fn hold(&mut self, session: &mut Session<'_>, table: u16, offset: Offset) {
+    pub(super) fn hold(&mut self, session: &mut Session<'_>, table: u16, offset: Offset, shape: SchemaHash) {
         let counts = self.counters.table(&self.sources[usize::from(table)].label);
         counts.captured += 1;
         counts.held += 1;
-        session.put(Space::Held, &held_key(table, offset), Vec::new());
+        session.put(Space::Held, &held_key(table, offset), shape.0);
         self.holding.insert(table);
     }
 
@@ -120,6 +120,43 @@ fn tables(state: &State, space: Space, prefix: &[u8]) -> Result<BTreeSet<u16>, E
 
 fn held_key(table: u16, offset: Offset) -> Vec<u8> {
     [table.to_be_bytes().as_slice(), &offset.0.to_be_bytes()].concat()
+}
+
+/// The first shape of a table's held events that something holds of; `None` where it holds of none.
+///
+/// A queue that an earlier version began names no shapes: `other` stands for them.
+pub fn first_shape<T>(
+    state: &State,
+    table: u16,
+    other: impl Fn() -> Result<Option<T>, Error>,
+    mut look: impl FnMut(SchemaHash) -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
+    let (mut found, mut last) = (None, None);
+    state.scan(Space::Held, &table.to_be_bytes(), |_, shape| {
+        if last.as_deref() != Some(shape) {
+            found = match shape.try_into() {
+                Ok(hash) => look(SchemaHash(hash))?,
+                Err(_) => other()?,
+            };
+            last = Some(shape.to_vec());
+        }
+        Ok(found.is_none())
+    })?;
+    Ok(found)
+}
+
+/// Splits tables into those with held events and those without.
+pub(super) fn split(state: &State, tables: &[u16]) -> Result<(Vec<u16>, Vec<u16>), Error> {
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for &table in tables {
+        let mut held = false;
+        state.scan(Space::Held, &table.to_be_bytes(), |_, _| {
+            held = true;
+            Ok(false)
+        })?;
+        if held { with.push(table) } else { without.push(table) }
+    }
+    Ok((with, without))
 }
 
 /// Tables whose held events are to be released.

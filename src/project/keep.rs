@@ -36,14 +36,14 @@ impl Projector {
         done: &mut Done,
     ) -> Result<(), Error> {
         let mut outcomes = writes.iter().zip(outcomes).peekable();
-        let mut highest = count_of(session.get(Space::Meta, names::WRITTEN)?);
+        let before = session.get(Space::Meta, names::WRITTEN)?;
+        let mut highest = before.as_deref().map_or((0, 0), names::read_written);
         for mut prepared in prepared {
             let own = |(write, _): &(&UnitWrite, UnitOutcome)| is_of(write, &prepared.scope);
             let mut again = false;
             if let Some((write, outcome)) = outcomes.next_if(own) {
-                self.refuse_other_writer(&outcome)?;
                 if matches!(outcome, UnitOutcome::Written { .. } | UnitOutcome::Repeated) {
-                    highest = highest.max(prepared.result.offset);
+                    highest = highest.max((prepared.result.mapping, prepared.result.offset));
                     // Not before: a write that was refused has still to write every row.
                     if pass.rewrites.contains(&prepared.scope) {
                         session.remove(Space::Meta, &names::rewrite(&prepared.scope));
@@ -55,11 +55,16 @@ impl Projector {
                 if !self.evaluator.target_remembers {
                     self.keep_owned(session, &prepared.scope, write, &outcome);
                 }
+                if matches!(outcome, UnitOutcome::Parked { .. }) {
+                    session.put(Space::Meta, &names::refused(&prepared.scope), Vec::new());
+                } else if prepared.was_parked() {
+                    session.remove(Space::Meta, &names::refused(&prepared.scope));
+                }
                 settle(&mut prepared, outcome, done);
             }
             self.keep_part(pass, session, prepared, again, done)?;
         }
-        session.put(Space::Meta, names::WRITTEN, highest.to_be_bytes());
+        session.put(Space::Meta, names::WRITTEN, names::written(highest.0, highest.1));
         Ok(())
     }
 

@@ -15,7 +15,7 @@ pub mod counters;
 mod error;
 pub mod fold;
 mod forgotten;
-mod held;
+pub mod held;
 mod keep;
 mod marks;
 pub mod names;

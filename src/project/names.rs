@@ -10,7 +10,7 @@ pub const CHECKPOINT: &[u8] = b"checkpoint";
 pub const COUNTERS: &[u8] = b"counters";
 /// Digest of the source tables' shapes that the state was built with.
 pub const SHAPES: &[u8] = b"shapes";
-/// Highest offset of a unit that was written to the target.
+/// Newest version that a unit was written to the target with: generation of the mapping, and offset; see [`written`].
 pub const WRITTEN: &[u8] = b"written";
 /// Number of parts that are parked.
 pub const PARKED: &[u8] = b"parked";
@@ -28,6 +28,8 @@ pub const RETRY: &str = "retry";
 pub const ACCEPT: &str = "accept-schema";
 /// First word of a notice that gives up what a changed shape held back, because the table is read again; `read-again: table`.
 pub const READ_AGAIN: &str = "read-again";
+/// First word of a notice that rows which are older than a version are gone from a table; `swept-below: version table`.
+pub const SWEPT_BELOW: &str = "swept-below";
 /// First word of a notice that evaluates one part again because of another's claims; `take-back: part`.
 pub const TAKE_BACK: &str = "take-back";
 /// Present when parts to be projected are marked one by one; else the next projection looks at every part.
@@ -41,6 +43,8 @@ pub const SWEEP: &str = "capture/sweep/";
 /// Marks of the log that ask for a sweep of one table: followed by the relation; the value is the version that its rows must
 /// have at least.
 pub const SWEEP_TABLE: &str = "capture/sweep/table/";
+/// As [`SWEEP_TABLE`], of tables whose events are held: nobody waits for these.
+pub const SWEEP_HELD: &str = "project/sweep-held/";
 /// Marks of the log that say a sweep was done: followed by the epoch; the value is the number of rows.
 pub const SWEPT: &str = "project/swept/";
 
@@ -49,8 +53,34 @@ pub const SKIPPED: &[u8] = b"skip/";
 /// Begins [`rewrite`].
 pub const REWRITE: &[u8] = b"rewrite/";
 
+/// Begins [`refused`].
+pub const REFUSED: &[u8] = b"refused/";
 /// Begins [`awaiting`].
 pub const AWAITING: &[u8] = b"awaiting/";
+
+/// Value of [`WRITTEN`].
+pub fn written(mapping: u32, offset: u64) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&mapping.to_be_bytes());
+    bytes[4..].copy_from_slice(&offset.to_be_bytes());
+    bytes
+}
+
+/// Reads [`written`]; a value of an earlier version, which has the offset alone, is below every other.
+pub fn read_written(bytes: &[u8]) -> (u32, u64) {
+    let (mapping, offset) = bytes.split_first_chunk().unwrap_or((&[0; 4], &[]));
+    offset.try_into().map_or((0, 0), |offset| (u32::from_be_bytes(*mapping), u64::from_be_bytes(offset)))
+}
+
+/// Under which is kept what tells a target table from another of its name, where the target keeps no record.
+pub fn target_table(name: &str) -> Vec<u8> {
+    [b"target-table/".as_slice(), name.as_bytes()].concat()
+}
+
+/// Present when the target did not take what a part was last written with: it may still hold what was written before.
+pub fn refused(scope: &[u8]) -> Vec<u8> {
+    [REFUSED, scope].concat()
+}
 
 /// Under which is kept that rows at the target hold a part back, or that rows which its own refer to are not there.
 pub fn awaiting(scope: &[u8]) -> Vec<u8> {
@@ -97,4 +127,16 @@ pub fn scope_of(unit: &str, part: &[u8]) -> Option<Vec<u8>> {
     let key = [scope::unit_key(unit), part.to_vec()].concat();
     let known = scope::Scope::of(&key).is_ok();
     known.then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_compared_within_one_mapping() {
+        assert_eq!(read_written(&written(2, 9)), (2, 9));
+        assert!(read_written(&written(2, 1)) > read_written(&written(1, 9)));
+        assert_eq!(read_written(&9_u64.to_be_bytes()), (0, 0), "an earlier version's");
+    }
 }

@@ -25,7 +25,7 @@ pub fn unpack(bytes: &[u8], tables: &[TableShape]) -> Result<Vec<TargetKey>, Err
         let key = Key::decode(reader.bytes().map_err(|_| damaged())?).map_err(|_| damaged())?;
         if let Some(index) = tables.iter().position(|table| *table.name == *name) {
             let table = TargetTable(u16::try_from(index).map_err(|_| damaged())?);
-            keys.push(TargetKey { table, values: key.0 });
+            keys.push(TargetKey::new(table, key.0));
         }
     }
     Ok(keys)

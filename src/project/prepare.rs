@@ -73,6 +73,17 @@ impl Prepared {
         self.before.as_ref().is_some_and(|result| result.parked_for().is_some())
     }
 
+    /// Gives what is written the version of an offset, where it is later than the part's own.
+    ///
+    /// The answers of other rows are of that offset, and what was written with earlier ones must not count as newer: a state
+    /// that is built anew does not know when they last changed for this part.
+    fn written_at(&mut self, offset: u64) {
+        self.result.offset = self.result.offset.max(offset);
+        if let Some(write) = &mut self.write {
+            write.version.offset = self.result.offset;
+        }
+    }
+
     /// What its unit's sums change by.
     pub fn change_of_totals(&self, totals: usize) -> Vec<i128> {
         let at = |result: Option<&PartResult>, index| result.and_then(|result| result.totals.get(index)).copied();
@@ -145,9 +156,10 @@ impl Evaluator {
         let Scope::Part { unit, part: name } = Scope::of(&scope)? else { return Err(Error::Damaged("parts")) };
         let unit: Arc<str> = unit.into();
         let before = part.result()?;
-        // The whole of a unit is written whenever its sums change: its own rows do not tell when that was.
+        // The whole of a unit is written whenever its sums change: its own rows do not tell when that was. Nor does a state that
+        // is built anew know when a part was last written for other reasons than rows of its own.
         let summed = self.migration.totals() > 0 && is_whole(&scope);
-        let offset = if summed { pass.latest.max(part.last) } else { part.last };
+        let offset = if summed || pass.all { pass.latest.max(part.last) } else { part.last };
         let result = PartResult { offset, mapping: self.settings.mapping_generation, ..PartResult::default() };
         let claims = BTreeSet::new();
         let mut prepared = Prepared { scope, part, before, result, notes: Vec::new(), write: None, claims };
@@ -175,6 +187,9 @@ impl Evaluator {
         };
         let evaluation = evaluated.map_err(|error| Error::Unit(error.to_string()))?;
         prepared.result.asked = looker.into_asked();
+        if !prepared.result.asked.is_empty() {
+            prepared.written_at(pass.latest);
+        }
         self.take_evaluation(&mut prepared, evaluation);
         Ok(prepared)
     }

@@ -212,6 +212,11 @@ impl Projector {
             outcomes = self.write(&writes) => outcomes?,
             () = stop.cancelled() => return Ok(None),
         };
+        let overtaken = self.overtaken(&writes, &outcomes)?;
+        done.called_back += overtaken.len() as u64;
+        if !overtaken.is_empty() {
+            self.log.append(Batch { notices: overtaken, ..Batch::default() }).await?;
+        }
         let keep = || self.keep(pass, session, prepared, &writes, outcomes, &mut done);
         tokio::task::block_in_place(keep)?;
         Ok(Some(done))
@@ -308,8 +313,23 @@ impl Projector {
         Ok(outcomes)
     }
 
+    /// Calls back parts of which the target has a newer version that this log gave: nobody knows what that was made of, and a
+    /// notice is newer than it.
+    fn overtaken(&self, writes: &[UnitWrite], outcomes: &[UnitOutcome]) -> Result<Vec<Notice>, Error> {
+        let mapping = self.evaluator.settings.mapping_generation;
+        let mut notices = Vec::new();
+        for (write, outcome) in writes.iter().zip(outcomes) {
+            self.refuse_other_writer(outcome)?;
+            if matches!(outcome, UnitOutcome::Superseded { by } if by.mapping <= mapping) {
+                let scope = names::scope_of(&write.unit, &write.part).ok_or(Error::Damaged("parts"))?;
+                notices.push(notice(&scope)?);
+            }
+        }
+        Ok(notices)
+    }
+
     /// A newer version that this log cannot have given means that something else writes this migration.
-    pub(super) fn refuse_other_writer(&self, outcome: &UnitOutcome) -> Result<(), Error> {
+    fn refuse_other_writer(&self, outcome: &UnitOutcome) -> Result<(), Error> {
         match outcome {
             UnitOutcome::Superseded { by }
                 if by.log != self.evaluator.settings.log_generation || by.offset >= self.log.end(Partition(0)).0 =>

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::state::{SPACES, State};
 
+/// Ends the name of a store that is being removed.
+const DISCARDED: &str = "discarded";
 /// Bytes that are copied at once.
 const COPY_BYTES: usize = 8 * 1024 * 1024;
 
@@ -39,13 +41,26 @@ impl State {
     }
 }
 
+impl State {
+    /// Removes the store in a folder, which nobody may have open: whole, or not at all.
+    ///
+    /// # Errors
+    /// [`Error::State`] when it cannot be moved aside.
+    pub fn discard(folder: &Path) -> Result<(), Error> {
+        mend(folder)?;
+        let discarded = folder.with_extension(DISCARDED);
+        std::fs::rename(folder, &discarded).map_err(failed)?;
+        std::fs::remove_dir_all(discarded).map_err(failed)
+    }
+}
+
 /// Ends what a death in the middle left half done: the old store counts until the new one stands in its place.
 pub(super) fn mend(folder: &Path) -> Result<(), Error> {
     let (renewed, replaced) = beside(folder);
     if !folder.exists() && replaced.exists() {
         std::fs::rename(&replaced, folder).map_err(failed)?;
     }
-    for left in [renewed, replaced] {
+    for left in [renewed, replaced, folder.with_extension(DISCARDED)] {
         match std::fs::remove_dir_all(left) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}

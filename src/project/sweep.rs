@@ -4,16 +4,20 @@
 //! holds all of that snapshot, and not at all when it would delete more than it may: an empty scan by a wrong address looks
 //! just like a table whose rows were all deleted. The same is asked for of one table when the file that stands for it was read
 //! again.
+//!
+//! A table with held events is swept when these are released: the state does not know its rows until then. A sweep ends with
+//! a notice that says the same of whatever the state holds: one that is built anew from the log may know rows that this one
+//! never did, because their events were held and given up.
 
 use crate::event::encoding::ordered::key_from_bytes;
-use crate::event::{Epoch, Event, Flags, Op, Origin, Version};
-use crate::log::{Batch, EventLog};
+use crate::event::{Epoch, Event, Flags, Op, Origin, Version, from_hex, to_hex};
+use crate::log::{Batch, EventLog, Notice};
 
 use super::records::Head;
 use super::row::too_long;
 use super::source::SourceShape;
 use super::state::{Space, State};
-use super::{Error, names};
+use super::{Error, held, names};
 
 /// A table that loses fewer rows than this may lose all of them.
 const EMPTIED_MIN: u64 = 3;
@@ -38,7 +42,12 @@ struct Asked {
 /// [`Error::SweepTooLarge`] when more than `sweep_max` rows would go: nothing is deleted then.
 pub async fn run(log: &dyn EventLog, state: &State, sources: &[SourceShape], sweep_max: u64) -> Result<u64, Error> {
     let mut total = 0;
-    for asked in asked(log, sources)? {
+    for mut asked in asked(log, sources)? {
+        let (later, now) = held::split(state, &asked.tables)?;
+        if now.is_empty() && asked.mark.starts_with(names::SWEEP_HELD) {
+            continue;
+        }
+        asked.tables = now;
         let count = count_unseen(state, sources, &asked, sweep_max)?;
         if count > sweep_max {
             return Err(Error::SweepTooLarge { count, limit: sweep_max });
@@ -51,8 +60,12 @@ pub async fn run(log: &dyn EventLog, state: &State, sources: &[SourceShape], swe
             log.append(Batch { events, ..Batch::default() }).await?;
         }
         let swept = |epoch: Epoch| (format!("{}{:010}", names::SWEPT, epoch.0), Some(count.to_string().into_bytes()));
-        let marks = [(asked.mark, None)].into_iter().chain(asked.epoch.map(swept)).collect();
-        log.append(Batch { marks, ..Batch::default() }).await?;
+        let name = |table: u16| format!("{}{}", names::SWEEP_HELD, sources[usize::from(table)].relation);
+        let later = later.into_iter().map(|table| (name(table), Some(asked.floor.to_bytes().to_vec())));
+        let marks = [(asked.mark, None)].into_iter().chain(asked.epoch.map(swept)).chain(later).collect();
+        let notices =
+            asked.tables.iter().map(|table| swept_notice(&sources[usize::from(*table)], asked.floor)).collect();
+        log.append(Batch { marks, notices, ..Batch::default() }).await?;
         total += count;
     }
     Ok(total)
@@ -62,8 +75,9 @@ pub async fn run(log: &dyn EventLog, state: &State, sources: &[SourceShape], swe
 fn asked(log: &dyn EventLog, sources: &[SourceShape]) -> Result<Vec<Asked>, Error> {
     let all = || (0..u16::try_from(sources.len()).unwrap_or(u16::MAX)).collect();
     let (mut closing, mut single) = (None, Vec::new());
-    for (mark, value) in log.marks(names::SWEEP)? {
-        if let Some(relation) = mark.strip_prefix(names::SWEEP_TABLE) {
+    for (mark, value) in log.marks(names::SWEEP)?.into_iter().chain(log.marks(names::SWEEP_HELD)?) {
+        let single_table = mark.strip_prefix(names::SWEEP_TABLE).or_else(|| mark.strip_prefix(names::SWEEP_HELD));
+        if let Some(relation) = single_table {
             let floor = Version::from_bytes(&value).ok_or(Error::Damaged("marks"))?;
             let tables = (0..).zip(sources).filter(|(_, source)| source.relation.to_string() == relation);
             let tables = tables.map(|(table, _)| table).collect();
@@ -111,6 +125,18 @@ fn unseen(state: &State, asked: &Asked) -> Result<Vec<(u16, Vec<u8>)>, Error> {
         })?;
     }
     Ok(keys)
+}
+
+/// Says that rows of a table which are older than a version are gone.
+fn swept_notice(source: &SourceShape, floor: Version) -> Notice {
+    let reason = format!("{}: {} {}", names::SWEPT_BELOW, to_hex(&floor.to_bytes()), source.label);
+    Notice { unit: "".into(), reason: reason.into() }
+}
+
+/// What [`swept_notice`] says after its first word: the version and the table's label.
+pub(super) fn swept_below(detail: &str) -> Option<(Version, &str)> {
+    let (version, label) = detail.split_once(' ')?;
+    Some((Version::from_bytes(&from_hex(version)?)?, label))
 }
 
 fn delete(log: &dyn EventLog, source: &SourceShape, key: &[u8], version: Version) -> Result<Event, Error> {

@@ -18,6 +18,9 @@ use crate::event::{Canonical, Decimal, Float, Json, Value};
 /// Before a document in an encoding: no tag of [`Value`]'s own, so that SQL NULL and JSON `null` differ.
 const DOCUMENT: u8 = 64;
 
+/// Stands for a cell that a rule leaves out: no tag of [`Value`]'s own.
+const LEFT_OUT: u8 = 65;
+
 /// A cell as it is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cell {
@@ -56,10 +59,11 @@ impl Cell {
         Cell::Plain(attribute(item))
     }
 
-    /// Appends the encoding; nothing for what is left out, so the same columns must be left out of all rows of a table.
+    /// Appends the encoding. What is left out leaves a mark: a rule may leave a cell out of some rows and not of others, and cells
+    /// must not be taken for their neighbours.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         match self {
-            Cell::Out => {}
+            Cell::Out => out.push(LEFT_OUT),
             Cell::Plain(value) => value.put(out),
             Cell::Document(value) => {
                 out.push(DOCUMENT);

@@ -160,7 +160,7 @@ impl TableRules {
             let at = |place: &Pattern| cells[place.column].value().and_then(|value| member(value, &place.steps));
             self.key.iter().map(|place| at(place).cloned().unwrap_or(Value::Null)).collect()
         };
-        TargetKey { table: row.table, values }
+        TargetKey::new(row.table, values)
     }
 
     /// As [`key`](Self::key), where of a row no more is known than the values of its key, as a record keeps them.

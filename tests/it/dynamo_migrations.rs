@@ -215,10 +215,11 @@ async fn a_dump_is_migrated_without_its_database_and_again_when_it_changed() {
     let (legacy, mut target) = (Database::new().await, Database::new().await);
     target.url = address();
     let rig = Rig::of("jobs", legacy, target);
-    let load = |files: &[String]| {
+    let load_with = |files: &[String], more: &[&str]| {
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
-        rig.rehome(&[&["load", "jobs"], files.as_slice(), &["--schemas", &schemas, "--json"]].concat())
+        rig.rehome(&[&["load", "jobs"], files.as_slice(), &["--schemas", &schemas, "--json"], more].concat())
     };
+    let load = |files: &[String]| load_with(files, &[]);
     let missing = load(&files[..3]).expect(3);
     assert!(missing.out.contains("job_progress_history"), "{missing:?}");
     let status = load(&files).expect(0).json();
@@ -230,10 +231,26 @@ async fn a_dump_is_migrated_without_its_database_and_again_when_it_changed() {
     load(&files).expect(0);
     assert_eq!(items(&client, "loaded_main").await.len(), 92);
     // A broken line is named, and nothing is lost by it.
+    let scripts = std::fs::read_to_string(&files[1]).expect("a file");
     std::fs::write(&files[1], "{\"id\": 1}\n").expect("a file");
     let broken = load(&files).expect(3);
     assert!(broken.out.contains("line 1"), "{broken:?}");
     assert_eq!(items(&client, "loaded_main").await.len(), 92);
+    // What is loaded of another file reads otherwise now: it is refused, and taken when a person says so.
+    std::fs::write(&files[1], scripts).expect("a file");
+    let types = std::fs::read_to_string(&files[0]).expect("a file");
+    std::fs::write(&files[0], format!("\n{types}")).expect("a file");
+    let changed = load(&files).expect(3);
+    assert!(changed.out.contains("--again"), "{changed:?}");
+    load_with(&files, &["--again"]).expect(0);
+    assert_eq!(items(&client, "loaded_main").await.len(), 92);
+    // A table that lost every row may be the wrong file: a person has to say that it is right.
+    std::fs::write(&files[3], "").expect("a file");
+    let emptied = load(&files).expect(3);
+    assert!(emptied.out.contains("--sweep-max"), "{emptied:?}");
+    assert_eq!(items(&client, "loaded_main").await.len(), 92);
+    load_with(&files, &["--sweep-max", "18446744073709551615"]).expect(0);
+    assert_eq!(items(&client, "loaded_main").await.len(), 6);
     let refused = rig.rehome(&["run", "jobs", "--schemas", &schemas]).expect(3);
     assert!(refused.err.contains("loaded from dumps"), "{refused:?}");
 }

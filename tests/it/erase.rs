@@ -98,3 +98,22 @@ async fn what_was_erased_is_on_the_disk_no_more_and_everything_else_is_as_it_was
         0
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_target_still_holds_because_it_refused_to_let_it_go_is_not_erased() {
+    let mut rig = filled().await;
+    // The application has tied a row of its own to the person's call.
+    let theirs = "create table notes (call_id text references conversation_calls_v2 on delete cascade); \
+        insert into notes values ('gone')";
+    rig.target.run(theirs).await;
+    let gone =
+        "delete from conversation_events where call_id = 'gone'; delete from conversation_calls where call_id = 'gone'";
+    rig.legacy.run(gone).await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    let refused = rig.rehome(&["log", "erase", "luthien", "conversation_calls", "gone"]).expect(3);
+    assert!(refused.err.contains("the target refused the last write of 1 part(s)"), "{refused:?}");
+    rig.target.run("drop table notes").await;
+    rig.rehome(&["quarantine", "retry", "luthien"]).expect(0);
+    rig.catch_up();
+    rig.rehome(&["log", "erase", "luthien", "conversation_calls", "gone"]).expect(0);
+}

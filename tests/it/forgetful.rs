@@ -1,4 +1,4 @@
-//! A target that keeps no record of who wrote what: nothing that was written is forgotten when the writer dies.
+//! What a writer knows is lost, with it or with the state: nothing that was written is forgotten, and nothing stays behind.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,15 +9,16 @@ use async_trait::async_trait;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use rehome::engine::{Engine, Settings};
-use rehome::event::{Epoch, Key, Lsn, Op, Value, Version};
+use rehome::event::{Epoch, Key, Lsn, Op, Relation, Value, Version};
 use rehome::log::{Batch, EventLog, MemoryLog, Offset, Partition};
 use rehome::mapping::Migration;
 use rehome::project::apply::Applier;
 use rehome::project::state::State;
-use rehome::target::{Error, TableShape, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite};
+use rehome::target::{Error, ForeignScope, TableShape, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::shuffled::{draw, event, projector, relation};
+use crate::support::memory_target::MemoryTarget;
 
 /// Deletes what it is told was written before, and writes what it is told to; it knows nothing else.
 struct Forgetful {
@@ -94,11 +95,60 @@ async fn what_was_written_before_the_writer_died_is_taken_back_when_its_rows_go(
     assert_eq!(left, 0, "rows that nobody remembers");
 }
 
+/// The state is lost after a document was written with its job's path, and before the path that came later was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_is_built_anew_writes_what_other_rows_say_now() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/semantik");
+    let migration = Arc::new(Migration::load(&folder).expect("it loads"));
+    let engine = Engine::new(Arc::clone(&migration), Settings::new("unused".into(), None, None));
+    let [jobs, documents] = ["jobs", "documents"].map(|name| {
+        let table = migration.source_table("public", name).expect("a table");
+        Arc::new(relation(&migration, usize::from(table.0)))
+    });
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let [mut job, mut document] = [&jobs, &documents].map(|relation| draw(&mut random, relation, 1));
+    let set = |row: &mut Vec<Value>, relation: &Relation, name: &str, value: &str| {
+        let column = relation.columns.iter().position(|column| &*column.name == name).expect("a column");
+        row[column] = Value::text(value);
+    };
+    set(&mut job, &jobs, "status", "completed");
+    set(&mut document, &documents, "status", "completed");
+    set(&mut document, &documents, "job_id", "job-1");
+    let log = Arc::new(MemoryLog::new(1, 1));
+    let target = Arc::new(MemoryTarget::new(Arc::clone(engine.tables()), ForeignScope::Row));
+    let (job_key, document_key) = (Key(vec![job[0].clone()]), Key(vec![document[0].clone()]));
+    let floor = Version::floor(Epoch(1));
+    let events = vec![
+        event(&documents, Op::Read, floor, Some(&document), document_key),
+        event(&jobs, Op::Read, floor, Some(&job), job_key.clone()),
+    ];
+    let relations = vec![Arc::clone(&jobs), Arc::clone(&documents)];
+    log.append(Batch { relations, events, ..Batch::default() }).await.expect("it takes");
+    let kept = tempfile::tempdir().expect("a folder");
+    project(&engine, &log, &target, kept.path()).await.expect("it projects");
+    for (number, path) in (1..).zip(["/elsewhere", "/and/elsewhere"]) {
+        set(&mut job, &jobs, "directory_path", path);
+        let version = Version::postgres(Epoch(1), Lsn(number), 0);
+        let update = event(&jobs, Op::Update, version, Some(&job), job_key.clone());
+        log.append(Batch { events: vec![update], ..Batch::default() }).await.expect("it takes");
+        if number == 1 {
+            project(&engine, &log, &target, kept.path()).await.expect("it projects");
+        }
+    }
+    let anew = tempfile::tempdir().expect("a folder");
+    project(&engine, &log, &target, anew.path()).await.expect("it projects");
+    let fresh = Arc::new(MemoryTarget::new(Arc::clone(engine.tables()), ForeignScope::Row));
+    let other = tempfile::tempdir().expect("a folder");
+    project(&engine, &log, &fresh, other.path()).await.expect("it projects");
+    assert!(fresh.rows().len() > 1, "a collection and a document");
+    assert_eq!(target.rows(), fresh.rows());
+}
+
 /// What a process does: applies what the log has, then projects.
-async fn project(
+async fn project<T: Target + 'static>(
     engine: &Engine,
     log: &Arc<MemoryLog>,
-    target: &Arc<Forgetful>,
+    target: &Arc<T>,
     folder: &Path,
 ) -> Result<(), rehome::project::Error> {
     let state = Arc::new(State::open(folder)?);

@@ -112,3 +112,17 @@ async fn a_load_that_was_cut_off_loads_every_row_once() {
     let keys: Vec<Key> = events(&log).await.into_iter().map(|event| event.key).collect();
     assert_eq!((keys.len(), keys.iter().collect::<BTreeSet<_>>().len()), (20_000, 20_000));
 }
+
+/// As where an older and a newer dump were joined: the second would go without a word.
+#[tokio::test]
+async fn two_rows_of_one_key_are_named_and_nothing_is_taken() {
+    let (folder, log) = (tempfile::tempdir().expect("a folder"), MemoryLog::new(1, 1));
+    let text = [line(1, "old"), "\n".into(), line(2, "b"), line(1, "new")].concat();
+    let twice = dump(&folder, &text);
+    let error = load(&log, Epoch(1), std::slice::from_ref(&twice), |_, _| {}).await.expect_err("line 4 is line 1");
+    assert!(
+        error.to_string().starts_with(&format!("line 4 of {}: it has the key of line 1", twice.path.display())),
+        "{error}"
+    );
+    assert_eq!(events(&log).await.len(), 0);
+}

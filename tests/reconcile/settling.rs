@@ -82,6 +82,32 @@ async fn fault_12_an_idle_log_is_not_one_that_has_everything() {
     assert_eq!(compared.summary.verdict, Verdict::Incomplete);
 }
 
+/// No record says that a part is tried again, because the row in its way has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_written_at_last_while_it_is_compared_is_not_called_missing() {
+    let (world, projecting) = world().await;
+    let (of, id) = ("b", 40);
+    let theirs = vec![Value::text(of), Value::Int(id), Value::text("theirs"), Value::Null, Value::Null];
+    world.held().rows.insert(key(&world, of, id), TargetRow { table: TargetTable(1), values: theirs });
+    world.put(ITEMS, item(id, of, "ours"));
+    world.capture_all().await;
+    projecting.lock().await.all().await;
+    let step = move |point: Point, world: Arc<World>| -> Happens {
+        let projecting = Arc::clone(&projecting);
+        Box::pin(async move {
+            match point {
+                Point::Begun => drop(world.held().rows.remove(&key(&world, of, id))),
+                Point::SourceTaken => projecting.lock().await.again().await,
+                _ => {}
+            }
+        })
+    };
+    world.script.set(step).await;
+    let compared = compare(&world, How::default()).await;
+    compared.no_alarm();
+    assert_eq!(compared.summary.verdict, Verdict::Match, "it has arrived: {:?}", compared.summary.why);
+}
+
 /// Fault 15: one row was seen equal at one version of the source, another at the next, and both together never.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_15_rows_that_are_equal_one_after_the_other_are_no_equal_unit() {

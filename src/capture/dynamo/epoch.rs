@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Context;
 use super::marks;
-use super::start::{Decision, Remembered, decide};
+use super::start::{Decision, Remembered, decide, elsewhere};
 use crate::capture::{Error, skipped};
 use crate::dynamo::feed::{DynamoFeed, Start, StreamStart};
 use crate::dynamo::preflight::{Looked, preflight};
@@ -12,7 +12,7 @@ use crate::dynamo::shards::Shard;
 use crate::dynamo::table::Table;
 use crate::event::{Epoch, RelationName, Timestamp};
 use crate::log::{Batch, EventLog};
-use crate::source::Severity;
+use crate::source::{Finding, Severity};
 
 /// A session in an epoch.
 pub(super) struct Session {
@@ -51,6 +51,14 @@ impl Session {
             .iter()
             .filter_map(|table| Some((table.shape.table().into(), table.stream.as_ref()?.arn.clone())))
             .collect();
+        if let Some(table) = elsewhere(&remembered, &streams).filter(|_| !context.config.accept_source) {
+            return Err(Error::NotReady(vec![Finding {
+                what: "is another account's or region's table than the one that the log was begun with".into(),
+                place: format!("table {table}"),
+                fix: "check credentials, region and --source; if it is right, run again with --accept-source".into(),
+                severity: Severity::Error,
+            }]));
+        }
         let epoch = match decide(&remembered, &streams) {
             Decision::Resume { epoch, dropped } => {
                 forget(log, &dropped).await?;

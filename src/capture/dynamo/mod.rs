@@ -46,6 +46,8 @@ pub struct Config {
     pub segments_min: u32,
     /// Read units a second that the scan may consume; `None` lets it read until the table throttles.
     pub read_capacity: Option<u32>,
+    /// Whether tables of the same names in another account or region are the right ones, as a person says.
+    pub accept_source: bool,
     /// Wait after a page of a shard without records.
     pub poll: Duration,
     /// Wait between two descriptions of a stream when nothing calls for one.
@@ -64,6 +66,7 @@ impl Config {
             segment_bytes: 1 << 30,
             segments_min: 4,
             read_capacity: None,
+            accept_source: false,
             // Each call is paid for, of each shard: a table may have hundreds.
             poll: Duration::from_secs(1),
             discover: Duration::from_secs(10),

@@ -34,6 +34,19 @@ pub enum Decision {
     },
 }
 
+/// The table that a stream's ARN names, with its account and region.
+fn table_of(arn: &str) -> &str {
+    arn.split_once("/stream/").map_or(arn, |(table, _)| table)
+}
+
+/// A table that stands in another account or region than the one of that name that the log was begun with.
+pub fn elsewhere<'a>(remembered: &Remembered, streams: &'a BTreeMap<Box<str>, String>) -> Option<&'a str> {
+    let other = |(table, arn): &(&Box<str>, &String)| {
+        remembered.streams.get(*table).is_some_and(|before| table_of(before) != table_of(arn))
+    };
+    streams.iter().find(other).map(|(table, _)| &**table)
+}
+
 /// Decides. A stream's ARN is that of one stream for ever: another one began at an unknown time after the first ended.
 pub fn decide(remembered: &Remembered, streams: &BTreeMap<Box<str>, String>) -> Decision {
     let Some(epoch) = remembered.epoch else { return Decision::Open { epoch: Epoch(1), reason: None } };
@@ -78,6 +91,16 @@ mod tests {
         };
         assert_eq!(decide(&remembered(), &streams(&[("a", "1"), ("b", "2")])), resume(&[]));
         assert_eq!(decide(&remembered(), &streams(&[("a", "1")])), resume(&["b"]));
+    }
+
+    #[test]
+    fn a_table_of_that_name_elsewhere_is_another_and_one_that_was_made_anew_is_not() {
+        let arn = |place: &str, stream: &str| format!("arn:aws:dynamodb:{place}:table/a/stream/{stream}");
+        let before = Remembered { streams: streams(&[("a", &arn("eu:1", "1"))]), ..remembered() };
+        let found = |place, stream| elsewhere(&before, &streams(&[("a", &arn(place, stream))])).map(str::to_owned);
+        assert_eq!(found("eu:1", "2"), None);
+        assert_eq!(found("eu:2", "1").as_deref(), Some("a"), "another account");
+        assert_eq!(found("us:1", "1").as_deref(), Some("a"), "another region");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod csv;
 mod error;
 pub mod file;
+mod keys;
 mod line;
 
 use std::fs::File;
@@ -76,7 +77,7 @@ struct Piece {
 
 /// Loads dumps one after the other, each from where it is loaded up to; `tell` hears after each batch.
 ///
-/// The whole of a file is read when this returns. That the epoch's snapshot is complete is for the caller to say, who knows
+/// The whole of a file is read when this returns. No two of its rows may have one key; that is looked at before any is taken. That the epoch's snapshot is complete is for the caller to say, who knows
 /// whether further tables belong to it.
 ///
 /// **Cancellation.** A dropped call leaves a file loaded up to its last mark.
@@ -146,6 +147,7 @@ fn reached(log: &dyn EventLog, name: &str, epoch: Epoch) -> Result<Option<Stored
 /// Reads a file to its end and hands over its rows; ends early when nobody takes them.
 fn read(dump: &Dump, epoch: Epoch, number: u32, from: Option<Stored>, out: &mpsc::Sender<Piece>) -> Result<(), Error> {
     let broken = |action| move |source| Error::File { action, path: dump.path.clone(), source };
+    keys::told_apart(dump)?;
     let mut file = BufReader::with_capacity(1 << 20, File::open(&dump.path).map_err(broken("open"))?);
     let mut digest = blake3::Hasher::new();
     let mut reached = Loaded::default();

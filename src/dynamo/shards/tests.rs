@@ -30,7 +30,7 @@ fn parents_come_before_children() {
     assert_eq!(opened(&mut tracker, 0), ["a"]);
     assert_eq!(opened(&mut tracker, 0), [""; 0], "none is opened twice");
     assert!(tracker.following());
-    tracker.read("a", "7");
+    tracker.read("a", "7", None);
     assert_eq!(opened(&mut tracker, 0), [""; 0], "a parent that has been read is not a drained one");
     tracker.drained("a");
     assert!(!tracker.following(), "its children are nobody's yet");
@@ -78,7 +78,7 @@ fn drained_shards_are_forgotten_when_they_are_trimmed_and_their_children_are_kno
     assert_eq!(tracker.describe(&description(4, &[])).expect("drained").forgotten, Vec::<ShardId>::new());
     assert_eq!(tracker.describe(&description(4, &["a", "b<a"])).expect("fine").forgotten, Vec::<ShardId>::new());
     assert_eq!(opened(&mut tracker, 4), ["b"]);
-    tracker.read("b", "9");
+    tracker.read("b", "9", None);
     for _ in 1..MISSING_DESCRIPTIONS {
         let changes = tracker.describe(&description(28, &["b<a"])).expect("fine");
         assert_eq!(changes.forgotten, Vec::<ShardId>::new(), "it may yet be listed again");
@@ -94,7 +94,7 @@ fn records_trimmed_unseen_are_a_loss_and_not_a_gap() {
     // Away for thirty hours: what the stream lists now was made at any time since.
     let known = BTreeMap::from([(
         ShardId::from("a"),
-        Shard { parent: None, progress: Progress::Drained, needed_from: Timestamp(0) },
+        Shard { parent: None, progress: Progress::Drained, needed_from: Timestamp(0), told: None },
     )]);
     let mut tracker = Tracker::new(known.clone(), Some(Timestamp(0)));
     tracker.describe(&description(30, &["b<a"])).expect("it is listed");
@@ -111,6 +111,33 @@ fn a_new_epochs_first_description_needs_nothing_that_was_before() {
     tracker.describe(&description(100, &["a"])).expect("it is listed");
     assert_eq!(opened(&mut tracker, 100), ["a"]);
     assert_eq!(tracker.shard("a").expect("known").needed_from, Timestamp(100 * HOUR_US));
+}
+
+/// What was written before the epoch, behind a record that the log has, would else stand as that record left it.
+#[test]
+fn history_is_needed_behind_what_the_log_has_of_it() {
+    let told = Timestamp(HOUR_US);
+    for (read, away, late) in [(true, 20, false), (true, 26, true), (false, 26, false)] {
+        let mut tracker = Tracker::default();
+        tracker.describe(&description(24, &["a", "b<a", "c<b"])).expect("nothing is lost");
+        opened(&mut tracker, 24);
+        if read {
+            tracker.read("a", "7", Some(told));
+        }
+        tracker.drained("a");
+        // The one in between has nothing to tell.
+        opened(&mut tracker, 24);
+        let follow = tracker.drained("b");
+        assert_eq!(follow, if read { vec![ShardId::from("c")] } else { Vec::new() });
+        let marks = ["a", "b", "c"].map(|id| tracker.shard(id).expect("known").to_bytes());
+        let shards = marks.iter().map(|mark| Shard::from_bytes(mark).expect("a mark"));
+        let shards = ["a", "b", "c"].map(ShardId::from).into_iter().zip(shards).collect();
+        let mut again = Tracker::new(shards, Some(Timestamp(24 * HOUR_US)));
+        again.describe(&description(away, &["b<a", "c<b"])).expect("nothing is gone");
+        let now = Timestamp(away * HOUR_US);
+        let expected = if late { Err(Loss::Late("c".into())) } else { Ok(vec![ShardId::from("c")]) };
+        assert_eq!(again.open(now), expected, "{read} {away}");
+    }
 }
 
 #[test]
@@ -155,7 +182,7 @@ fn a_lineage_that_ends_is_waited_for_as_long_as_a_shard_may_be_unlisted_and_no_l
 fn a_page_that_comes_twice_does_not_move_a_shard_back() {
     let mut tracker = tracking(&["a"]);
     for last in ["9", "10", "9"] {
-        tracker.read("a", last);
+        tracker.read("a", last, None);
     }
     assert_eq!(tracker.shard("a").expect("known").progress, Progress::After("10".into()), "10 is after 9");
 }
@@ -163,7 +190,7 @@ fn a_page_that_comes_twice_does_not_move_a_shard_back() {
 #[test]
 fn a_shard_reads_as_it_was_written() {
     for progress in [Progress::Unread, Progress::After("000123".into()), Progress::Drained] {
-        let shard = Shard { parent: Some("p".into()), progress, needed_from: Timestamp(5) };
+        let shard = Shard { parent: Some("p".into()), progress, needed_from: Timestamp(5), told: Some(Timestamp(4)) };
         assert_eq!(Shard::from_bytes(&shard.to_bytes()), Some(shard));
     }
     assert_eq!(Shard::from_bytes(b"{}"), None);

@@ -51,7 +51,7 @@ pub use calls::Consumed;
 pub use inventory::Placed;
 pub use mark::mark_of;
 pub use measure::{Meter, Size};
-pub use provision::{Left, Provisioned, provision, unprovision, verify};
+pub use provision::{Left, Provisioned, identities, provision, unprovision, verify};
 pub use spec::{Billing, IndexSpec, Projection, TableSpec};
 
 /// How a target writes.

@@ -92,6 +92,21 @@ pub async fn verify(server: &Server, specs: &[TableSpec]) -> Result<(), Error> {
     Ok(())
 }
 
+/// What tells each table from another of its name, as one that was deleted and made anew.
+///
+/// # Errors
+/// Those of [`verify`].
+pub async fn identities(server: &Server, specs: &[TableSpec]) -> Result<Vec<(Box<str>, String)>, Error> {
+    let mut found = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let Some(table) = describe(server.tables(), spec).await? else { continue };
+        let made = table.creation_date_time().map(|time| time.as_nanos().to_string()).unwrap_or_default();
+        let id = [table.table_arn(), table.table_id(), Some(&made)].map(Option::unwrap_or_default).join(" ");
+        found.push((spec.name.clone(), id));
+    }
+    Ok(found)
+}
+
 /// Removes nothing, and says what is left: the tables are the operator's, and the marks on their items do no harm.
 pub fn unprovision(specs: &[TableSpec]) -> Left {
     Left { tables: specs.iter().map(|spec| spec.name.to_string()).collect(), attributes: [OWNER, VERSION] }

@@ -68,7 +68,7 @@ impl Owned {
             match tables.iter().position(|table| table.name == name) {
                 Some(index) => {
                     let table = TargetTable(u16::try_from(index).ok()?);
-                    owned.rows.insert(TargetKey { table, values: key.0 }, *digest);
+                    owned.rows.insert(TargetKey::new(table, key.0), *digest);
                 }
                 None => owned.unknown.push((name.clone(), key, *digest)),
             }

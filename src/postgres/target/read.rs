@@ -71,7 +71,7 @@ pub fn key_at(row: &PgRow, from: usize, shape: &TableShape, table: TargetTable) 
         let text = row.try_get(from + place).map_err(|source| classify("read target keys", source))?;
         values.push(value_of(shape, &shape.columns[column].type_name, text)?);
     }
-    Ok(TargetKey { table, values })
+    Ok(TargetKey::new(table, values))
 }
 
 fn value_of(shape: &TableShape, type_name: &str, text: Option<String>) -> Result<Value, Error> {

@@ -68,6 +68,19 @@ fn what_is_normalised_or_ignored_is_alike_and_counted_by_row() {
     assert_eq!(places(table, &one, &row(&[("name", Value::text("b"))]), Pair::Key), ["name", "body"]);
 }
 
+/// A rule that leaves a cell out of one row and not of another must not let a neighbour stand in its place.
+#[test]
+fn what_is_left_out_of_some_rows_leaves_a_gap() {
+    let set = things(
+        "[[ignore]]\ntable = \"things\"\nfields = [\"name\"]\nwhere = { empty = \".name\" }\nreason = \"r\"\n\
+         [[ignore]]\ntable = \"things\"\nfields = [\"note\"]\nwhere = { empty = \".note\" }\nreason = \"r\"\n",
+    );
+    let table = set.table(FIRST);
+    let of = |name: &str, note: &str| row(&[("name", Value::text(name)), ("note", Value::text(note))]);
+    assert_eq!(places(table, &of("", "x"), &of("x", ""), Pair::Key), ["name", "note"]);
+    assert_ne!(strict(table, &of("", "x")), strict(table, &of("x", "")));
+}
+
 #[test]
 fn what_is_tolerated_is_out_of_one_form_and_judged_by_the_pair() {
     let set = things(

@@ -171,6 +171,12 @@ impl Projecting {
         self.world.baton.note("projected".to_owned());
     }
 
+    /// Tries parts again that rows at the target held back.
+    pub async fn again(&mut self) {
+        self.projector.try_again(&mut Vec::new()).expect("a state");
+        self.project().await;
+    }
+
     /// Applies and projects everything.
     pub async fn all(&mut self) {
         self.apply(usize::MAX).await;
