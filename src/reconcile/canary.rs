@@ -4,18 +4,22 @@
 //! what the target's side holds of it. Shadows go through rules, digests, spill and join like any row, and nothing in their
 //! records tells them apart. Which rows are shadowed, and how, follows from a keyed hash of their keys, so both sides agree
 //! without a word. What was planted is written down here; the comparison does not read it. Shadows are counted apart and
-//! enter neither counts nor roots.
+//! enter neither counts nor roots. Where a rule pairs rows, whole groups are chosen besides, and [`groups`](super::groups)
+//! makes their shadows.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::emit::SideOf;
 use super::record::KeyDigest;
-use crate::event::{Decimal, Float, Json, Timestamp, Value};
+use crate::event::{Canonical as _, Decimal, Float, Json, Key, Timestamp, Value};
 use crate::target::TargetRow;
 
 /// Shadows made of one table, about.
 const ROWS_WANTED: u64 = 100;
+/// Rows of one table in groups that may be shadowed, about: groups of ten rows come to a hundred.
+const GROUP_ROWS_WANTED: u64 = 1_000;
 
 /// A way in which the target's side of a shadow is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,9 +46,15 @@ pub enum Class {
     Document,
     /// Two cells of one kind change places.
     Swapped,
+    /// The target lacks a row of a group whose rows a rule pairs.
+    GroupDropped,
+    /// The target has one more row in such a group.
+    GroupInvented,
+    /// A value of a row in such a group.
+    GroupValue,
 }
 
-/// All classes, in the order in which they are tried.
+/// All classes of faults in rows by their keys, in the order in which they are tried.
 pub const CLASSES: [Class; 11] = [
     Class::Dropped,
     Class::Invented,
@@ -58,6 +68,10 @@ pub const CLASSES: [Class; 11] = [
     Class::Document,
     Class::Swapped,
 ];
+/// Index of the first of [`CLASSES`] that is about values.
+pub(super) const VALUES_FROM: usize = 3;
+/// All classes of faults in groups whose rows a rule pairs.
+pub const GROUP_CLASSES: [Class; 3] = [Class::GroupDropped, Class::GroupInvented, Class::GroupValue];
 
 impl Class {
     /// Its name in reports.
@@ -74,6 +88,18 @@ impl Class {
             Class::Bits => "changed bit",
             Class::Document => "changed document",
             Class::Swapped => "swapped cells",
+            Class::GroupDropped => "dropped row of a matched group",
+            Class::GroupInvented => "invented row of a matched group",
+            Class::GroupValue => "changed value in a matched group",
+        }
+    }
+
+    /// Why a sample may have none.
+    pub fn none(self) -> &'static str {
+        if GROUP_CLASSES.contains(&self) {
+            "no group of the sample could take it"
+        } else {
+            "no row of the sample has a cell for it"
         }
     }
 }
@@ -123,6 +149,10 @@ pub struct Canaries {
     key: [u8; 32],
     /// By table: rows whose hash is below are shadowed; none where it is zero.
     below: Vec<u64>,
+    /// Chooses groups, and names their rows.
+    group_key: [u8; 32],
+    /// As `below`, of groups.
+    groups_below: Vec<u64>,
 }
 
 /// Where the fault of a value may be planted.
@@ -140,14 +170,49 @@ pub struct Around<'a> {
 impl Canaries {
     /// Canaries for tables of about so many rows; a table of unknown size counts as a small one.
     pub fn new(key: [u8; 32], rows: &[u64]) -> Self {
-        let below = |rows: &u64| (u64::MAX / (*rows).max(1)).saturating_mul(ROWS_WANTED).max(u64::MAX / 1_000_000);
-        let below = rows.iter().map(|rows| if *rows <= ROWS_WANTED { u64::MAX } else { below(rows) }).collect();
-        Self { key, below }
+        let below = |wanted: u64| -> Vec<u64> {
+            let share = |rows: u64| (u64::MAX / rows).saturating_mul(wanted).max(u64::MAX / 1_000_000);
+            rows.iter().map(|rows| if *rows <= wanted { u64::MAX } else { share(*rows) }).collect()
+        };
+        let group_key = *blake3::keyed_hash(&key, b"groups").as_bytes();
+        Self { key, below: below(ROWS_WANTED), group_key, groups_below: below(GROUP_ROWS_WANTED) }
     }
 
     /// No canaries.
     pub fn none(tables: usize) -> Self {
-        Self { key: [0; 32], below: vec![0; tables] }
+        Self { key: [0; 32], below: vec![0; tables], group_key: [0; 32], groups_below: vec![0; tables] }
+    }
+
+    /// The name of a group, if it is one of the chosen: alike on both sides, which have alike what the
+    /// rule groups by.
+    pub fn of_group(&self, table: u16, by: impl FnOnce() -> Option<Vec<Value>>) -> Option<KeyDigest> {
+        let below = self.groups_below.get(usize::from(table)).copied().filter(|below| *below > 0)?;
+        let mut hasher = blake3::Hasher::new_keyed(&self.group_key);
+        hasher.update(&table.to_le_bytes());
+        hasher.update(&Key(by()?).encode());
+        let hash = *hasher.finalize().as_bytes();
+        if number(&hash) > below {
+            return None;
+        }
+        hash[16..].try_into().ok()
+    }
+
+    /// Sets the groups of shadows apart from those of rows. One for all: by what a rule groups, they are apart from each other.
+    pub fn group_salt(&self) -> KeyDigest {
+        let mut salt = KeyDigest::default();
+        blake3::Hasher::new_keyed(&self.group_key).update(b"salt").finalize_xof().fill(&mut salt);
+        salt
+    }
+
+    /// The key of a row in the shadow of a group, which no row of either side has.
+    pub fn key_in_group(&self, group: &KeyDigest, side: SideOf, place: usize) -> KeyDigest {
+        let mut hasher = blake3::Hasher::new_keyed(&self.group_key);
+        hasher.update(group);
+        hasher.update(&[u8::from(side == SideOf::Actual)]);
+        hasher.update(&place.to_le_bytes());
+        let mut key = KeyDigest::default();
+        hasher.finalize_xof().fill(&mut key);
+        key
     }
 
     /// The key of the shadow of an expected row, if it has one on that side; `strict` is the row's digest. What is planted goes
@@ -189,7 +254,7 @@ impl Canaries {
             Class::Invented => (Some(Class::Invented), vec![row.clone()]),
             Class::Doubled => (Some(Class::Doubled), vec![row.clone(), row.clone()]),
             _ => {
-                let values = CLASSES[choice..].iter().chain(&CLASSES[3..choice]);
+                let values = CLASSES[choice..].iter().chain(&CLASSES[VALUES_FROM..choice]);
                 let wrong = values.copied().find_map(|class| Some((class, spoilt(row, class, around)?)));
                 match wrong {
                     Some((class, row)) => (Some(class), vec![row]),
@@ -214,17 +279,21 @@ impl Canaries {
         hasher.update(&table.to_le_bytes());
         hasher.update(key);
         let hash = *hasher.finalize().as_bytes();
-        let number = |at: usize| hash[at..at + 8].iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        if number(0) > below {
+        if number(&hash) > below {
             return None;
         }
-        let choice = usize::try_from(number(8) % CLASSES.len() as u64).unwrap_or(0);
+        let choice = usize::try_from(number(&hash[8..]) % CLASSES.len() as u64).unwrap_or(0);
         hash[16..].try_into().ok().map(|shadow| (shadow, choice))
     }
 }
 
+/// The number that bytes begin with.
+fn number(bytes: &[u8]) -> u64 {
+    bytes[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 /// The row with a fault of a class; `None` where it has no cell for it.
-fn spoilt(row: &TargetRow, class: Class, around: &Around<'_>) -> Option<TargetRow> {
+pub(super) fn spoilt(row: &TargetRow, class: Class, around: &Around<'_>) -> Option<TargetRow> {
     let mut row = row.clone();
     let mut cells: Vec<&mut Value> = Vec::new();
     for (index, value) in row.values.iter_mut().enumerate() {

@@ -1,19 +1,21 @@
 //! From a row of one side to its record in the spill: scope, rules, digests, sums, shadows.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::canary::{Around, Canaries, Shadows};
+use super::groups::GROUP_ROWS_MAX;
 use super::ledger::Came;
 use super::record::{Added, Joined, KeyDigest, Pairing, Standing};
 use super::spill::{Spill, Tag, Writer};
 use super::sum::Sum;
 use crate::event::{Canonical as _, DigestKey, Digester, Key, Value};
 use crate::mapping::{Migration, Part, SourceTable};
-use crate::rules::{Contribution, Judged, Pair, Ruleset, TableRules, Uses};
-use crate::target::{TableShape, TargetRow};
+use crate::rules::{self, Contribution, Judged, Pair, Ruleset, TableRules, Uses};
+use crate::target::{TableShape, TargetRow, TargetTable};
 
 /// What both sides are read with.
 pub struct Context {
@@ -35,6 +37,8 @@ pub struct Context {
     pub canaries: Canaries,
     /// What two rows must have alike to be equal.
     pub form: Form,
+    /// What pairs two rows whose keys differ.
+    pub paired: Paired,
     columns: Vec<Vec<Box<str>>>,
     keys: Vec<Digester>,
     rows: Vec<[u8; 32]>,
@@ -42,6 +46,9 @@ pub struct Context {
 
 /// Appends what a row is compared as, by the rules of its table; rows that give the same bytes are equal.
 pub type Form = fn(&TableRules, &TargetRow, Pair, &mut Uses, &mut Vec<u8>);
+
+/// Says what a row is paired by where the other side lacks its key.
+pub type Paired = fn(&TableRules, &TargetRow) -> Option<rules::Pairing>;
 
 impl Context {
     /// A context; every digest depends on the deployment's key, the table and the meaning of the rules.
@@ -73,6 +80,7 @@ impl Context {
             items,
             canaries,
             form,
+            paired: TableRules::pairing,
             columns: names,
             keys,
             rows,
@@ -84,6 +92,11 @@ impl Context {
         let mut form = Vec::with_capacity(512);
         (self.form)(self.rules.table(row.table), row, Pair::Key, &mut Uses::default(), &mut form);
         *blake3::keyed_hash(&self.rows[usize::from(row.table.0)], &form).as_bytes()
+    }
+
+    /// Names of a table's columns.
+    pub fn columns(&self, table: TargetTable) -> &[Box<str>] {
+        &self.columns[usize::from(table.0)]
     }
 
     /// Digest of a row's own key.
@@ -138,7 +151,7 @@ impl Tally {
 #[derive(Clone, Copy)]
 struct Place<'a> {
     key: KeyDigest,
-    /// Sets groups of a rule apart: a shadow has one of its own, or it would be paired with the row of another.
+    /// Sets groups of a rule apart: that of a shadow is no row's, or it would be paired with the row of another.
     salt: &'a [u8],
     scope: &'a [u8],
     locator: &'a [u8],
@@ -161,6 +174,9 @@ pub struct Emitter {
     side: SideOf,
     rows: Writer,
     added: Writer,
+    groups: Writer,
+    /// Rows of chosen groups in the range.
+    grouped: HashMap<KeyDigest, usize>,
     /// What was taken, by target table.
     tallies: Vec<Tally>,
     uses: Uses,
@@ -177,16 +193,24 @@ pub struct Spills {
     pub actual: Arc<Spill>,
     /// What both sides add to invariants.
     pub added: Arc<Spill>,
+    /// Rows of chosen groups: those that are expected, and those that are there.
+    pub groups: [Arc<Spill>; 2],
 }
 
 impl Emitter {
     /// An emitter of one side.
     pub fn new(context: &Arc<Context>, side: SideOf, spills: &Spills) -> Self {
-        let rows = if side == SideOf::Expected { &spills.expected } else { &spills.actual };
+        let [expected, actual] = &spills.groups;
+        let (rows, groups) = match side {
+            SideOf::Expected => (&spills.expected, expected),
+            SideOf::Actual => (&spills.actual, actual),
+        };
         Self {
             side,
             rows: rows.writer(),
             added: spills.added.writer(),
+            groups: groups.writer(),
+            grouped: HashMap::new(),
             tallies: vec![Tally::default(); context.shapes.len()],
             uses: Uses::default(),
             shadows: Shadows::default(),
@@ -221,6 +245,7 @@ impl Emitter {
         let place = Place { key: own, salt: &[], scope, locator: &Key(key).encode(), transient };
         let strict = self.record(&context, rules, row, place)?;
         self.tallies[usize::from(table)].judged.add(&strict);
+        self.keep_group(&context, rules, row, &strict, place)?;
         match self.side {
             SideOf::Expected => {
                 if let Some(shadow) = context.canaries.of_expected(table, &own, &strict, &mut self.shadows) {
@@ -229,7 +254,7 @@ impl Emitter {
             }
             SideOf::Actual => {
                 let exact = |name: &str| rules.exact(name);
-                let columns = &context.columns[usize::from(table)];
+                let columns = context.columns(row.table);
                 let around = Around { exact: &exact, columns, item: context.items, unowned: scope.is_empty() };
                 if let Some((shadow, rows)) = context.canaries.of_actual(row, &own, &around, &mut self.shadows) {
                     let place = place.of_shadow(&shadow);
@@ -241,6 +266,21 @@ impl Emitter {
             }
         }
         Ok(())
+    }
+
+    /// Takes a row of a group's shadow, as one of a part and under the key that it really has.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not take it.
+    pub(super) fn shadow(
+        &mut self,
+        row: &TargetRow,
+        (key, salt): (KeyDigest, &KeyDigest),
+        (scope, locator): (&[u8], &[u8]),
+    ) -> Result<(), Error> {
+        let context = Arc::clone(&self.context);
+        let place = Place { key, salt, scope, locator, transient: false };
+        self.record(&context, context.rules.table(row.table), row, place).map(drop)
     }
 
     /// What a source row adds to the invariants.
@@ -256,7 +296,9 @@ impl Emitter {
     /// # Errors
     /// [`Error::Spill`] when the disk does not take what is handed over of the one before.
     pub fn begin(&mut self, tag: Tag) -> Result<(), Error> {
+        self.grouped.clear();
         self.rows.begin(tag)?;
+        self.groups.begin(tag)?;
         self.added.begin(tag)
     }
 
@@ -266,6 +308,7 @@ impl Emitter {
     /// [`Error::Spill`] when the disk does not take it.
     pub fn finish(&mut self) -> Result<(), Error> {
         self.rows.finish()?;
+        self.groups.finish()?;
         self.added.finish()
     }
 
@@ -282,10 +325,41 @@ impl Emitter {
             shadows: std::mem::take(&mut self.shadows),
             ..Came::default()
         };
-        for writer in [&self.rows, &self.added] {
+        for writer in [&self.rows, &self.added, &self.groups] {
             came.handed.insert(writer.name().to_owned(), writer.handed());
         }
         Ok(came)
+    }
+
+    /// Keeps a row whose group is chosen. Of a group that is too large, one more is kept than a sample has: what was kept tells.
+    fn keep_group(
+        &mut self,
+        context: &Context,
+        rules: &TableRules,
+        row: &TargetRow,
+        strict: &[u8; 32],
+        place: Place<'_>,
+    ) -> Result<(), Error> {
+        let by = || Some(rules.pairing(row)?.group);
+        let Some(group) = context.canaries.of_group(row.table.0, by) else { return Ok(()) };
+        let kept = self.grouped.entry(group).or_default();
+        if *kept > GROUP_ROWS_MAX {
+            return Ok(());
+        }
+        *kept += 1;
+        let Place { scope, locator, .. } = place;
+        let joined = Joined {
+            table: row.table.0,
+            key: group,
+            strict: *strict,
+            tolerant: *strict,
+            transient: false,
+            pairing: None,
+            scope,
+            locator,
+            row: &Key(row.values.clone()).encode(),
+        };
+        self.groups.add(hash_of(&group), strict, |out| joined.put(out))
     }
 
     /// Writes a record; answers with the strict digest.
@@ -310,7 +384,7 @@ impl Emitter {
             true => form(buffer, &mut |out| rules.tolerant(row, Pair::Key, out)),
             false => strict,
         };
-        let paired = rules.pairing(row).map(|pairing| {
+        let paired = (context.paired)(rules, row).map(|pairing| {
             // How often rules were used is counted once for each row.
             let strict = form(buffer, &mut |out| (context.form)(rules, row, Pair::Match, &mut Uses::default(), out));
             let group = form(buffer, &mut |out| {

@@ -5,8 +5,9 @@
 //!
 //! How it gets there: [`side`] reads both sides by ranges, [`expected`] maps the source's rows and [`actual`] takes the
 //! target's, [`emit`] makes records of both, [`spill`] keeps [`record`]s by hash until [`join`] pairs them up, [`run`] drives
-//! all that, and [`forecast`] the source's half of it alone. [`ledger`] lets a run go on where a killed one was, [`canary`] plants faults that must
-//! be found, [`sum`] tells whether all that went in came out.
+//! all that, and [`forecast`] the source's half of it alone. [`ledger`] lets a run go on where a killed one was, [`sum`] tells
+//! whether all that went in came out. [`canary`] plants faults that must be found, [`groups`] such among rows that a rule
+//! pairs, and `recall` looks which were.
 
 pub mod actual;
 pub mod canary;
@@ -14,8 +15,10 @@ pub mod emit;
 mod error;
 pub mod expected;
 pub mod forecast;
+pub mod groups;
 pub mod join;
 pub mod ledger;
+mod recall;
 pub mod record;
 pub mod references;
 pub mod run;

@@ -10,12 +10,14 @@ use tokio::task::JoinSet;
 
 use super::Error;
 use super::actual::{Owners, TargetSink};
-use super::canary::{CLASSES, Class, Shadows};
+use super::canary::Class;
 use super::emit::{Context, SideOf, Spills, Tally, hash_of};
 use super::expected::{ReferenceSink, Shared, SourceAccount, SourceSink};
+use super::groups;
 use super::join::{Counts, Difference, Findings, Found, Judgement, Ownership, attribute, by_key, by_pairing};
 use super::ledger::{Came, Kept, Ledger, Line};
-use super::record::{self, Added, Joined, KeyDigest, Recorded, Standing};
+use super::recall::{self, Planted};
+use super::record::{self, Added, Joined, Recorded, Standing};
 use super::references::References;
 use super::side::{Done, Journal, Read, Side, Sink as _, read};
 use super::spill::{Spill, Writer};
@@ -101,6 +103,8 @@ pub struct Held {
 
 /// Broken groups of an invariant, by worker, that are kept in detail.
 const BROKEN_SHOWN: usize = 100;
+/// Partitions of rows in chosen groups, at most: they are few, and files that are open at once are limited.
+const GROUP_PARTITIONS_MAX: usize = 8;
 
 /// Compares both sides; spills go to `folder`, in which there is nothing but the ledger and what attempts before left.
 ///
@@ -111,7 +115,13 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
         plan;
     let ledger = Arc::new(ledger);
     let spill = |name| Spill::new(folder, name, partitions, ledger.first());
-    let spills = Spills { expected: spill("expected"), actual: spill("actual"), added: spill("added") };
+    let few = |name| Spill::new(folder, name, partitions.min(GROUP_PARTITIONS_MAX), ledger.first());
+    let spills = Spills {
+        expected: spill("expected"),
+        actual: spill("actual"),
+        added: spill("added"),
+        groups: [few("expected-groups"), few("actual-groups")],
+    };
     let shared = Arc::new(Shared {
         context: Arc::clone(&context),
         spills: spills.clone(),
@@ -136,7 +146,8 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
     (0..partitions).for_each(|partition| references.merge(&shared.pending.written(partition)));
     source_kept.retain(|_, line| line.references == Some(references));
     let kept = || source_kept.values().chain(target_kept.values());
-    for spill in [&spills.expected, &spills.actual, &spills.added, &shared.units, &recorded] {
+    let [wanted, there] = &spills.groups;
+    for spill in [&spills.expected, &spills.actual, &spills.added, wanted, there, &shared.units, &recorded] {
         let of_line = |line: &Line| Some((line.tag, *line.came.handed.get(spill.name())?));
         spill.adopt(kept().filter_map(of_line).collect())?;
     }
@@ -175,6 +186,10 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
     spoilt.into_iter().for_each(|(place, shadow)| shadows.entry(place).or_default().merge(shadow));
     let tables = context.shapes.len();
     [&mut expected, &mut actual].into_iter().for_each(|tallies| tallies.resize(tables, Tally::default()));
+
+    let planting = (Arc::clone(&context), spills.clone());
+    let planted = tokio::task::spawn_blocking(move || groups::plant(&planting.0, &planting.1));
+    let planted = Planted { shadows, groups: planted.await.map_err(|_| Error::Worker)?? };
 
     let ownership = if matches!(owners, Owners::Unknown) { Ownership::Unknown } else { Ownership::Known };
     let joining = Arc::new(Joining {
@@ -222,9 +237,11 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
             held.first.extend(more.first);
         }
     }
-    tokio::task::spawn_blocking(move || open_canaries(&context, &joining, shadows, &mut outcome).map(|()| outcome))
-        .await
-        .map_err(|_| Error::Worker)?
+    tokio::task::spawn_blocking(move || {
+        recall::open(&context, joining.ownership, &joining.differences, planted, &mut outcome).map(|()| outcome)
+    })
+    .await
+    .map_err(|_| Error::Worker)?
 }
 
 /// Takes over what earlier attempts read.
@@ -280,9 +297,9 @@ struct Joining {
 
 impl Joining {
     fn bytes(&self) -> u64 {
-        let Spills { expected, actual, added } = &self.spills;
+        let Spills { expected, actual, added, groups: [wanted, there] } = &self.spills;
         let Self { recorded, expected_alone, actual_alone, differences, .. } = self;
-        [expected, actual, added, recorded, expected_alone, actual_alone, differences]
+        [expected, actual, added, wanted, there, recorded, expected_alone, actual_alone, differences]
             .iter()
             .map(|spill| spill.bytes())
             .sum()
@@ -446,50 +463,4 @@ impl<'a> Findings<'a> for Noted<'_> {
         let written = writer.add(hash_of(&group), &row.strict, |out| row.put(out));
         self.failed = self.failed.take().or(written.err());
     }
-}
-
-/// Opens the list of canaries: shadows leave the findings and the counts, and say how many of their faults were found.
-fn open_canaries(context: &Context, joining: &Joining, shadows: Shadows, outcome: &mut Outcome) -> Result<(), Error> {
-    let mut seen: BTreeMap<(u16, KeyDigest), (u64, bool)> = BTreeMap::new();
-    let mut writer = outcome.found.writer();
-    for partition in 0..joining.differences.partitions() {
-        let bytes = joining.differences.take(partition)?;
-        for found in record::all(&bytes, Found::take)? {
-            let place = (found.table, found.key);
-            if shadows.contains_key(&place) {
-                let (pairs, any) = seen.entry(place).or_default();
-                *pairs += u64::from(!found.expected.is_empty() && !found.actual.is_empty());
-                *any = true;
-                continue;
-            }
-            *outcome.differences.entry((found.table, found.difference)).or_default() += 1;
-            // Parts of a unit are judged together.
-            let hash = blake3::hash((context.unit_of)(found.scope));
-            let hash = u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8]));
-            writer.add(hash, &[0; 32], |out| found.put(out))?;
-        }
-    }
-    writer.finish()?;
-    for (table, tally) in (0_u16..).zip(&outcome.expected) {
-        for class in CLASSES.iter().filter(|_| tally.read > 0) {
-            outcome.recall.entry((*class, table)).or_default();
-        }
-    }
-    for (place, shadow) in shadows {
-        let (pairs, any) = seen.get(&place).copied().unwrap_or_default();
-        let counts = &mut outcome.counts[usize::from(place.0)];
-        let matched = shadow.expected.min(shadow.actual).saturating_sub(pairs);
-        counts.expected = counts.expected.saturating_sub(shadow.expected);
-        counts.actual = counts.actual.saturating_sub(shadow.actual);
-        counts.matched = counts.matched.saturating_sub(matched);
-        if shadow.unowned && joining.ownership == Ownership::Known {
-            counts.matched_foreign = counts.matched_foreign.saturating_sub(matched);
-        }
-        if let Some(class) = shadow.planted.filter(|_| !shadow.mended()) {
-            let (planted, found) = outcome.recall.entry((class, place.0)).or_default();
-            *planted += 1;
-            *found += u64::from(any);
-        }
-    }
-    Ok(())
 }

@@ -265,7 +265,7 @@ fn canaries(around: &Around<'_>, outcome: &Outcome) -> Vec<CanaryClass> {
         table: around.target.tables[usize::from(*table)].relation.table.to_string(),
         planted: *planted,
         found: *found,
-        not_applicable: (*planted == 0).then(|| "no row of the sample has a cell for it".to_owned()),
+        not_applicable: (*planted == 0).then(|| class.none().to_owned()),
     };
     outcome.recall.iter().map(class).collect()
 }

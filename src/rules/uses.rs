@@ -72,6 +72,14 @@ impl Uses {
         }
     }
 
+    /// Takes away what was counted of pairs that were made up. How far a rule reached stays, unless nothing else used it.
+    pub(crate) fn take_away(&mut self, other: &Uses) {
+        for (slot, use_) in self.0.iter_mut().zip(&other.0) {
+            slot.count = slot.count.saturating_sub(use_.count);
+            slot.largest = slot.largest.take().filter(|_| slot.count > 0);
+        }
+    }
+
     /// Counts one use.
     pub fn add(&mut self, rule: RuleId) {
         self.slot(usize::from(rule.0)).count += 1;
@@ -117,6 +125,9 @@ mod tests {
         assert_eq!(one, all);
         assert_eq!(one.of(RuleId(3)), Use { count: 4, largest: Some(number("12")) });
         assert_eq!(one.of(RuleId(9)), Use::default());
+        one.take_away(&other);
+        assert_eq!(one.of(RuleId(5)), Use::default());
+        assert_eq!(one.of(RuleId(3)), Use { count: 2, largest: Some(number("12")) });
         assert_eq!(Deviation::Microseconds(1_500_000).to_string(), "1.500000 s");
     }
 }

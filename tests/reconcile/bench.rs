@@ -13,7 +13,7 @@ use rehome::log::Batch;
 use rehome::mapping::{Migration, SourceFile};
 use rehome::reconcile::actual::Owners;
 use rehome::reconcile::canary::Canaries;
-use rehome::reconcile::emit::{Context, Form, Naming};
+use rehome::reconcile::emit::{Context, Form, Naming, Paired};
 use rehome::reconcile::join::{Difference, Found};
 use rehome::reconcile::ledger::{self, Ledger, of_side};
 use rehome::reconcile::run::{self, Outcome, Plan};
@@ -150,6 +150,8 @@ pub struct Bench {
     pub workers: usize,
     /// What rows are compared as.
     pub form: Form,
+    /// What pairs rows whose keys differ.
+    pub paired: Paired,
 }
 
 impl Bench {
@@ -160,7 +162,7 @@ impl Bench {
         let migration = Arc::new(Migration::load(folder.path()).expect("it loads"));
         let rules = Arc::new(Ruleset::none(&migration));
         let (canaries, owners) = (Canaries::none(1), Owners::Unknown);
-        Self { migration, rules, canaries, owners, workers: 2, form: TableRules::strict }
+        Self { migration, rules, canaries, owners, workers: 2, form: TableRules::strict, paired: TableRules::pairing }
     }
 
     /// As [`Self::new`], by rules.
@@ -185,36 +187,20 @@ impl Bench {
 
     /// As [`Self::try_compare`]; goes on from what another one left in the folder.
     pub async fn go_on(self, folder: &Path, source: Rows, target: Rows) -> Result<Compared, Error> {
-        let columns =
-            |(name, type_name): &(&str, &str)| ColumnShape { name: (*name).into(), type_name: (*type_name).into() };
-        let shape = TableShape {
-            schema: "public".into(),
-            name: "t_new".into(),
-            columns: COLUMNS.iter().map(columns).collect(),
-            key: vec![0],
-        };
-        let naming = Naming {
-            scope_of: |unit, _| unit.as_bytes().to_vec(),
-            unit_of: |scope| scope,
-            as_stored: |row: TargetRow| row,
-            items: false,
-        };
-        let key = DigestKey::new([7; 32]);
-        let (migration, rules) = (Arc::clone(&self.migration), Arc::clone(&self.rules));
-        let mut context = Context::new(migration, vec![shape].into(), rules, &key, self.canaries, naming);
-        context.form = self.form;
+        let (migration, rules, owners, workers) =
+            (Arc::clone(&self.migration), Arc::clone(&self.rules), self.owners.clone(), self.workers);
         let (source, target) = (Arc::new(side("source", source)), Arc::new(side("target", target)));
         let (ledger, lines) = match folder.join(ledger::FILE).exists() {
             true => Ledger::resume(folder)?,
             false => (Ledger::begin(folder)?, Vec::new()),
         };
         let plan = Plan {
-            context: Arc::new(context),
+            context: self.context(),
             source: Arc::clone(&source),
             target: Arc::clone(&target),
-            owners: self.owners,
+            owners,
             given: BTreeMap::new(),
-            workers: self.workers,
+            workers,
             partitions: 4,
             ledger,
             source_kept: of_side(&source, &lines),
@@ -230,7 +216,29 @@ impl Bench {
                 found.insert((key.0[0].clone(), one.difference), one.waived);
             }
         }
-        Ok(Compared { outcome, found, migration: self.migration, rules: self.rules, source, target })
+        Ok(Compared { outcome, found, migration, rules, source, target })
+    }
+
+    /// What both sides are read with.
+    pub fn context(self) -> Arc<Context> {
+        let columns =
+            |(name, type_name): &(&str, &str)| ColumnShape { name: (*name).into(), type_name: (*type_name).into() };
+        let shape = TableShape {
+            schema: "public".into(),
+            name: "t_new".into(),
+            columns: COLUMNS.iter().map(columns).collect(),
+            key: vec![0],
+        };
+        let naming = Naming {
+            scope_of: |unit, _| unit.as_bytes().to_vec(),
+            unit_of: |scope| scope,
+            as_stored: |row: TargetRow| row,
+            items: false,
+        };
+        let key = DigestKey::new([7; 32]);
+        let mut context = Context::new(self.migration, vec![shape].into(), self.rules, &key, self.canaries, naming);
+        (context.form, context.paired) = (self.form, self.paired);
+        Arc::new(context)
     }
 }
 
@@ -247,7 +255,8 @@ pub struct Compared {
 impl Compared {
     /// What it comes to when every difference is settled: nothing of it was real.
     pub fn summary(&self) -> Summary {
-        let both = |kind: Difference| (u64::from(kind != Difference::Extra), u64::from(kind != Difference::Missing));
+        let no_one_wants = |kind| matches!(kind, Difference::Extra | Difference::Foreign);
+        let both = |kind: Difference| (u64::from(!no_one_wants(kind)), u64::from(kind != Difference::Missing));
         let mut classes: BTreeMap<(u16, Class), (u64, u64)> = BTreeMap::new();
         for ((table, kind), count) in &self.outcome.differences {
             let sides = if *kind == Difference::Duplicate { (0, 1) } else { both(*kind) };

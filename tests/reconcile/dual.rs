@@ -10,13 +10,13 @@ use rehome::reconcile::join::Difference::{Changed, Duplicate, Extra, Foreign, Mi
 use super::bench::{Bench, row, rows};
 
 /// Rows of either side.
-const ROWS: i64 = 2_000;
+pub const ROWS: i64 = 2_000;
 /// The application's ids begin here.
-const THEIRS: i64 = 1_000_000;
+pub const THEIRS: i64 = 1_000_000;
 /// Rows of one call, which are of one group.
 const CALL_ROWS: i64 = 10;
 
-const MATCH: &str = r#"
+pub const MATCH: &str = r#"
 [[match]]
 table = "t_new"
 by = [".note"]
@@ -33,17 +33,17 @@ when = "foreign"
 reason = "both writers stamp the same row, one after the other"
 "#;
 
-fn calls() -> Vec<Vec<Value>> {
+pub fn calls() -> Vec<Vec<Value>> {
     (1..=ROWS).map(|id| row(id, &format!("call {}", id / CALL_ROWS))).collect()
 }
 
 /// The same rows as the application writes them.
-fn theirs(mut rows: Vec<Vec<Value>>) -> Vec<Vec<Value>> {
+pub fn theirs(mut rows: Vec<Vec<Value>>) -> Vec<Vec<Value>> {
     rows.iter_mut().for_each(|row| row[0] = Value::Int(id(row) + THEIRS));
     rows
 }
 
-fn id(row: &[Value]) -> i64 {
+pub fn id(row: &[Value]) -> i64 {
     match row[0] {
         Value::Int(id) => id,
         _ => panic!("ids are numbers"),
@@ -51,19 +51,19 @@ fn id(row: &[Value]) -> i64 {
 }
 
 /// Stamps a row later than it is.
-fn delay(row: &mut [Value], seconds: i64) {
+pub fn delay(row: &mut [Value], seconds: i64) {
     if let Value::Timestamp(Timestamp(us)) = &mut row[3] {
         *us += 1_000_000 * seconds;
     }
 }
 
 /// Ids tell who wrote a row.
-fn owners() -> Owners {
+pub fn owners() -> Owners {
     Owners::Marks(Arc::new(|values| (id(values) < THEIRS).then(|| b"ours".to_vec())))
 }
 
 /// A bench with canaries, to which it is known who wrote a row.
-fn known() -> Bench {
+pub fn known() -> Bench {
     let canaries = Canaries::new([9; 32], &[ROWS.unsigned_abs()]);
     Bench { owners: owners(), canaries, ..Bench::by(MATCH) }
 }

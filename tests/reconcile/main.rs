@@ -6,6 +6,7 @@
 mod bench;
 mod dual;
 mod faults;
+mod matched;
 mod recall;
 mod resume;
 mod settling;

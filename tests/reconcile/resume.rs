@@ -5,6 +5,7 @@ use rehome::reconcile::canary::Canaries;
 use rehome::reconcile::{Error, Verdict};
 
 use super::bench::{Bench, Compared, Fault, Rows, row, rows};
+use super::dual::MATCH;
 
 /// Rows of either side, ten to a range.
 const ROWS: i64 = 2_000;
@@ -42,6 +43,16 @@ fn same(one: &Compared, other: &Compared) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_comparison_that_goes_on_finds_what_one_that_never_stopped_finds() {
+    goes_on(bench).await;
+}
+
+/// Also the rows that were kept aside because a rule pairs them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_of_rows_that_a_rule_pairs_goes_on() {
+    goes_on(|| Bench { canaries: Canaries::new([9; 32], &[2_000]), ..Bench::by(MATCH) }).await;
+}
+
+async fn goes_on(bench: fn() -> Bench) {
     let (source, target) = (rows(ROWS), damaged());
     let whole = bench().try_compare(plain(&source), plain(&target)).await.expect("it comes to its end");
     assert_eq!(whole.found.len(), 3);

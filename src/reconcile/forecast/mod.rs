@@ -132,7 +132,12 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
     let spill = |name| Spill::new(folder, name, partitions, Tag::default());
     let shared = Arc::new(Shared {
         context: Arc::clone(&context),
-        spills: Spills { expected: spill("expected"), actual: spill("actual"), added: spill("added") },
+        spills: Spills {
+            expected: spill("expected"),
+            actual: spill("actual"),
+            added: spill("added"),
+            groups: [spill("expected-groups"), spill("actual-groups")],
+        },
         pending: spill("pending"),
         units: spill("units"),
         references: RwLock::new(References::default()),
