@@ -72,7 +72,11 @@ pub fn open(
         let (pairs, any) = seen.get(&place).copied().unwrap_or_default();
         let matched = shadow.expected.min(shadow.actual).saturating_sub(pairs);
         let foreign = shadow.unowned && ownership == Ownership::Known;
-        take_away(outcome, place.0, [shadow.expected, shadow.actual], Equal { matched, tolerated: 0, foreign });
+        // Rows that are not the same and yet not told of, in a table where something is tolerated.
+        let same = shadow.there.is_none_or(|[_, there]| shadow.wanted == Some(there));
+        let tolerates = context.rules.table(TargetTable(place.0)).has_tolerance();
+        let (matched, tolerated) = if tolerates && !same { (0, matched) } else { (matched, 0) };
+        take_away(outcome, place.0, [shadow.expected, shadow.actual], Equal { matched, tolerated, foreign });
         if let Some(class) = shadow.planted.filter(|_| !shadow.mended()) {
             let (planted, found) = outcome.recall.entry((class, place.0)).or_default();
             *planted += 1;

@@ -175,3 +175,23 @@ async fn faults_are_found_among_rows_that_may_be_gone() {
     assert!(planted > 50 && planted == found, "{found} of {planted}");
     assert_eq!(summary.verdict, Verdict::Match, "{:?}", summary.why);
 }
+
+/// I5: pairs of shadows leave the counts as what they were counted as, also where every row differs within a tolerance.
+#[tokio::test(flavor = "multi_thread")]
+async fn shadows_of_rows_that_are_tolerated_leave_no_trace_in_the_counts() {
+    let rule = "[[tolerate]]\ntable = \"t_new\"\nfields = [\"at\"]\nwindow = \"1 min\"\nreason = \"r\"\n";
+    let late = |mut row: Vec<Value>| {
+        if let Value::Timestamp(time) = &mut row[3] {
+            time.0 += 5_000_000;
+        }
+        row
+    };
+    let canaries = Canaries::new([9; 32], &[2_000]);
+    let target = rows(ROWS).into_iter().map(late).collect();
+    let compared = Bench { canaries, ..Bench::by(rule) }.compare(rows(ROWS), target).await;
+    compared.found_exactly(&[]);
+    assert_eq!((compared.outcome.counts[0].matched, compared.outcome.counts[0].tolerated), (0, 2_000));
+    let (summary, (planted, found)) = (compared.summary(), compared.summary().recall());
+    assert!(planted > 30 && planted == found, "{found} of {planted}");
+    assert_eq!(summary.verdict, Verdict::Match, "{:?}", summary.why);
+}
