@@ -36,7 +36,8 @@ impl Cut {
     /// Whether anything may have been on its way while both sides were read.
     pub fn moving(&self) -> bool {
         let still = |(before, after): (&Stand, &Stand)| {
-            before.applied == after.end && before.waiting.as_ref().is_some_and(Vec::is_empty)
+            let nothing_waits = before.waiting.as_ref().is_some_and(Vec::is_empty);
+            before.applied == after.end && nothing_waits && before.again == after.again
         };
         !self.quiet && !self.before.as_ref().zip(self.after.as_ref()).is_some_and(still)
     }
@@ -115,6 +116,7 @@ mod tests {
             captured: None,
             waiting,
             held_back: Some(Vec::new()),
+            again: 0,
             waking: false,
         })
     }
@@ -126,6 +128,8 @@ mod tests {
         assert!(moving(stand(7, 7, Some(vec![])), stand(7, 8, Some(vec![]))), "a record came");
         assert!(moving(stand(7, 7, Some(vec!["00".into()])), stand(7, 7, Some(vec![]))), "a part waited");
         assert!(moving(stand(7, 7, None), stand(7, 7, Some(vec![]))), "nobody knows whether a part waited");
+        let tried = stand(7, 7, Some(vec![])).map(|stand| Stand { again: 1, ..stand });
+        assert!(moving(stand(7, 7, Some(vec![])), tried), "rows were written with no record that says so");
         assert!(moving(stand(7, 7, Some(vec![])), None), "the log never had all that was read");
         assert!(moving(None, None));
         assert!(!Cut { quiet: true, ..Cut::default() }.moving());

@@ -217,8 +217,9 @@ impl<'a> Judging<'a> {
                 other => return Err(unexpected(other)),
             };
             for ((scope, name), PartStand { motion, parked }) in now.iter().zip(&parts).zip(stands) {
-                // What was parked at first and is not any more was written in between, with no newer offset.
-                let freed = parked.is_none() && held_back.as_ref().is_none_or(|parts| parts.contains(&**name));
+                // What rows at the target held back at first may have been written in between, with no newer offset.
+                let again = parked.is_none() || cut.after.as_ref().is_none_or(|after| after.again != before.again);
+                let freed = again && held_back.as_ref().is_none_or(|parts| parts.contains(&**name));
                 let still = motion == Motion::Still && !waits(scope, name) && !freed && cut.after.is_some();
                 let stand = if still { Stood::Still } else { Stood::Moved };
                 stood.insert(*scope, (stand, parked_for(parked.as_deref())));

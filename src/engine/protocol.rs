@@ -157,6 +157,9 @@ pub struct Stand {
     /// likewise.
     #[serde(default)]
     pub held_back: Option<Vec<String>>,
+    /// Writes so far that changed rows with no record that says so.
+    #[serde(default)]
+    pub again: u64,
     /// Whether records were applied whose answers concern parts that are yet to be found: these neither wait nor have changed,
     /// as far as the state knows.
     #[serde(default)]

@@ -4,6 +4,7 @@ use crate::event::{from_hex, to_hex};
 use crate::log::Partition;
 use crate::mapping::Part;
 use crate::project::apply::Applier;
+use crate::project::keep::count_of;
 use crate::project::names;
 use crate::project::pick::due;
 use crate::project::records::PartState;
@@ -32,10 +33,11 @@ impl Session {
             waiting = listed(&frozen, Space::Dirty, &[])?;
         }
         let held_back = listed(&frozen, Space::Meta, names::AWAITING)?;
+        let again = count_of(frozen.get(Space::Meta, names::AGAIN)?);
         // What was applied in between may have changed answers.
         let waking = waking || reached != applied;
         let (generation, mapping) = (self.log.generation(), self.mapping_generation);
-        Ok(Stand { applied, end, generation, mapping, captured, waiting, held_back, waking })
+        Ok(Stand { applied, end, generation, mapping, captured, waiting, held_back, again, waking })
     }
 
     /// The position up to which the log holds everything of the source; `None` where nothing is being captured.

@@ -55,6 +55,10 @@ impl Projector {
                 if !self.evaluator.target_remembers {
                     self.keep_owned(session, &prepared.scope, write, &outcome);
                 }
+                if changed_again(&prepared, &outcome) {
+                    let count = count_of(session.get(Space::Meta, names::AGAIN)?);
+                    session.put(Space::Meta, names::AGAIN, (count + 1).to_be_bytes());
+                }
                 if matches!(outcome, UnitOutcome::Parked { .. }) {
                     session.put(Space::Meta, &names::refused(&prepared.scope), Vec::new());
                 } else if prepared.was_parked() {
@@ -171,8 +175,17 @@ impl Projector {
     }
 }
 
+/// Whether a write changed rows though nothing of the part is newer than when it was last written.
+fn changed_again(prepared: &Prepared, outcome: &UnitOutcome) -> bool {
+    let rows = match outcome {
+        UnitOutcome::Written { upserted, deleted, .. } => upserted + deleted,
+        _ => 0,
+    };
+    rows > 0 && prepared.before.as_ref().is_some_and(|before| before.offset >= prepared.result.offset)
+}
+
 /// A number that the state keeps; 0 where it has none yet.
-fn count_of(stored: Option<Vec<u8>>) -> u64 {
+pub fn count_of(stored: Option<Vec<u8>>) -> u64 {
     stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 

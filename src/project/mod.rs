@@ -16,7 +16,7 @@ mod error;
 pub mod fold;
 mod forgotten;
 pub mod held;
-mod keep;
+pub mod keep;
 mod marks;
 pub mod names;
 pub mod owned;

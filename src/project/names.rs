@@ -12,6 +12,8 @@ pub const COUNTERS: &[u8] = b"counters";
 pub const SHAPES: &[u8] = b"shapes";
 /// Newest version that a unit was written to the target with: generation of the mapping, and offset; see [`written`].
 pub const WRITTEN: &[u8] = b"written";
+/// Number of writes that changed rows of a part under the version that it had: those of parts that were tried again.
+pub const AGAIN: &[u8] = b"again";
 /// Number of parts that are parked.
 pub const PARKED: &[u8] = b"parked";
 /// The log's mark that says which source it was begun with.

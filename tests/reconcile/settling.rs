@@ -105,7 +105,9 @@ async fn a_row_that_is_written_at_last_while_it_is_compared_is_not_called_missin
     world.script.set(step).await;
     let compared = compare(&world, How::default()).await;
     compared.no_alarm();
-    assert_eq!(compared.summary.verdict, Verdict::Match, "it has arrived: {:?}", compared.summary.why);
+    // Sums over what was read at two times prove nothing; the row itself has arrived.
+    let why: Vec<&str> = compared.summary.why.iter().map(|why| &*why.code).collect();
+    assert_eq!((compared.summary.verdict, &*why), (Verdict::Incomplete, &["expect_moving"][..]));
 }
 
 /// Fault 15: one row was seen equal at one version of the source, another at the next, and both together never.
