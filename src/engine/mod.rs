@@ -117,11 +117,12 @@ pub struct Engine {
 
 /// An open log and state, owned by this process.
 struct Open {
-    _owned: Owned,
     digest_key: DigestKey,
     log: Arc<EmbeddedLog>,
     state: Arc<State>,
     mapping_generation: u32,
+    /// Let go last: who takes the folder next must find log and state closed.
+    _owned: Owned,
 }
 
 impl Engine {

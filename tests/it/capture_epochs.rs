@@ -129,6 +129,11 @@ async fn a_publication_that_someone_changed_opens_a_new_epoch() {
         "alter publication rehome_publication set (publish = 'insert')",
     ] {
         let mut database = Database::new().await;
+        // Rows and columns of a table can be published since Postgres 15.
+        let old = database.text("select (current_setting('server_version_num')::int < 150000)::text").await == "true";
+        if old && lose.contains('(') && !lose.contains("publish") {
+            continue;
+        }
         table(&mut database).await;
         database.run("create table other (id int8 primary key)").await;
         let second = config(&database.url, &["t"]);
