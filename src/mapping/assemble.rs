@@ -17,7 +17,8 @@ impl<'a> Run<'a> {
     pub(super) fn classify(&mut self, assembly: &Assembly, handle: RowRef, row: &SourceRow) -> Result<(), Stop> {
         let view = RowView::new(&row.values);
         let env = Env { row: Some(&view), ..self.env() };
-        let kind = assembly.class_by.eval(env).map_err(|fault| stop(fault, assembly.stream, &row.key))?.into_text();
+        let kind = assembly.class_by.eval(env).and_then(Datum::into_text);
+        let kind = kind.map_err(|fault| stop(fault, assembly.stream, &row.key))?;
         let class = kind.as_deref().and_then(|kind| assembly.classes.get(kind)).copied();
         let Some(class) = class else {
             let (table, key, reason) = (assembly.stream, row.key.clone(), assembly.unknown.clone());
@@ -118,8 +119,8 @@ impl<'a> Run<'a> {
     fn status_of(&self, assembly: &Assembly, row: &SourceRow) -> Result<Option<String>, Stop> {
         let view = RowView::new(&row.values);
         let env = Env { row: Some(&view), ..self.env() };
-        let status = assembly.response.status.eval(env).map_err(|fault| stop(fault, assembly.parent, &row.key))?;
-        Ok(status.into_text())
+        let status = assembly.response.status.eval(env).and_then(Datum::into_text);
+        status.map_err(|fault| stop(fault, assembly.parent, &row.key))
     }
 
     fn tool_rows(&mut self, assembly: &Assembly) -> Result<ToolRows, Stop> {

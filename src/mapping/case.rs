@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::compile::{Sources, parse, written};
 use super::corpus::Corpus;
+use super::datum::same;
 use super::diagnostic::{Problem, Problems, SourceFile};
 use super::error::ReadError;
 use super::evaluate::Evaluation;
@@ -344,21 +345,6 @@ impl CaseReader<'_> {
             cells.push((index, value));
         }
         Some(cells)
-    }
-}
-
-/// Whether two values of DynamoDB are the same, numbers by value.
-fn same(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Decimal(one), Value::Decimal(other)) => one.same_value(other),
-        (Value::List(one), Value::List(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
-        }
-        (Value::Map(one), Value::Map(other)) => {
-            one.len() == other.len()
-                && one.iter().zip(other).all(|(one, other)| one.0 == other.0 && same(one.1, other.1))
-        }
-        _ => one == other,
     }
 }
 

@@ -7,7 +7,7 @@ use super::functions;
 use super::pattern::Pattern;
 use super::raw;
 use super::schema::{Kind, Nullable};
-use super::term::{Function, Piece, Term, Which};
+use super::term::{Function, Piece, Term, Which, fits_json};
 
 /// The most characters that a number is padded to: those of the longest one.
 const WIDTH_MAX: usize = 40;
@@ -121,6 +121,7 @@ impl Compiler<'_> {
                 self.problems.push(span, format!("`{name}` is a document"), "name it under [let] as { text = … }");
                 return None;
             }
+            self.must_have_text(span.clone(), sort)?;
             if sort.nullable == Nullable::Yes {
                 nullable = Nullable::Yes;
             }
@@ -218,12 +219,17 @@ impl Compiler<'_> {
 
     fn function(&mut self, form: &raw::Form, span: Range<usize>, place: Setting<'_>) -> Typed {
         if let Some(terms) = &form.without {
-            let [list, item] = terms.as_slice() else {
+            let [list, raw] = terms.as_slice() else {
                 self.problems.push(span, "`without` takes an array and a value", "write [array, value]");
                 return None;
             };
             let (list, sort) = self.argument(list, Kind::Json, place)?;
-            let (item, _) = self.term(item, place)?;
+            let (item, removed) = self.term(raw, place)?;
+            if !fits_json(removed.kind) {
+                let message = format!("{} has no form in JSON", removed.kind.word());
+                self.problems.push(raw.span(), message, "use another column");
+                return None;
+            }
             return Some((Term::Without(Box::new([list, item])), sort));
         }
         let (function, of, takes, gives) = if let Some(of) = &form.sha256 {

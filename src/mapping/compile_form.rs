@@ -62,6 +62,7 @@ impl Compiler<'_> {
         }
         if let Some(inner) = &form.text {
             let (term, sort) = self.term(inner, place)?;
+            self.must_have_text(inner.span(), sort)?;
             return Some((Term::Text(Box::new(term)), Sort { kind: Kind::Text, nullable: sort.nullable }));
         }
         if let Some(inner) = &form.decoded {
@@ -168,6 +169,7 @@ impl Compiler<'_> {
         let mut compiled = Vec::with_capacity(parts.len());
         for raw in parts {
             let (term, sort) = self.term(raw, place)?;
+            self.must_have_text(raw.span(), sort)?;
             if sort.nullable == Nullable::Yes {
                 self.problems.push(raw.span(), "a part of an id may be null", "use parts that are always there");
                 return None;

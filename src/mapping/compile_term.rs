@@ -138,6 +138,17 @@ impl Compiler<'_> {
         None
     }
 
+    /// Notes a term whose values have no text, so that none of them is told apart by it.
+    pub(super) fn must_have_text(&mut self, span: Range<usize>, sort: Sort) -> Option<()> {
+        let fix = match sort.kind {
+            Kind::Bytes => "leave it out, or use a column of text, numbers or ids",
+            Kind::Native => "take it as one type: { string = … } or { number = … }",
+            _ => return Some(()),
+        };
+        self.problems.push(span, format!("{} has no text", sort.kind.word()), fix);
+        None
+    }
+
     /// Compiles a term.
     pub(super) fn term(&mut self, raw: &raw::Placed, place: Setting<'_>) -> Typed {
         let span = raw.span();

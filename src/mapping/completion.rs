@@ -84,14 +84,14 @@ impl Completions {
     /// Adds a completion.
     pub(super) fn add<'a>(&mut self, plan: &'a Assembly, env: Env<'a>, time: Timestamp) -> Result<(), Fault> {
         let completion = &plan.completion;
-        if let Some(status) = completion.status.eval(env)?.into_text() {
+        if let Some(status) = completion.status.eval(env)?.into_text()? {
             if *status == *completion.failure {
                 self.failed = true;
                 self.failed_at = Some(self.failed_at.map_or(time, |earliest| earliest.min(time)));
             }
             self.last_status = Some(status);
         }
-        let role = plan.chunk.role.eval(env)?.into_text();
+        let role = plan.chunk.role.eval(env)?.into_text()?;
         let original = side(plan, Side::Original, env, role.as_deref(), time)?.map(Said::Variant);
         let last = side(plan, Side::Final, env, role.as_deref(), time)?.map(Said::Variant);
         let messages = repeated(plan, env, time)?.map(Said::Messages);
@@ -191,14 +191,14 @@ fn side(
             return Ok(Some(Variant::whole(whole, time)));
         }
     }
-    let flat = places.flat.eval(env)?.into_text();
+    let flat = places.flat.eval(env)?.into_text()?;
     Ok(flat.map(|text| Variant::flat(text, role.map(str::to_owned), time)))
 }
 
 fn unwrapped(plan: &Assembly, document: Datum<'_>, env: Env<'_>) -> Result<Option<Json>, Fault> {
     let Some(json) = document.into_json() else { return Ok(None) };
     let Some(unwrap) = &plan.completion.unwrap else { return Ok(Some(json)) };
-    let when = unwrap.when.eval(env)?.into_text();
+    let when = unwrap.when.eval(env)?.into_text()?;
     if !when.is_some_and(|when| unwrap.is.iter().any(|is| **is == *when)) {
         return Ok(Some(json));
     }

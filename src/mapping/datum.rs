@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 
 use super::compile::reason;
 use super::error::ReadError;
@@ -84,14 +85,39 @@ impl Datum<'_> {
     }
 
     /// The text of a text, a JSON string, or of anything else as it is printed; `None` for null.
-    pub(super) fn into_text(self) -> Option<String> {
+    ///
+    /// A value of a kind without a text is refused: compiled terms ask for none.
+    pub(super) fn into_text(self) -> Result<Option<String>, Fault> {
         if self.null() {
-            return None;
+            return Ok(None);
         }
         match self {
-            Datum::Value(value) => Some(text_of(&value)),
-            Datum::Json(json) => Some(json_text(&json)),
-            Datum::Document(_, json) => Some(json_text(json)),
+            Datum::Value(value) => text_of(&value).map(Some).ok_or(Fault::NotStorable),
+            Datum::Json(json) => Ok(Some(json_text(&json))),
+            Datum::Document(_, json) => Ok(Some(json_text(json))),
+        }
+    }
+
+    /// Whether both are one value, however it is written; null is the same as nothing.
+    pub(super) fn same(&self, other: &Datum<'_>) -> bool {
+        if self.null() || other.null() {
+            return false;
+        }
+        match (self.document(), other.document()) {
+            (Some(one), Some(other)) => one.same(other),
+            _ => match (self, other) {
+                (Datum::Value(one), Datum::Value(other)) => same(one, other),
+                _ => false,
+            },
+        }
+    }
+
+    /// The document that this is.
+    fn document(&self) -> Option<&Json> {
+        match self {
+            Datum::Value(_) => None,
+            Datum::Json(json) => Some(json),
+            Datum::Document(_, json) => Some(json),
         }
     }
 
@@ -181,12 +207,12 @@ fn json_of(value: &Value) -> Json {
         Value::Decimal(number) if number.finite() => Json::Number(number.clone()),
         Value::Float(Float(number)) => float_json(*number),
         Value::Json(text) => Json::parse(text).unwrap_or_else(|_| Json::String(text.to_string())),
-        other => Json::String(text_of(other)),
+        other => text_of(other).map_or(Json::Null, Json::String),
     }
 }
 
 /// A double as a JSON number, or as a string when it is none.
-fn float_json(number: f64) -> Json {
+pub(super) fn float_json(number: f64) -> Json {
     // The shortest digits that read back as the same double, which is also what Postgres prints.
     let shortest = format!("{number:e}");
     match Decimal::parse(&shortest) {
@@ -197,17 +223,44 @@ fn float_json(number: f64) -> Json {
     }
 }
 
-/// A value as text, for ids and units.
-pub(super) fn text_of(value: &Value) -> String {
-    match value {
+/// Whether two values are one, however they are written: numbers by what they are worth, in documents and collections too.
+pub(super) fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Decimal(one), Value::Decimal(other)) => one.same_value(other),
+        (Value::Float(Float(one)), Value::Float(Float(other))) => one == other || one.is_nan() && other.is_nan(),
+        (Value::Json(_), Value::Json(_)) => one.normalised() == other.normalised(),
+        (Value::List(one), Value::List(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Value::Map(one), Value::Map(other)) => {
+            one.len() == other.len()
+                && one.iter().zip(other).all(|(one, other)| one.0 == other.0 && same(one.1, other.1))
+        }
+        (Value::NumberSet(one), Value::NumberSet(other)) => {
+            let worth = |set: &BTreeSet<Decimal>| set.iter().map(Decimal::normalised).collect::<BTreeSet<_>>();
+            worth(one) == worth(other)
+        }
+        _ => one == other,
+    }
+}
+
+/// A value as text, for ids and units: another text for every other value of its kind, but for documents, of which a string and
+/// a number may have one text. `None` for NULL, and for bytes and collections, which have none.
+pub(super) fn text_of(value: &Value) -> Option<String> {
+    Some(match value {
         Value::Text(text) | Value::Json(text) => text.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Decimal(number) => number.to_string(),
         Value::Uuid(uuid) => uuid.hyphenated().to_string(),
         Value::Bool(truth) => truth.to_string(),
         Value::Float(Float(number)) => json_text(&float_json(*number)),
-        Value::Timestamp(time) => time.unix_us().map_or_else(|| "infinity".to_owned(), |us| us.to_string()),
-        // Compiled terms and unit columns never hold these kinds.
-        _ => String::new(),
-    }
+        Value::Timestamp(time) => time.unix_us().map_or_else(|| time.to_string(), |us| us.to_string()),
+        Value::Null
+        | Value::Bytes(_)
+        | Value::List(_)
+        | Value::Map(_)
+        | Value::TextSet(_)
+        | Value::NumberSet(_)
+        | Value::BytesSet(_) => return None,
+    })
 }

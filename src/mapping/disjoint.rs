@@ -50,10 +50,7 @@ impl Migration {
 fn tells(term: &Term, source: &SourceTableDef, told: &mut Vec<usize>) {
     match term {
         Term::Column(column) => told.push(*column),
-        Term::Uuid5(parts) => told.extend(parts.iter().filter_map(|part| match part {
-            Term::Column(column) => Some(*column),
-            _ => None,
-        })),
+        Term::Uuid5(parts) => parts.iter().for_each(|part| tells_as_text(part, source, told)),
         Term::Native(of) => tells(of, source, told),
         Term::Template(pieces) => {
             let mut terms = pieces.iter().filter_map(|piece| match piece {
@@ -62,7 +59,7 @@ fn tells(term: &Term, source: &SourceTableDef, told: &mut Vec<usize>) {
             });
             match (terms.next(), terms.next(), pieces.as_slice()) {
                 // One term between texts.
-                (Some(term), None, _) => tells(term, source, told),
+                (Some(term), None, _) => tells_as_text(term, source, told),
                 // A number at the end, whose digits something else begins.
                 (_, _, [.., Piece::Text(before), Piece::Term(Term::Column(column))])
                     if source.columns[*column].kind == Kind::Int
@@ -74,6 +71,15 @@ fn tells(term: &Term, source: &SourceTableDef, told: &mut Vec<usize>) {
             }
         }
         _ => {}
+    }
+}
+
+/// Adds the columns of which a term's text cannot be the same when their values differ.
+fn tells_as_text(term: &Term, source: &SourceTableDef, told: &mut Vec<usize>) {
+    match term {
+        // A JSON string has the text of what it holds; bytes and items have none.
+        Term::Column(column) if matches!(source.columns[*column].kind, Kind::Json | Kind::Bytes | Kind::Native) => {}
+        term => tells(term, source, told),
     }
 }
 

@@ -36,7 +36,7 @@ impl Term {
                 }
                 Datum::NULL
             }
-            Term::Case { of, cases, null, refuse } => match of.eval(env)?.into_text() {
+            Term::Case { of, cases, null, refuse } => match of.eval(env)?.into_text()? {
                 Some(text) => match (cases.get(text.as_str()), refuse) {
                     (Some(found), _) => text_datum(found.to_string()),
                     (None, None) => text_datum(text),
@@ -46,7 +46,7 @@ impl Term {
             },
             Term::Object(members) => object(members, env)?,
             Term::Uuid5(parts) => Datum::Value(Cow::Owned(Value::Uuid(uuid5(parts, env)?))),
-            Term::Text(term) => term.eval(env)?.into_text().map_or(Datum::NULL, text_datum),
+            Term::Text(term) => term.eval(env)?.into_text()?.map_or(Datum::NULL, text_datum),
             Term::Decoded(term) => decoded(term.eval(env)?)?,
             Term::Template(pieces) => template(pieces, env)?,
             Term::If(terms) => {
@@ -54,16 +54,15 @@ impl Term {
                 if condition.holds(env)? { then.eval(env)? } else { otherwise.eval(env)? }
             }
             Term::OneOf(of, texts) => {
-                let text = of.eval(env)?.into_text();
+                let text = of.eval(env)?.into_text()?;
                 truth(text.is_some_and(|text| texts.iter().any(|known| **known == *text)))
             }
             Term::StartsWith(of, start) => {
-                truth(of.eval(env)?.into_text().is_some_and(|text| text.starts_with(&**start)))
+                truth(of.eval(env)?.into_text()?.is_some_and(|text| text.starts_with(&**start)))
             }
             Term::Equal(terms) => {
                 let [one, other] = &**terms;
-                let one = one.eval(env)?.into_text();
-                truth(one.is_some() && one == other.eval(env)?.into_text())
+                truth(one.eval(env)?.same(&other.eval(env)?))
             }
             Term::Absent(term) => truth(term.eval(env)?.null()),
             Term::Not(term) => truth(!term.holds(env)?),
@@ -71,7 +70,7 @@ impl Term {
                 datum if datum.null() => return Err(Fault::Refused(refuse.clone())),
                 datum => datum,
             },
-            Term::Time { of, zone, refuse } => match of.eval(env)?.into_text() {
+            Term::Time { of, zone, refuse } => match of.eval(env)?.into_text()? {
                 Some(text) => {
                     let time = functions::time(&text, *zone).ok_or_else(|| Fault::Refused(refuse.clone()))?;
                     datum(Value::Timestamp(time))
@@ -86,7 +85,7 @@ impl Term {
             },
             Term::Call(function, of) => function.of(of.eval(env)?)?,
             Term::Take { of, pattern, part } => {
-                of.eval(env)?.into_text().and_then(|text| pattern.take(&text, *part)).map_or(Datum::NULL, datum)
+                of.eval(env)?.into_text()?.and_then(|text| pattern.take(&text, *part)).map_or(Datum::NULL, datum)
             }
             Term::Found { reference, key, select, which } => found((*reference, *select), key, *which, env)?,
             Term::Without(terms) => {
@@ -149,7 +148,7 @@ impl Function {
         }
         let value = match self {
             Function::Sha256 | Function::IsUuid | Function::LastPart(_) => {
-                let text = argument.into_text().unwrap_or_default();
+                let text = argument.into_text()?.unwrap_or_default();
                 match self {
                     Function::IsUuid => Value::Bool(functions::hyphenated_uuid(&text)),
                     Function::LastPart(by) => Value::text(functions::last_part(&text, by)),
@@ -210,7 +209,7 @@ fn template<'a>(pieces: &'a [Piece], env: Env<'a>) -> Result<Datum<'a>, Fault> {
     for piece in pieces {
         match piece {
             Piece::Text(piece) => text.push_str(piece),
-            Piece::Term(term) => match term.eval(env)?.into_text() {
+            Piece::Term(term) => match term.eval(env)?.into_text()? {
                 Some(piece) => text.push_str(&piece),
                 None => return Ok(Datum::NULL),
             },
@@ -299,7 +298,8 @@ fn object<'a>(members: &'a [Member], env: Env<'a>) -> Result<Datum<'a>, Fault> {
 fn uuid5(parts: &[Term], env: Env<'_>) -> Result<Uuid, Fault> {
     let mut texts = Vec::with_capacity(parts.len());
     for part in parts {
-        texts.push(Json::String(part.eval(env)?.into_text().unwrap_or_default()));
+        // By its type a part is never null; a JSON null would make the id of an empty text.
+        texts.push(Json::String(part.eval(env)?.into_text()?.ok_or(Fault::Unreadable)?));
     }
     Ok(Uuid::new_v5(env.namespace, Json::Array(texts).to_text().as_bytes()))
 }

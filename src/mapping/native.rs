@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::compile::reason;
-use super::datum::{Datum, Fault, text_of};
+use super::datum::{Datum, Fault, float_json, json_text};
 use super::plan::Migration;
 use super::schema::Kind;
-use crate::event::{Decimal, Json, Value};
+use crate::event::{Decimal, Float, Json, Value};
 use crate::target::TargetTable;
 
 /// Significant digits of a DynamoDB number.
@@ -66,10 +66,10 @@ pub(super) fn attribute(datum: Datum<'_>) -> Result<Option<Value>, Fault> {
             Value::Int(number) => Some(Value::Decimal(Decimal::from(number))),
             Value::Decimal(number) => Some(Value::Decimal(checked(number)?)),
             Value::Uuid(uuid) => Some(Value::text(uuid.hyphenated().to_string())),
-            float @ Value::Float(_) => match Decimal::parse(&text_of(&float)) {
-                Ok(number) => Some(Value::Decimal(checked(number)?)),
+            Value::Float(Float(number)) => match float_json(number) {
+                Json::Number(number) => Some(Value::Decimal(checked(number)?)),
                 // What is no number is text, as in a document.
-                Err(_) => Some(Value::text(text_of(&float))),
+                json => Some(Value::text(json_text(&json))),
             },
             Value::Json(text) => match Json::parse(&text) {
                 Ok(json) => Some(of_json(&json)?),

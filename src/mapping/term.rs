@@ -154,7 +154,7 @@ pub(super) enum Term {
     OneOf(Box<Term>, Vec<Box<str>>),
     /// Whether a text begins so; null does not.
     StartsWith(Box<Term>, Box<str>),
-    /// Whether two terms of one kind are the same text; null equals nothing.
+    /// Whether two terms of one kind are one value, however it is written; null equals nothing.
     Equal(Box<[Term; 2]>),
     /// Whether a term is null.
     Absent(Box<Term>),

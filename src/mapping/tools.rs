@@ -48,10 +48,10 @@ pub(super) struct ToolRows {
 impl ToolRows {
     /// Adds a row.
     pub(super) fn add(&mut self, plan: &Tools, env: Env<'_>) -> Result<(), Fault> {
-        let id = plan.id.eval(env)?.into_text();
-        let name = plan.name.eval(env)?.into_text();
+        let id = plan.id.eval(env)?.into_text()?;
+        let name = plan.name.eval(env)?.into_text()?;
         let response = plan.response.eval(env)?;
-        let status = plan.status.eval(env)?.into_text();
+        let status = plan.status.eval(env)?.into_text()?;
         let usual = status.is_none_or(|status| plan.plain_status.iter().any(|plain| **plain == *status));
         let synthetic = id.as_ref().is_some_and(|id| plan.no_id.iter().any(|none| **none == **id));
         let row = ToolRow {

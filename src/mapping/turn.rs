@@ -169,11 +169,11 @@ impl<'p> Turn<'p> {
         let choice = chunk.choice.eval(env)?.to_i64().unwrap_or(0);
         if known_format == Known::No {
             let tools = chunk.tools.eval(env)?.into_json();
-            let text = chunk.text.eval(env)?.into_text();
+            let text = chunk.text.eval(env)?.into_text()?;
             let tools = tools.as_ref().and_then(Json::as_array).unwrap_or_default();
             stream.add_extract(Extract { choice, text, tools }, &chunk.fragment, chunk.rendered.as_ref());
         }
-        if let Some(role) = chunk.role.eval(env)?.into_text() {
+        if let Some(role) = chunk.role.eval(env)?.into_text()? {
             stream.role(choice, role);
         }
         Ok(())

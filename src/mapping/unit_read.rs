@@ -127,7 +127,7 @@ fn condition<'a>(term: &'a Term, text: &str, def: &'a SourceTableDef) -> Option<
         _ => return None,
     };
     let mut values = vec![Some(Box::from(text))];
-    if default.is_some_and(|default| text_of(default) == text) {
+    if default.is_some_and(|default| text_of(default).as_deref() == Some(text)) {
         values.push(None);
     }
     Some(Condition::Is { column: &def.columns[column].name, values })

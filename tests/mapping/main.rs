@@ -16,3 +16,4 @@ mod rename_rows;
 mod rules;
 mod semantik;
 mod support;
+mod values;

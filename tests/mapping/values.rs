@@ -1,0 +1,230 @@
+//! What values mean on their way: which have a text, when two are equal, what stays of a document that another row says.
+
+use rehome::event::{Float, Timestamp, Value};
+use rehome::mapping::{Corpus, Migration, SourceRow, SourceTable};
+use rehome::target::TargetTable;
+
+use crate::support::{assert_examples_hold, assert_refused, assert_small_holds, edited, small};
+
+#[test]
+fn a_value_without_a_text_is_part_of_none() {
+    let (kind, id) = ("{ string = \".kind\", refuse = \"malformed\" }", "columns = { id = \"S\" }");
+    let typed = "take it as one type: { string = … } or { number = … }";
+    let plain = "leave it out, or use a column of text, numbers or ids";
+    let of_any = [
+        ("{ text = \".kind\" }", "\".kind\""),
+        ("{ text = { uuid5 = [{ given = \".kind\", refuse = \"malformed\" }] } }", "{ given = \".kind\""),
+        ("{ template = \"{.kind}\" }", "\"{.kind}\""),
+    ];
+    for (term, place) in of_any {
+        let sources = edited("tests/data/copy", &[("mapping.toml", kind, term)]);
+        assert_refused(&sources, place, "a DynamoDB value has no text", typed);
+    }
+    let of_bytes = [
+        ("{ text = \".id\" }", "\".id\""),
+        ("{ text = { uuid5 = [\".id\"] } }", "\".id\""),
+        ("{ template = \"{.id}\" }", "\"{.id}\""),
+    ];
+    for (term, place) in of_bytes {
+        let unit = ("mapping.toml", "{ id = { template = \"event:{.id}\" } }", "{ id = \"event\" }");
+        let bytes = ("legacy.toml", id, "columns = { id = \"B\" }");
+        let sources = edited("tests/data/copy", &[bytes, unit, ("mapping.toml", kind, term)]);
+        assert_refused(&sources, place, "bytea has no text", plain);
+    }
+}
+
+#[test]
+fn a_value_without_a_form_in_json_is_no_member_of_an_array() {
+    let legacy = r#"
+        [table.rows]
+        key = ["id"]
+        role = "unit"
+        unit_lookup = "key"
+        columns = { id = "text not null", raw = "bytea" }
+    "#;
+    let mapping = r#"
+        [unit]
+        rows = "id"
+        [[map]]
+        from = "rows"
+        to = "rows"
+        columns = { id = ".id", others = { without = [{ object = { a = 1 } }, ".raw"] } }
+    "#;
+    let sources = small(legacy, mapping, "CREATE TABLE rows (id TEXT PRIMARY KEY, others JSONB);");
+    assert_refused(&sources, "\".raw\"", "bytea has no form in JSON", "use another column");
+}
+
+#[test]
+fn the_infinities_have_texts_of_their_own() {
+    let legacy = r#"
+        [table.rows]
+        key = ["id"]
+        role = "unit"
+        unit_lookup = "scan"
+        columns = { id = "timestamptz not null", level = "double precision not null" }
+    "#;
+    let mapping = r#"
+        [unit]
+        rows = { id = "all" }
+        [[map]]
+        from = "rows"
+        to = "rows"
+        columns = { id = { text = ".id" }, level = { template = "{.level}" } }
+    "#;
+    let target = "CREATE TABLE rows (id TEXT PRIMARY KEY, level TEXT NOT NULL);";
+    let migration = Migration::compile(&small(legacy, mapping, target)).unwrap_or_else(|error| panic!("{error}"));
+    let rows = [(Timestamp::INFINITY, f64::INFINITY), (Timestamp::NEG_INFINITY, f64::NEG_INFINITY)];
+    let rows = rows.map(|(time, level)| {
+        let values = vec![Value::Timestamp(time), Value::Float(Float(level))];
+        (SourceTable(0), SourceRow { key: migration.key_of(SourceTable(0), &values), values })
+    });
+    let corpus = Corpus::place(&migration, rows.into()).expect("in memory");
+    let evaluation = corpus.evaluate(&migration, "all").expect("in memory");
+    let texts: Vec<&[Value]> = evaluation.rows.iter().map(|row| &*row.values).collect();
+    let written = |time: &str, level: &str| vec![Value::text(time), Value::text(level)];
+    assert_eq!(texts, [written("-infinity", "-Infinity"), written("infinity", "Infinity")]);
+}
+
+/// Rows of pairs, and whether the two values of each kind are equal.
+const PAIRS: [&str; 3] = [
+    r#"
+        [table.pairs]
+        key = ["id"]
+        role = "unit"
+        unit_lookup = "key"
+        [table.pairs.columns]
+        id = "text not null"
+        a = "bytea"
+        b = "bytea"
+        m = "numeric"
+        n = "numeric"
+        d = "jsonb"
+        e = "jsonb"
+        f = "double precision"
+        g = "double precision"
+    "#,
+    r#"
+        [unit]
+        pairs = "id"
+        [[map]]
+        from = "pairs"
+        to = "pairs"
+        [map.columns]
+        id = ".id"
+        bytes = { equal = [".a", ".b"] }
+        numbers = { equal = [".m", ".n"] }
+        documents = { equal = [".d", ".e"] }
+        floats = { equal = [".f", ".g"] }
+
+        [[case]]
+        name = "values are equal that mean the same, however they are written"
+        unit = "same"
+        given.pairs = [{ id = "same", a = "00ff", b = "00ff", m = "1.50", n = "1.5", d = '{"x":1,"y":2}', e = '{"y":2.0,"x":1}', f = 0.0, g = -0.0 }]
+        [case.expect]
+        rows.pairs = [{ bytes = true, numbers = true, documents = true, floats = true }]
+
+        [[case]]
+        name = "values are not equal that do not"
+        unit = "other"
+        given.pairs = [{ id = "other", a = "00ff", b = "01", m = "1.5", n = "1.51", d = '"1"', e = '1', f = 1.0, g = 1.5 }]
+        [case.expect]
+        rows.pairs = [{ bytes = false, numbers = false, documents = false, floats = false }]
+
+        [[case]]
+        name = "null equals nothing, nor does a JSON null"
+        unit = "none"
+        given.pairs = [{ id = "none", a = "00", d = 'null', e = 'null' }]
+        [case.expect]
+        rows.pairs = [{ bytes = false, numbers = false, documents = false, floats = false }]
+    "#,
+    "CREATE TABLE pairs (id TEXT PRIMARY KEY, bytes BOOLEAN NOT NULL, numbers BOOLEAN NOT NULL, \
+     documents BOOLEAN NOT NULL, floats BOOLEAN NOT NULL);",
+];
+
+#[test]
+fn values_are_equal_by_what_they_are_worth() {
+    let [legacy, mapping, target] = PAIRS;
+    assert_small_holds(legacy, mapping, target);
+}
+
+#[test]
+fn attributes_are_equal_by_what_they_are_worth() {
+    let kind = "kind = { string = \".kind\", refuse = \"malformed\" }";
+    let more = "kind = { string = \".kind\", refuse = \"malformed\" }\nalike = { equal = [\".one\", \".other\"] }";
+    let mut sources = edited("tests/data/copy", &[("mapping.toml", kind, more)]);
+    let case = |unit: &str, one: &str, other: &str, alike: bool| {
+        format!(
+            "[[case]]\nname = \"{unit}\"\nunit = \"event:{unit}\"\ngiven.events = [{{ id = \"{unit}\", owner = \"o\", \
+             meta = {{ at = 1 }}, kind = \"k\", one = {one}, other = {other} }}]\n[case.expect]\nrows.events_by_owner = \
+             [{{ alike = {alike} }}]\n"
+        )
+    };
+    let text = [
+        case("lists", "[1, { N = \"2.0\" }]", "[{ N = \"1.0\" }, 2]", true),
+        case("others", "[1, 2]", "[2, 1]", false),
+        case("sets", "{ NS = [\"1\", \"2.0\"] }", "{ NS = [\"2\", \"1.0\"] }", true),
+        case("maps", "{ M = { a = [1] } }", "{ M = { a = [{ N = \"1.00\" }] } }", true),
+        case("bytes", "{ B = \"00\" }", "{ B = \"01\" }", false),
+        case("types", "1", "\"1\"", false),
+    ];
+    sources.cases = vec![rehome::mapping::SourceFile::new("copy/cases/alike.toml", text.concat())];
+    let migration = Migration::compile(&sources).unwrap_or_else(|error| panic!("{error}"));
+    assert_examples_hold(&migration, text.len());
+}
+
+#[test]
+fn a_key_of_ids_made_from_documents_does_not_tell_its_rows() {
+    let keys = |kind: &str| {
+        let legacy = format!(
+            "[table.rows]\nkey = [\"id\"]\nrole = \"unit\"\nunit_lookup = \"key\"\ncolumns = {{ id = \"{kind} not null\" }}"
+        );
+        let mapping = r#"
+            [unit]
+            rows = { id = { template = "row:{@id}" } }
+            [let.rows]
+            id = { text = ".id" }
+            [part]
+            rows = []
+            [[map]]
+            from = "rows"
+            to = "rows"
+            columns = { id = { uuid5 = [".id"] } }
+        "#;
+        let sources = small(&legacy, mapping, "CREATE TABLE rows (id UUID PRIMARY KEY);");
+        let migration = Migration::compile(&sources).unwrap_or_else(|error| panic!("{error}"));
+        migration.keys_disjoint(TargetTable(0))
+    };
+    for kind in ["text", "bigint", "numeric", "double precision", "timestamptz", "uuid", "boolean"] {
+        assert!(keys(kind), "{kind}");
+    }
+    assert!(!keys("jsonb"), "the text of a JSON string \"1\" is that of the number");
+}
+
+#[test]
+fn a_json_null_makes_no_id() {
+    let legacy = r#"
+        [table.rows]
+        key = ["id"]
+        role = "unit"
+        unit_lookup = "key"
+        columns = { id = "text not null", doc = "jsonb not null" }
+    "#;
+    let mapping = r#"
+        [unit]
+        rows = { id = "all" }
+        [part]
+        rows = []
+        [[map]]
+        from = "rows"
+        to = "rows"
+        columns = { id = { uuid5 = [".doc"] }, of = ".id" }
+        [[case]]
+        name = "a row whose id would be that of an empty text is quarantined"
+        unit = "all"
+        given.rows = [{ id = "a", doc = 'null' }, { id = "b", doc = '""' }]
+        [case.expect]
+        quarantined = { rows = { unreadable_json = 1 } }
+        rows.rows = [{ of = "b" }]
+    "#;
+    assert_small_holds(legacy, mapping, "CREATE TABLE rows (id UUID PRIMARY KEY, of TEXT NOT NULL);");
+}
