@@ -54,6 +54,16 @@ impl Datum<'_> {
     /// NULL.
     pub(super) const NULL: Datum<'static> = Datum::Value(Cow::Owned(Value::Null));
 
+    /// What a reference or an aggregate kept of a row: a document is read again, so that it means what it meant there.
+    pub(super) fn kept(value: Value) -> Result<Datum<'static>, Fault> {
+        match value {
+            Value::Json(text) => {
+                Json::parse(&text).map(|json| Datum::Json(Cow::Owned(json))).map_err(|_| Fault::Unreadable)
+            }
+            value => Ok(Datum::Value(Cow::Owned(value))),
+        }
+    }
+
     /// Whether this is SQL NULL or a JSON null.
     pub(super) fn null(&self) -> bool {
         match self {

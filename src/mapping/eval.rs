@@ -242,16 +242,23 @@ fn found<'a>(
         Some(key) => env.look.find(reference, &key)?,
         None => Vec::new(),
     };
-    let mut said = rows.into_iter().filter_map(|values| values.into_iter().nth(select));
+    let mut said = rows.into_iter().filter_map(|values| values.into_iter().nth(select)).map(Datum::kept);
     if which == Which::First {
-        return Ok(said.next().map_or(Datum::NULL, datum));
+        return said.next().unwrap_or(Ok(Datum::NULL));
     }
-    let mut said = said.filter(|value| *value != Value::Null);
-    let first = said.next();
-    let differs = said.any(|value| Some(&value) != first.as_ref());
+    let (mut first, mut differs) = (Datum::NULL, false);
+    for datum in said {
+        let datum = datum?;
+        if first.null() {
+            first = datum;
+        } else {
+            differs |= !datum.null() && !datum.same(&first);
+        }
+    }
     Ok(match which {
         Which::Differs => truth(differs),
-        _ => first.filter(|_| !differs).map_or(Datum::NULL, datum),
+        _ if differs => Datum::NULL,
+        _ => first,
     })
 }
 

@@ -149,7 +149,7 @@ impl<'a> Fold<'a> {
             }
             AggregateKind::List { rows: Listed::AfterFirst, .. } if self.rows < 2 => Value::Null,
             AggregateKind::List { .. } => return Ok(Datum::Json(Cow::Owned(Json::Array(self.list)))),
-            _ => self.value.unwrap_or(Value::Null),
+            _ => return Datum::kept(self.value.unwrap_or(Value::Null)),
         };
         Ok(Datum::Value(Cow::Owned(value)))
     }

@@ -228,3 +228,97 @@ fn a_json_null_makes_no_id() {
     "#;
     assert_small_holds(legacy, mapping, "CREATE TABLE rows (id UUID PRIMARY KEY, of TEXT NOT NULL);");
 }
+
+/// Notes that see what is said of their topic, and topics that see what is said in their notes.
+const SEEN: [&str; 2] = [
+    r#"
+        [table.topics]
+        key = ["topic"]
+        role = "lookup"
+        columns = { topic = "text not null", name = "text not null", doc = "json" }
+        [table.notes]
+        key = ["id"]
+        role = "unit"
+        unit_lookup = "scan"
+        columns = { id = "bigint not null", unit = "text not null", topic = "text not null", doc = "jsonb" }
+    "#,
+    r#"
+        [unit]
+        notes = "unit"
+        [cases.state]
+        o = "open"
+        [reference.topic]
+        table = "topics"
+        match = [".name"]
+        select = { state = ".doc.state", inner = ".doc.inner", whole = ".doc", number = ".topic" }
+        by.notes = [".topic"]
+
+        [[map]]
+        from = "notes"
+        to = "notes"
+        [map.columns]
+        id = ".id"
+        text = { text = "@topic.state" }
+        state = { case = "state", of = { text = "@topic.state" }, null = "none" }
+        open = { is = { text = "@topic.state" }, one_of = ["o"] }
+        lost = { absent = "@topic.state" }
+        inner = { decoded = "@topic.inner" }
+        agreed = { agreed = "@topic.whole" }
+        differs = { differs = "@topic.whole" }
+
+        [[group]]
+        from = "notes"
+        to = "units"
+        order = [".id"]
+        [group.columns]
+        unit = "@unit"
+        first = { text = { of_first = ".doc.state" } }
+        state = { case = "state", of = { text = { of_last = ".doc.state" } }, null = "none" }
+        inner = { decoded = { of_last = ".doc.inner" } }
+        whole = { of_last = ".doc" }
+    "#,
+];
+
+const SEEN_TARGET: &str = "\
+    CREATE TABLE notes (id BIGINT PRIMARY KEY, text TEXT, state TEXT NOT NULL, open BOOLEAN NOT NULL, \
+    lost BOOLEAN NOT NULL, inner JSONB, agreed JSONB, differs BOOLEAN NOT NULL); \
+    CREATE TABLE units (unit TEXT PRIMARY KEY, first TEXT, state TEXT NOT NULL, inner JSONB, whole JSONB);";
+
+#[test]
+fn a_document_that_another_row_says_is_the_document_that_it_is_there() {
+    let cases = r#"
+        [[case]]
+        name = "a string is its text, a document within a string is read, and documents of one value agree"
+        unit = "u"
+        given.topics = [
+            { topic = "1", name = "t", doc = '{"state":"o","inner":"{\"a\": 1.50}"}' },
+            { topic = "2", name = "t", doc = '{"inner":"{\"a\": 1.50}", "state":"o"}' },
+        ]
+        given.notes = [
+            { id = 1, unit = "u", topic = "t", doc = '{"state":"x"}' },
+            { id = 2, unit = "u", topic = "t", doc = '{"state":"o","inner":"{\"a\": 1.50}"}' },
+        ]
+        [case.expect]
+        lookup = { topics = 2 }
+        rows.notes = [
+            { id = 1, text = "o", state = "open", open = true, lost = false, inner = '{"a":1.50}', agreed = '{"state":"o","inner":"{\"a\": 1.50}"}', differs = false },
+            { id = 2, text = "o", state = "open", open = true, lost = false, inner = '{"a":1.50}', differs = false },
+        ]
+        rows.units = [{ unit = "u", first = "x", state = "open", inner = '{"a":1.50}', whole = '{"state":"o","inner":"{\"a\": 1.50}"}' }]
+
+        [[case]]
+        name = "a JSON null is null, and no answer beside another one"
+        unit = "u"
+        given.topics = [{ topic = "1", name = "t", doc = '{"state":null}' }, { topic = "2", name = "n", doc = 'null' }, { topic = "3", name = "n", doc = '{"state":"o"}' }]
+        given.notes = [{ id = 1, unit = "u", topic = "t" }, { id = 2, unit = "u", topic = "n", doc = 'null' }]
+        [case.expect]
+        lookup = { topics = 3 }
+        rows.notes = [
+            { id = 1, text = {}, state = "none", open = false, lost = true, inner = {}, differs = false },
+            { id = 2, text = {}, state = "none", lost = true, agreed = '{"state":"o"}', differs = false },
+        ]
+        rows.units = [{ first = {}, state = "none", inner = {}, whole = {} }]
+    "#;
+    let [legacy, mapping] = SEEN;
+    assert_small_holds(legacy, &format!("{mapping}{cases}"), SEEN_TARGET);
+}
