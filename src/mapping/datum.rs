@@ -6,7 +6,11 @@ use std::collections::BTreeSet;
 
 use super::compile::reason;
 use super::error::ReadError;
+use super::schema::Store;
 use crate::event::{Decimal, Float, Json, JsonError, Value};
+
+/// What the text of a kept fault begins with: no document does.
+const FAULT: char = '\0';
 
 /// Why a row cannot be evaluated; the mapping declares a scope for each reason.
 #[derive(Debug)]
@@ -22,6 +26,11 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// The fault as a value, which tells it to whoever asks for what could not be read.
+    pub(super) fn into_kept(self) -> Result<Value, ReadError> {
+        self.into_reason().map(|reason| Value::Json(format!("{FAULT}{reason}").into()))
+    }
+
     /// The reason that the mapping has a scope for, or the error of a store.
     pub(super) fn into_reason(self) -> Result<Box<str>, ReadError> {
         match self {
@@ -54,12 +63,14 @@ impl Datum<'_> {
     /// NULL.
     pub(super) const NULL: Datum<'static> = Datum::Value(Cow::Owned(Value::Null));
 
-    /// What a reference or an aggregate kept of a row: a document is read again, so that it means what it meant there.
+    /// What a reference or an aggregate kept of a row: a document is read again, so that it means what it meant there, and
+    /// what could not be read is the fault that it was.
     pub(super) fn kept(value: Value) -> Result<Datum<'static>, Fault> {
         match value {
-            Value::Json(text) => {
-                Json::parse(&text).map(|json| Datum::Json(Cow::Owned(json))).map_err(|_| Fault::Unreadable)
-            }
+            Value::Json(text) => match text.strip_prefix(FAULT) {
+                Some(reason) => Err(Fault::Refused(reason.into())),
+                None => Json::parse(&text).map(|json| Datum::Json(Cow::Owned(json))).map_err(|_| Fault::Unreadable),
+            },
             value => Ok(Datum::Value(Cow::Owned(value))),
         }
     }
@@ -149,7 +160,16 @@ impl Datum<'_> {
         }
     }
 
-    /// As a value that a store without documents holds, which is what a term for it has made of it.
+    /// As a value that the target's store holds.
+    pub(super) fn into_held(self, store: Store) -> Result<Value, Fault> {
+        match store {
+            Store::Postgres => self.into_value(),
+            Store::DynamoDb => Ok(self.into_stored()),
+        }
+    }
+
+    /// As a value that is compared or kept, or held by a store without documents, for which a term has made it what it is: it
+    /// may hold U+0000.
     pub(super) fn into_stored(self) -> Value {
         match self {
             Datum::Value(value) => value.into_owned(),
@@ -158,7 +178,7 @@ impl Datum<'_> {
         }
     }
 
-    /// As a value for a column.
+    /// As a value for a column of Postgres.
     pub(super) fn into_value(self) -> Result<Value, Fault> {
         let value = match self {
             Datum::Value(value) => value.into_owned(),
@@ -273,4 +293,32 @@ pub(super) fn text_of(value: &Value) -> Option<String> {
         | Value::NumberSet(_)
         | Value::BytesSet(_) => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_that_is_kept_is_met_by_who_asks_and_a_document_is_read() {
+        for (fault, reason) in [
+            (Fault::Unreadable, reason::UNREADABLE),
+            (Fault::NotStorable, reason::NOT_STORABLE),
+            (Fault::Refused("odd".into()), "odd"),
+        ] {
+            let kept = fault.into_kept().expect("no store failed");
+            let met = Datum::kept(kept).expect_err("a fault").into_reason().expect("no store failed");
+            assert_eq!(&*met, reason);
+        }
+        assert!(matches!(Datum::kept(Value::Json("[".into())), Err(Fault::Unreadable)));
+        let read = Datum::kept(Value::Json("\"a\"".into())).and_then(Datum::into_text).expect("a document");
+        assert_eq!(read.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_has_no_text_gives_none() {
+        for value in [Value::Bytes([0].into()), Value::List(Vec::new()), Value::Map([].into())] {
+            assert!(matches!(Datum::Value(Cow::Owned(value)).into_text(), Err(Fault::NotStorable)));
+        }
+    }
 }

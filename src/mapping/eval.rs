@@ -226,7 +226,7 @@ pub(super) fn key_values(key: &[Term], env: Env<'_>) -> Result<Option<Vec<Value>
         if part.null() {
             return Ok(None);
         }
-        values.push(part.into_value()?);
+        values.push(part.into_stored());
     }
     Ok(Some(values))
 }

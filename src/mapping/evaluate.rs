@@ -18,7 +18,7 @@ use super::place::{Look, Part, part_table};
 use super::plan::{Emit, Migration, RowClass, RowMap, Scope};
 use super::plan_place::PartRule;
 use super::rows::{RowRef, SourceRow, UnitRows};
-use super::schema::{Role, SourceTable, Store};
+use super::schema::{Role, SourceTable};
 use super::term::{Env, Output};
 use super::turn::Tally;
 use crate::event::{Key, Timestamp, Value};
@@ -450,11 +450,8 @@ impl<'a> Run<'a> {
         let env = Env { row: view.as_ref(), outputs: &all, aggregates, ..self.env() };
         let mut values = Vec::with_capacity(emit.terms.len());
         for term in &emit.terms {
-            let stored = |datum: Datum<'_>| match self.migration.target_store {
-                Store::Postgres => datum.into_value(),
-                Store::DynamoDb => Ok(datum.into_stored()),
-            };
-            let value = term.as_ref().map_or(Ok(Value::Null), |term| term.eval(env).and_then(stored));
+            let store = self.migration.target_store;
+            let value = term.as_ref().map_or(Ok(Value::Null), |term| term.eval(env)?.into_held(store));
             match value {
                 Ok(value) => values.push(value),
                 Err(fault) => return self.refuse(fault, origin).map(|()| None),

@@ -7,6 +7,7 @@ use super::evaluate::{Origin, Run, Stop, stop};
 use super::order;
 use super::plan_place::{Aggregate, AggregateKind, Each, Group, Listed};
 use super::rows::{RowRef, SourceRow};
+use super::schema::Store;
 use super::term::{Env, Output, Term};
 use crate::event::{Json, Value};
 
@@ -18,11 +19,11 @@ impl Run<'_> {
     pub(super) fn group(&mut self, group: &Group) -> Result<(), Stop> {
         let refs = self.handles(group.from);
         let mut ordered: Vec<Ordered> = Vec::with_capacity(refs.len());
-        let mut handles = refs.iter();
+        let (mut handles, store) = (refs.iter(), self.migration.target_store);
         self.visit(&refs, |run, row| {
             let view = RowView::new(&row.values);
             let env = Env { row: Some(&view), ..run.env() };
-            let bytes = encoded(&group.by, env).and_then(|by| Ok((by, encoded(&group.order, env)?)));
+            let bytes = encoded(&group.by, env, store).and_then(|by| Ok((by, encoded(&group.order, env, store)?)));
             match (bytes, handles.next()) {
                 (Ok((by, order)), Some(handle)) => ordered.push((by, order, *handle)),
                 (Err(fault), _) => run.refuse(fault, Origin::Row(group.from, row))?,
@@ -39,7 +40,8 @@ impl Run<'_> {
 
     fn one_group(&mut self, group: &Group, rows: &[Ordered]) -> Result<(), Stop> {
         let refs: Vec<RowRef> = rows.iter().map(|(_, _, handle)| *handle).collect();
-        let mut folds: Vec<Fold<'_>> = group.aggregates.iter().map(Fold::new).collect();
+        let mut folds: Vec<Fold<'_>> =
+            group.aggregates.iter().map(|plan| Fold::new(plan, self.migration.target_store)).collect();
         let mut first: Option<SourceRow> = None;
         self.visit(&refs, |run, row| {
             let view = RowView::new(&row.values);
@@ -83,10 +85,10 @@ impl Run<'_> {
 }
 
 /// Bytes that order as the values of terms do, one after the other.
-fn encoded(terms: &[Term], env: Env<'_>) -> Result<Box<[u8]>, Fault> {
+fn encoded(terms: &[Term], env: Env<'_>, store: Store) -> Result<Box<[u8]>, Fault> {
     let mut bytes = Vec::new();
     for term in terms {
-        order::encode(&term.eval(env)?.into_value()?, &mut bytes);
+        order::encode(&term.eval(env)?.into_held(store)?, &mut bytes);
     }
     Ok(bytes.into())
 }
@@ -94,6 +96,8 @@ fn encoded(terms: &[Term], env: Env<'_>) -> Result<Box<[u8]>, Fault> {
 /// An aggregate while its rows come in, in order.
 struct Fold<'a> {
     plan: &'a Aggregate,
+    /// Of the target, which must hold what comes of it.
+    store: Store,
     rows: u64,
     /// The value so far, for all but sums and lists.
     value: Option<Value>,
@@ -102,8 +106,8 @@ struct Fold<'a> {
 }
 
 impl<'a> Fold<'a> {
-    fn new(plan: &'a Aggregate) -> Self {
-        Self { plan, rows: 0, value: None, sum: 0, list: Vec::new() }
+    fn new(plan: &'a Aggregate, store: Store) -> Self {
+        Self { plan, store, rows: 0, value: None, sum: 0, list: Vec::new() }
     }
 
     fn add(&mut self, env: Env<'_>) -> Result<(), Fault> {
@@ -116,14 +120,14 @@ impl<'a> Fold<'a> {
         let datum = self.plan.of.eval(env)?;
         match &self.plan.kind {
             AggregateKind::First if self.rows > 1 => {}
-            AggregateKind::First | AggregateKind::Last => self.value = Some(datum.into_value()?),
+            AggregateKind::First | AggregateKind::Last => self.value = Some(datum.into_held(self.store)?),
             AggregateKind::Min | AggregateKind::Max | AggregateKind::Any | AggregateKind::All if datum.null() => {}
             AggregateKind::Min | AggregateKind::All => {
-                let value = datum.into_value()?;
+                let value = datum.into_held(self.store)?;
                 self.value = Some(self.value.take().map_or(value.clone(), |known| known.min(value)));
             }
             AggregateKind::Max | AggregateKind::Any => {
-                let value = datum.into_value()?;
+                let value = datum.into_held(self.store)?;
                 self.value = Some(self.value.take().map_or(value.clone(), |known| known.max(value)));
             }
             AggregateKind::Sum { .. } => self.sum += i128::from(datum.to_i64().unwrap_or_default()),

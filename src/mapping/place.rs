@@ -4,7 +4,7 @@
 //! [`Look`] records what was asked, so that a change of an answer places again just the rows that had asked.
 
 use super::compile::reason;
-use super::datum::{Datum, Fault, RowView};
+use super::datum::{Fault, RowView};
 use super::error::ReadError;
 use super::eval::key_values;
 use super::order;
@@ -126,7 +126,8 @@ impl Migration {
 
     /// Under which key a row is found through a reference, and what it says there.
     ///
-    /// `row` holds the cells in the order of `legacy.toml`. `None` when a part of the key is NULL, or a cell that the
+    /// `row` holds the cells in the order of `legacy.toml`. A value that cannot be read is kept as the fault that it is, which
+    /// whoever asks for it meets. `None` when a part of the key is NULL, or a cell that the
     /// reference reads is missing.
     pub fn entry(&self, reference: ReferenceId, row: &Row) -> Option<(Vec<Value>, Vec<Value>)> {
         let plan = self.references.get(usize::from(reference.0))?;
@@ -141,8 +142,12 @@ impl Migration {
         let env = Env { row: Some(&view), ..Env::plain(&self.namespace) };
         let key = key_values(&plan.key, env).ok()??;
         let select = |select: &Select| match select {
-            // What cannot be read of the row found is as if it were not there.
-            Select::Term(term) => term.eval(env).and_then(Datum::into_value).unwrap_or(Value::Null),
+            // Whether the target could hold it is for the row that asks.
+            Select::Term(term) => match term.eval(env) {
+                Ok(datum) => datum.into_stored(),
+                // There is nothing to look up in, so nothing fails to be read.
+                Err(fault) => fault.into_kept().unwrap_or(Value::Null),
+            },
             Select::Refused => match self.refusal(plan.table, &values) {
                 Ok(Some(reason)) => Value::Text(reason),
                 Ok(None) | Err(_) => Value::Null,
@@ -182,7 +187,7 @@ impl Migration {
         let Some(route) = &plan.route else { return Ok(Routed::Lookup) };
         let view = RowView::new(values);
         let env = Env { row: Some(&view), look, ..Env::plain(&self.namespace) };
-        match placed(plan, route, (table, key), env) {
+        match self.placed(plan, route, (table, key), env) {
             Ok(routed) => Ok(routed),
             Err(fault) => fault.into_reason().map(Routed::Quarantined),
         }
@@ -233,46 +238,46 @@ impl Migration {
         (!plain).then_some(self.generation)
     }
 
+    /// Places a row whose cells are known.
+    fn placed(&self, plan: &TablePlan, route: &Route, row: (SourceTable, &Key), env: Env<'_>) -> Result<Routed, Fault> {
+        for (reason, term) in &route.refuse {
+            if !term.eval(env)?.null() {
+                return Ok(Routed::Quarantined(reason.clone()));
+            }
+        }
+        let found = route.unit.eval(env)?;
+        if found.null() {
+            return Ok(match &route.unresolved {
+                Unresolved::Wait => Routed::Waiting,
+                Unresolved::Quarantine(reason) => Routed::Quarantined(reason.clone()),
+            });
+        }
+        let unit: Box<str> = match found.into_value()? {
+            Value::Text(text) => text,
+            Value::Int(number) => number.to_string().into(),
+            Value::Uuid(uuid) => uuid.to_string().into(),
+            _ => return Ok(Routed::Quarantined(NO_UNIT.into())),
+        };
+        if unit.len() > UNIT_BYTES_MAX {
+            return Ok(Routed::Quarantined(NO_UNIT.into()));
+        }
+        let (table, key) = row;
+        let part = match &plan.part {
+            PartRule::Whole => Part::Whole,
+            PartRule::Row => Part::Of(part_bytes(table, &key.0)),
+            PartRule::Group(terms) => {
+                let mut values = Vec::with_capacity(terms.len());
+                for term in terms {
+                    values.push(term.eval(env)?.into_held(self.target_store)?);
+                }
+                Part::Of(part_bytes(table, &values))
+            }
+        };
+        Ok(Routed::Placed(Place { unit, part }))
+    }
+
     /// How many sums each unit has; see [`Evaluation::totals`](super::Evaluation::totals).
     pub fn totals(&self) -> usize {
         self.totals.len()
     }
-}
-
-/// Places a row whose cells are known.
-fn placed(plan: &TablePlan, route: &Route, row: (SourceTable, &Key), env: Env<'_>) -> Result<Routed, Fault> {
-    for (reason, term) in &route.refuse {
-        if !term.eval(env)?.null() {
-            return Ok(Routed::Quarantined(reason.clone()));
-        }
-    }
-    let found = route.unit.eval(env)?;
-    if found.null() {
-        return Ok(match &route.unresolved {
-            Unresolved::Wait => Routed::Waiting,
-            Unresolved::Quarantine(reason) => Routed::Quarantined(reason.clone()),
-        });
-    }
-    let unit: Box<str> = match found.into_value()? {
-        Value::Text(text) => text,
-        Value::Int(number) => number.to_string().into(),
-        Value::Uuid(uuid) => uuid.to_string().into(),
-        _ => return Ok(Routed::Quarantined(NO_UNIT.into())),
-    };
-    if unit.len() > UNIT_BYTES_MAX {
-        return Ok(Routed::Quarantined(NO_UNIT.into()));
-    }
-    let (table, key) = row;
-    let part = match &plan.part {
-        PartRule::Whole => Part::Whole,
-        PartRule::Row => Part::Of(part_bytes(table, &key.0)),
-        PartRule::Group(terms) => {
-            let mut values = Vec::with_capacity(terms.len());
-            for term in terms {
-                values.push(term.eval(env)?.into_value()?);
-            }
-            Part::Of(part_bytes(table, &values))
-        }
-    };
-    Ok(Routed::Placed(Place { unit, part }))
 }

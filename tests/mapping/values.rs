@@ -1,10 +1,10 @@
 //! What values mean on their way: which have a text, when two are equal, what stays of a document that another row says.
 
-use rehome::event::{Float, Timestamp, Value};
-use rehome::mapping::{Corpus, Migration, SourceRow, SourceTable};
+use rehome::event::{Float, Json, Timestamp, Value};
+use rehome::mapping::{Corpus, Migration, SourceRow, SourceTable, Sources};
 use rehome::target::TargetTable;
 
-use crate::support::{assert_examples_hold, assert_refused, assert_small_holds, edited, small};
+use crate::support::{assert_examples_hold, assert_refused, assert_small_holds, edited, small, table};
 
 #[test]
 fn a_value_without_a_text_is_part_of_none() {
@@ -321,4 +321,88 @@ fn a_document_that_another_row_says_is_the_document_that_it_is_there() {
     "#;
     let [legacy, mapping] = SEEN;
     assert_small_holds(legacy, &format!("{mapping}{cases}"), SEEN_TARGET);
+}
+
+/// Topics with their documents, and a note about each, placed.
+fn noted(sources: &Sources, documents: &[(&str, &str)]) -> (Migration, Corpus) {
+    let migration = Migration::compile(sources).unwrap_or_else(|error| panic!("{error}"));
+    let (topics, notes) = (table(&migration, "topics"), table(&migration, "notes"));
+    let row =
+        |table: SourceTable, values: Vec<Value>| (table, SourceRow { key: migration.key_of(table, &values), values });
+    let mut rows = Vec::new();
+    for (at, (name, document)) in documents.iter().enumerate() {
+        let name = || Value::text(*name);
+        let note = i64::try_from(at).expect("few");
+        rows.push(row(topics, vec![name(), name(), Value::Json((*document).into())]));
+        rows.push(row(notes, vec![Value::Int(note), Value::text("u"), name(), Value::Null]));
+    }
+    let corpus = Corpus::place(&migration, rows).expect("in memory");
+    (migration, corpus)
+}
+
+#[test]
+fn what_cannot_be_read_of_a_row_found_quarantines_who_asked_for_it() {
+    let [legacy, mapping] = SEEN;
+    let deep = format!("{{\"state\":{}}}", "[".repeat(5_000));
+    let documents = [("fine", r#"{"state":"o"}"#), ("deep", &*deep), ("nul", r#"{"state":"a\u0000b"}"#)];
+    let (migration, corpus) = noted(&small(legacy, mapping, SEEN_TARGET), &documents);
+    let evaluation = corpus.evaluate(&migration, "u").expect("in memory");
+    let account = &evaluation.accounts.tables[&table(&migration, "notes")];
+    let reasons: Vec<(&str, u64)> = account.quarantined.iter().map(|(reason, rows)| (&**reason, *rows)).collect();
+    assert_eq!(reasons, [("not_storable", 1), ("unreadable_json", 1)]);
+    assert_eq!((account.mapped, evaluation.parked), (1, None));
+}
+
+#[test]
+fn who_asks_for_something_else_of_a_row_that_cannot_be_read_in_part_is_mapped() {
+    let mapping = r#"
+        [unit]
+        notes = "unit"
+        [reference.topic]
+        table = "topics"
+        match = [".name"]
+        select = { state = ".doc.state", number = ".topic" }
+        by.notes = [".topic"]
+        [[map]]
+        from = "notes"
+        to = "notes"
+        columns = { id = ".id", topic = "@topic.number", doc = ".doc" }
+    "#;
+    let target = "CREATE TABLE notes (id BIGINT PRIMARY KEY, topic TEXT, doc JSONB);";
+    let deep = format!("{{\"state\":{}}}", "[".repeat(5_000));
+    let (migration, corpus) = noted(&small(SEEN[0], mapping, target), &[("deep", &*deep)]);
+    let evaluation = corpus.evaluate(&migration, "u").expect("in memory");
+    assert_eq!(evaluation.rows[0].values[1], Value::text("deep"));
+}
+
+#[test]
+fn dynamodb_takes_a_text_with_u_0000_also_from_another_row_or_of_a_group() {
+    let [legacy, _] = SEEN;
+    let mapping = r#"
+        number_out_of_range = "row"
+        [unit]
+        notes = "unit"
+        [reference.topic]
+        table = "topics"
+        match = [".name"]
+        select = { state = { text = ".doc.state" }, whole = ".doc", number = ".topic" }
+        by.notes = [".topic"]
+        [[group]]
+        from = "notes"
+        to = "units"
+        by = [{ text = "@topic.state" }]
+        order = [{ text = "@topic.state" }, ".id"]
+        attributes = { unit = { template = "{.id}" }, of = { of_first = "@topic.state" }, whole = "@topic.whole", lines = { list = ".doc" } }
+    "#;
+    let target = "[table.units]\nhash = \"unit\"\nbilling = \"on_demand\"\nattributes = { unit = \"S\" }\n";
+    let mut sources = small(legacy, mapping, "");
+    sources.target = rehome::mapping::SourceFile::new("small/target.toml", target);
+    let (migration, corpus) = noted(&sources, &[("nul", r#"{"state":"a\u0000b"}"#)]);
+    let evaluation = corpus.evaluate(&migration, "u").expect("in memory");
+    assert_eq!(evaluation.accounts.quarantined_rows, []);
+    let [row] = evaluation.rows.as_slice() else { panic!("{evaluation:?}") };
+    let Value::Map(item) = &row.values[1] else { panic!("an item") };
+    assert_eq!(item["of"], Value::text("a\0b"));
+    assert_eq!(item["whole"], Value::Map([("state".into(), Value::text("a\0b"))].into()));
+    assert!(Json::parse(r#""a\u0000b""#).expect("JSON").holds_nul());
 }
