@@ -418,7 +418,8 @@ impl<'a> Run<'a> {
             (Output::ResponseOriginal, value(&known.original)),
             (Output::ResponseModified, value(&known.modified)),
         ];
-        let found = self.index.get(&map.from).is_some_and(|rows| !rows.is_empty());
+        // A row that is quarantined is there, and was read: no other one is made up beside its account.
+        let found = self.accounts.tables.get(&map.from).is_some_and(|account| account.read > 0);
         self.each(map.from, |run, row| run.emit(&map.emit, Origin::Row(map.from, row), &outputs, &[]).map(drop))?;
         let (false, Some(made), Some(earliest)) = (found, &map.synthesise, self.earliest) else { return Ok(()) };
         let given = [

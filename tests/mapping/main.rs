@@ -15,5 +15,6 @@ mod rename;
 mod rename_rows;
 mod rules;
 mod semantik;
+mod shapes;
 mod support;
 mod values;
