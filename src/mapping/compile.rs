@@ -8,13 +8,13 @@ use uuid::Uuid;
 use super::case;
 use super::compile_item::Destination;
 use super::compile_tables::{source_tables, unknown_column};
-use super::compile_term::{Cases, Compiler, Names, Setting, Sort, Totals, Used};
+use super::compile_term::{Cases, Compiler, Names, OF_ASSEMBLY, Setting, Sort, Totals, Used};
 use super::diagnostic::{LoadError, Problem, Problems, SourceFile};
 use super::plan::{Emit, Migration, Requirement, RowMap, Scope, Synthesise};
 use super::plan_place::{PartRule, TablePlan};
 use super::schema::{ColumnDef, Kind, Nullable, SourceTable, SourceTableDef, Store, TargetTableDef};
 use super::term::{Output, Term};
-use super::{check, compile_assembly, compile_group, compile_place, compile_query, ddl, dynamo, raw};
+use super::{check, compile_assembly, compile_group, compile_place, compile_query, compile_shapes, ddl, dynamo, raw};
 use crate::target::TargetTable;
 
 /// The word for a legacy store that is DynamoDB.
@@ -254,8 +254,10 @@ fn shapes(migration: &mut Migration, mapping: &raw::Mapping, problems: &mut Prob
         constants: mapping.constants.iter().map(|(name, raw)| (name.get_ref().as_str(), raw)).collect(),
         references: BTreeMap::new(),
         totals: mapping.total.keys().map(|name| name.get_ref().as_str()).collect(),
+        assembly: mapping.assembly.as_ref().map(raw::Spanned::get_ref),
         quarantine: mapping.quarantine.keys().map(|name| name.get_ref().as_str()).collect(),
     };
+    compile_shapes::check(mapping, &migration.sources, problems);
     let mut compiler = Compiler { problems, used, named: BTreeSet::new(), aggregates: None, resolving: Vec::new() };
     let (references, referable) = compile_place::references(mapping, &migration.sources, &names, &mut compiler);
     names.references = referable;
@@ -473,18 +475,14 @@ impl<'a> Shaper<'a, '_> {
 
     fn row_map(&mut self, raw: &raw::RowMap) -> Option<RowMap> {
         let (from, table) = self.source(&raw.from)?;
-        let outputs = [
-            (Output::Unit, Sort::always(Kind::Text)),
-            (Output::RequestModel, Sort::maybe(Kind::Json)),
-            (Output::ChunkModel, Sort::maybe(Kind::Json)),
-            (Output::CompletionStatus, Sort::maybe(Kind::Text)),
-            (Output::ResponseOriginal, Sort::maybe(Kind::Uuid)),
-            (Output::ResponseModified, Sort::maybe(Kind::Uuid)),
-        ];
+        let mut outputs = vec![(Output::Unit, Sort::always(Kind::Text))];
         let totals = match self.migration.tables[usize::from(from.0)].part {
             PartRule::Whole => Totals::Seen,
             PartRule::Row | PartRule::Group(_) => Totals::Unseen,
         };
+        if totals == Totals::Seen && self.names.assembly.is_some() {
+            outputs.extend(OF_ASSEMBLY);
+        }
         let place = Setting { outputs: &outputs, totals, ..Setting::row(table, self.names) };
         let emit = self.emit_carrying(&raw.to, &raw.columns, Some(raw), place);
         if self.migration.target_store == Store::Postgres {

@@ -36,6 +36,14 @@ impl Sort {
 
 /// An output that terms of a place may use, with its type.
 pub(super) type Scope = [(Output, Sort)];
+/// What an assembly works out for the row maps beside it.
+pub(super) const OF_ASSEMBLY: [(Output, Sort); 5] = [
+    (Output::RequestModel, Sort::maybe(Kind::Json)),
+    (Output::ChunkModel, Sort::maybe(Kind::Json)),
+    (Output::CompletionStatus, Sort::maybe(Kind::Text)),
+    (Output::ResponseOriginal, Sort::maybe(Kind::Uuid)),
+    (Output::ResponseModified, Sort::maybe(Kind::Uuid)),
+];
 /// Named tables of cases.
 pub(super) type Cases = BTreeMap<String, Arc<BTreeMap<Box<str>, Box<str>>>>;
 
@@ -52,6 +60,8 @@ pub(super) struct Names<'a> {
     pub references: BTreeMap<&'a str, Referable>,
     /// Sums of a unit, by index.
     pub totals: Vec<&'a str>,
+    /// The assembly, where there is one.
+    pub assembly: Option<&'a raw::Assembly>,
     /// Reasons of quarantine.
     pub quarantine: BTreeSet<&'a str>,
 }
@@ -112,6 +122,14 @@ pub(super) struct Compiler<'a> {
     pub aggregates: Option<Vec<Aggregate>>,
     /// Named terms that are being compiled, so that a circle is seen.
     pub resolving: Vec<String>,
+}
+
+/// The output that a path begins with, and what follows its name.
+fn output_at<'p>(path: &'p str, outputs: &Scope) -> Option<(Output, Sort, &'p str)> {
+    outputs.iter().find_map(|(output, sort)| {
+        let rest = path.strip_prefix(output.name())?;
+        (rest.is_empty() || rest.starts_with('.')).then_some((*output, *sort, rest))
+    })
 }
 
 /// Whether rows can be ordered, or told apart, by values of a kind.
@@ -224,11 +242,7 @@ impl Compiler<'_> {
     }
 
     fn output(&mut self, path: &str, span: Range<usize>, place: Setting<'_>) -> Typed {
-        let found = place.outputs.iter().find_map(|(output, sort)| {
-            let rest = path.strip_prefix(output.name())?;
-            (rest.is_empty() || rest.starts_with('.')).then_some((*output, *sort, rest))
-        });
-        let Some((output, sort, rest)) = found else {
+        let Some((output, sort, rest)) = output_at(path, place.outputs) else {
             return self.named(path, span, place);
         };
         if rest.is_empty() {
@@ -272,6 +286,12 @@ impl Compiler<'_> {
             let (reference, sort) = (reference.id, Sort::maybe(reference.select[select].1));
             let term = Term::Found { reference, key: key.clone(), select, which: Which::First };
             return Some((term, sort));
+        }
+        if let Some((output, _, _)) = output_at(path, &OF_ASSEMBLY) {
+            let message = format!("`@{}` is worked out by an assembly, and none is seen here", output.name());
+            let fix = "use it in a [[map]] of a table without [part], in a mapping with [assembly]";
+            self.problems.push(span, message, fix);
+            return None;
         }
         let mut known: Vec<String> = place.outputs.iter().map(|(output, _)| output.name().to_owned()).collect();
         known.extend(lets.into_iter().flatten().map(|(name, _)| name.get_ref().clone()));

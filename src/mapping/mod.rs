@@ -44,6 +44,7 @@ mod compile_item;
 mod compile_place;
 mod compile_query;
 mod compile_require;
+mod compile_shapes;
 mod compile_tables;
 mod compile_term;
 mod ddl;
