@@ -17,8 +17,15 @@ impl<'a> Run<'a> {
     pub(super) fn classify(&mut self, assembly: &Assembly, handle: RowRef, row: &SourceRow) -> Result<(), Stop> {
         let view = RowView::new(&row.values);
         let env = Env { row: Some(&view), ..self.env() };
-        let kind = assembly.class_by.eval(env).and_then(Datum::into_text);
-        let kind = kind.map_err(|fault| stop(fault, assembly.stream, &row.key))?;
+        if let Some(reason) = self.excluded(assembly.stream, row) {
+            let (table, key) = (assembly.stream, row.key.clone());
+            self.accounts.quarantined(QuarantinedRow { table, key, reason });
+            return Ok(());
+        }
+        let kind = match assembly.class_by.eval(env).and_then(Datum::into_text) {
+            Ok(kind) => kind,
+            Err(fault) => return self.refuse(fault, Origin::Row(assembly.stream, row)),
+        };
         let class = kind.as_deref().and_then(|kind| assembly.classes.get(kind)).copied();
         let Some(class) = class else {
             let (table, key, reason) = (assembly.stream, row.key.clone(), assembly.unknown.clone());
@@ -49,6 +56,9 @@ impl<'a> Run<'a> {
         let status = self.parent_status(assembly)?;
         let mut tools = self.tool_rows(assembly)?;
         let mut known = Known::default();
+        if self.refuses() {
+            return Ok(known);
+        }
         let mut sequence = 0;
         for rows in turns(&index) {
             let mut turn = Turn::new(assembly, &self.migration.namespace);
@@ -65,6 +75,9 @@ impl<'a> Run<'a> {
                 (known.original, known.modified) = (ids.next(), ids.next());
             }
         }
+        if self.refuses() {
+            return Ok(known);
+        }
         let tally = &known.tally;
         self.accounts.mapped(assembly.stream, tally.mapped);
         self.accounts.dropped(assembly.stream, &assembly.chunk.duplicate, tally.duplicates);
@@ -75,21 +88,21 @@ impl<'a> Run<'a> {
     }
 
     fn read_turn(
-        &self,
+        &mut self,
         assembly: &Assembly,
         rows: &[Indexed],
         turn: &mut Turn<'_>,
         tally: &mut Tally,
     ) -> Result<(), Stop> {
-        let time = self.migration.sources[usize::from(assembly.stream.0)].time;
+        let (source, time) = (self.source, self.migration.sources[usize::from(assembly.stream.0)].time);
         for page in rows.chunks(PAGE_ROWS) {
             let refs: Vec<RowRef> = page.iter().map(|indexed| indexed.row).collect();
             let mut classes = page.iter().map(|indexed| indexed.class);
             let mut end = None;
-            self.source.fetch(&refs, &mut |_, row| {
+            source.fetch(&refs, &mut |_, row| {
                 let (None, Some(class)) = (&end, classes.next()) else { return };
                 if let Err(fault) = turn.add(class, &row.values, time_of(row, time), tally) {
-                    end = Some(stop(fault, assembly.stream, &row.key));
+                    end = self.refuse(fault, Origin::Row(assembly.stream, row)).err();
                 }
             })?;
             if let Some(end) = end {
@@ -100,27 +113,27 @@ impl<'a> Run<'a> {
     }
 
     /// Status of turns without completion: what the parent's row says, or a row without any value.
-    fn parent_status(&self, assembly: &Assembly) -> Result<Option<String>, Stop> {
+    fn parent_status(&mut self, assembly: &Assembly) -> Result<Option<String>, Stop> {
         let refs = self.handles(assembly.parent);
-        let blank = vec![Value::Null; self.migration.sources[usize::from(assembly.parent.0)].columns.len()];
-        let blank = SourceRow { key: Key(Vec::new()), values: blank };
-        let mut status = self.status_of(assembly, &blank)?;
-        let mut end = None;
-        self.source.fetch(&refs[..refs.len().min(1)], &mut |_, row| match self.status_of(assembly, row) {
-            Ok(found) => status = found,
-            Err(found) => end = Some(found),
+        let mut said = None;
+        self.visit(&refs[..refs.len().min(1)], |run, row| {
+            match run.status_of(assembly, &row.values) {
+                Ok(status) => said = Some(status),
+                Err(fault) => run.refuse(fault, Origin::Row(assembly.parent, row))?,
+            }
+            Ok(())
         })?;
-        match end {
-            Some(end) => Err(end),
-            None => Ok(status),
+        if let Some(status) = said {
+            return Ok(status);
         }
+        let blank = vec![Value::Null; self.migration.sources[usize::from(assembly.parent.0)].columns.len()];
+        self.status_of(assembly, &blank).map_err(|fault| stop(fault, assembly.parent, &Key(Vec::new())))
     }
 
-    fn status_of(&self, assembly: &Assembly, row: &SourceRow) -> Result<Option<String>, Stop> {
-        let view = RowView::new(&row.values);
+    fn status_of(&self, assembly: &Assembly, values: &[Value]) -> Result<Option<String>, Fault> {
+        let view = RowView::new(values);
         let env = Env { row: Some(&view), ..self.env() };
-        let status = assembly.response.status.eval(env).and_then(Datum::into_text);
-        status.map_err(|fault| stop(fault, assembly.parent, &row.key))
+        assembly.response.status.eval(env)?.into_text()
     }
 
     fn tool_rows(&mut self, assembly: &Assembly) -> Result<ToolRows, Stop> {
@@ -129,7 +142,7 @@ impl<'a> Run<'a> {
         self.each(plan.from, |run, row| {
             let view = RowView::new(&row.values);
             let env = Env { row: Some(&view), ..run.env() };
-            tools.add(plan, env).map_err(|fault| stop(fault, plan.from, &row.key))
+            tools.add(plan, env).or_else(|fault| run.refuse(fault, Origin::Row(plan.from, row)))
         })?;
         Ok(tools)
     }

@@ -295,7 +295,9 @@ fn admission(migration: &mut Migration, used: &Used) {
             let aggregates = group.aggregates.iter().flat_map(|found| std::iter::once(&found.of).chain(&found.filter));
             group.emit.terms.iter().flatten().chain(&group.by).chain(&group.order).chain(sums).chain(aggregates)
         });
-        let refusing = compile_place::refusing(maps.chain(groups));
+        let counted = migration.tables[index].counted.iter().map(|(_, condition)| condition);
+        let assembled = migration.assembly.iter().flat_map(|assembly| assembly.terms_over(table));
+        let refusing = compile_place::refusing(maps.chain(groups).chain(counted).chain(assembled));
         let def = &migration.sources[index];
         let read = |column: &usize| used.contains(&(def.alias.clone(), *column));
         let read = (0..def.columns.len()).filter(read).collect();

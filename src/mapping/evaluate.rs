@@ -72,15 +72,13 @@ pub fn evaluate(
     loop {
         let mut run = Run::new(migration, unit, rows, Surroundings { look, totals, excluded: &excluded });
         match run.whole(part) {
-            Ok(()) if run.refused.is_empty() => {
+            // Also a part that was parked may have been so for what a refused row became.
+            Ok(()) | Err(Stop::Park(_)) if !run.refused.is_empty() => excluded.append(&mut run.refused),
+            Ok(()) => {
                 run.rows.sort_by_key(|row| row.table);
                 run.counts.retain(|_, count| *count > 0);
                 let (rows, accounts, counts, totals) = (run.rows, run.accounts, run.counts, run.totals);
                 return Ok(Evaluation { rows, accounts, counts, totals, parked: None });
-            }
-            Ok(()) => {
-                let refused = std::mem::take(&mut run.refused);
-                excluded.extend(refused);
             }
             Err(Stop::Read(error)) => return Err(error),
             Err(Stop::Park(parked)) => {
@@ -262,10 +260,17 @@ impl<'a> Run<'a> {
                 return Err(end);
             }
         }
+        // What refused rows become disturbs what others become, and all of it is evaluated again without them.
+        if self.refuses() {
+            return Ok(());
+        }
         let known = match &self.migration.assembly {
             Some(assembly) if *part == Part::Whole => self.assemble(assembly)?,
             _ => Known::default(),
         };
+        if self.refuses() {
+            return Ok(());
+        }
         for map in self.migration.maps.iter().filter(|map| tables.contains(&map.from)) {
             self.map(map, &known)?;
         }
@@ -274,6 +279,17 @@ impl<'a> Run<'a> {
         }
         debug_assert!(self.accounts.balanced());
         Ok(())
+    }
+
+    /// Whether a row was found to be refused.
+    pub(super) fn refuses(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// Why an earlier evaluation of the part refused a row, if it did.
+    pub(super) fn excluded(&self, table: SourceTable, row: &SourceRow) -> Option<Box<str>> {
+        let excluded = self.around.excluded;
+        if excluded.is_empty() { None } else { excluded.get(&(table, row.key.clone())).cloned() }
     }
 
     /// The first pass over one table.
@@ -316,9 +332,7 @@ impl<'a> Run<'a> {
 
     /// Takes a row, or quarantines it by itself, and counts what the mapping counts of it.
     fn admit(&mut self, table: SourceTable, row: &SourceRow) -> Result<Admitted, Stop> {
-        let excluded = self.around.excluded;
-        let known = if excluded.is_empty() { None } else { excluded.get(&(table, row.key.clone())).cloned() };
-        let refusal = match known {
+        let refusal = match self.excluded(table, row) {
             Some(reason) => Some(reason),
             None => self.migration.refusal(table, &row.values)?,
         };
@@ -351,8 +365,10 @@ impl<'a> Run<'a> {
         }
         let view = RowView::new(&row.values);
         for (count, condition) in &plan.counted {
-            if condition.holds(Env { row: Some(&view), ..self.env() }).map_err(|fault| stop(fault, table, &row.key))? {
-                *self.counts.entry(count.clone()).or_default() += 1;
+            match condition.holds(Env { row: Some(&view), ..self.env() }) {
+                Ok(true) => *self.counts.entry(count.clone()).or_default() += 1,
+                Ok(false) => {}
+                Err(fault) => return self.refuse(fault, Origin::Row(table, row)),
             }
         }
         Ok(())

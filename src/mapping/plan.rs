@@ -263,6 +263,19 @@ pub(super) struct Assembly {
     pub modified: Emit,
 }
 
+impl Assembly {
+    /// Terms over rows of the parent, or of the table that repeats tool calls.
+    pub(super) fn terms_over(&self, table: SourceTable) -> Vec<&Term> {
+        let parent = (self.parent == table).then_some(&self.response.status);
+        let tools = self.tools.iter().filter(|tools| tools.from == table);
+        let tools = tools.flat_map(|tools| {
+            // Not those of the record: a row that says no more than a response has none.
+            [&tools.id, &tools.name, &tools.arguments, &tools.response, &tools.status]
+        });
+        parent.into_iter().chain(tools).collect()
+    }
+}
+
 /// Requests.
 #[derive(Debug, Clone)]
 pub(super) struct Request {

@@ -1,8 +1,8 @@
 //! Shapes that would never run are refused, and what a row is refused for holds back what its reason says, and no more.
 
-use rehome::mapping::Sources;
+use rehome::mapping::{Migration, SourceFile, Sources};
 
-use crate::support::{assert_refused, assert_small_holds, edited, small};
+use crate::support::{assert_examples_hold, assert_refused, assert_small_holds, edited, small};
 
 /// Children of parents, which are made up where there is none.
 const PARENTS: [&str; 3] = [
@@ -72,6 +72,180 @@ fn nothing_is_made_up_where_a_row_was_read() {
         rows.children = [{ id = 1, parent = "p" }]
     "#;
     assert_small_holds(legacy, &format!("{mapping}{cases}"), target);
+}
+
+#[test]
+fn a_condition_that_counts_holds_back_the_row_that_it_refuses_and_no_other() {
+    let [legacy, mapping, target] = PARENTS;
+    let cases = r#"
+        [[case]]
+        name = "a child without a kind that is known is quarantined, and its key collides with none"
+        unit = "p"
+        given.parents = [{ id = "p", at = 100 }]
+        given.children = [{ id = 1, parent = "p", at = 100 }, { id = 2, parent = "p", kind = "plain", at = 100 }]
+        [case.expect]
+        counts = { plain = 1 }
+        mapped = { parents = 1, children = 1 }
+        quarantined = { children = { unknown_kind = 1 } }
+        rows.parents = [{ id = "p" }]
+        rows.children = [{ id = 2 }]
+    "#;
+    assert_small_holds(legacy, &format!("{mapping}{cases}"), target);
+    // Also where the term asks another row, so that only the second look tells, and where the other child has its key.
+    let kinds = "[table.kinds]\nkey = [\"kind\"]\nrole = \"lookup\"\ncolumns = { kind = \"text not null\" }";
+    let reference = "[reference.kind]\ntable = \"kinds\"\nmatch = [\".kind\"]\nselect = { name = \".kind\" }\nby.children = [\".kind\"]";
+    let mapping =
+        [("given = \".kind\"", "given = \"@kind.name\""), ("id = \".id\", parent", "id = \"@seven\", parent")]
+            .iter()
+            .fold(format!("{mapping}{reference}\n"), |text, (from, to)| {
+                assert!(text.contains(from), "{from}");
+                text.replace(from, to)
+            });
+    let seven = "[let.children]\nseven = { if = { absent = \".id\" }, then = 1, else = 7 }\n";
+    let cases = cases
+        .replace("given.parents", "given.kinds = [{ kind = \"plain\" }]\ngiven.parents")
+        .replace("counts = ", "lookup = { kinds = 1 }\ncounts = ")
+        .replace("rows.children = [{ id = 2 }]", "rows.children = [{ id = 7 }]");
+    assert_small_holds(&format!("{legacy}\n{kinds}"), &format!("{mapping}{seven}{cases}"), target);
+}
+
+#[test]
+fn a_row_that_is_refused_for_itself_parks_no_group_that_it_is_not_in() {
+    let legacy = r#"
+        [table.names]
+        key = ["name"]
+        role = "lookup"
+        columns = { name = "text not null" }
+        [table.rows]
+        key = ["id"]
+        role = "unit"
+        unit_lookup = "scan"
+        columns = { id = "bigint not null", unit = "text not null", name = "text", n = "bigint not null" }
+    "#;
+    let mapping = r#"
+        too_many = "unit"
+        unknown_name = "row"
+        [unit]
+        rows = "unit"
+        [reference.name]
+        table = "names"
+        match = [".name"]
+        select = { name = ".name" }
+        by.rows = [".name"]
+        [[group]]
+        from = "rows"
+        to = "sums"
+        order = [".id"]
+        [group.columns]
+        unit = "@unit"
+        n = { sum = ".n", refuse = "too_many" }
+        names = { list = { given = "@name.name", refuse = "unknown_name" } }
+        [[case]]
+        name = "a sum is that of the rows that stay"
+        unit = "u"
+        given.names = [{ name = "a" }]
+        given.rows = [{ id = 1, unit = "u", name = "a", n = 9223372036854775807 }, { id = 2, unit = "u", n = 1 }]
+        [case.expect]
+        lookup = { names = 1 }
+        quarantined = { rows = { unknown_name = 1 } }
+        rows.sums = [{ n = 9223372036854775807, names = '["a"]' }]
+    "#;
+    let target = "CREATE TABLE sums (unit TEXT PRIMARY KEY, n BIGINT NOT NULL, names JSONB NOT NULL);";
+    assert_small_holds(legacy, mapping, target);
+}
+
+/// luthien, changed, with these examples and no others.
+fn luthien_with(edits: &[(&str, &str, &str)], cases: &str) -> Migration {
+    let mut sources = edited("schemas/luthien", edits);
+    sources.cases = vec![SourceFile::new("luthien/cases/more.toml", cases)];
+    Migration::compile(&sources).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn terms_of_an_assembly_hold_back_the_row_that_they_refuse_and_no_other() {
+    let defaults = r#"
+        [defaults.calls]
+        call_id = "c"
+        created_at = 1
+        updated_at = 1
+        [defaults.events]
+        call_id = "c"
+        hook = "h"
+        created_at = 10
+        [defaults.tools]
+        call_id = "c"
+        created_at = 20
+    "#;
+    let reason = ("mapping.toml", "unknown_event_type = \"row\"", "unknown_event_type = \"row\"\nnot_said = \"row\"");
+    let tools = r#"
+        [[case]]
+        name = "a tool call without a status is quarantined, and the others are what they are"
+        unit = "c"
+        given.calls = [{}]
+        given.tools = [{ id = 1, tool_call_id = "a", name = "f" }, { id = 2, tool_call_id = "b", name = "g", status = "emitted" }]
+        [case.expect]
+        mapped = { tools = 1 }
+        quarantined = { tools = { not_said = 1 } }
+        rows.conversation_calls_v2 = [{ call_id = "c" }]
+        rows.policy_events = [{ metadata = '{"tool_call_id":"b","name":"g","status":"emitted"}' }]
+    "#;
+    let status = "status = \".status\"\nplain_status";
+    let given = "status = { given = \".status\", refuse = \"not_said\" }\nplain_status";
+    let migration = luthien_with(&[reason, ("mapping.toml", status, given)], &format!("{defaults}{tools}"));
+    assert_examples_hold(&migration, 1);
+
+    let stream = r#"
+        [[case]]
+        name = "a chunk without a role is quarantined, and the response is that of the others"
+        unit = "c"
+        given.calls = [{ status = "success" }]
+        given.events = [
+            { id = 1, sequence = 1, event_type = "original_chunk", role = "assistant", delta_text = "a" },
+            { id = 2, sequence = 2, event_type = "original_chunk", delta_text = "b" },
+            { id = 3, sequence = 3, event_type = "original_chunk", role = "assistant", delta_text = "c" },
+        ]
+        [case.expect]
+        mapped = { events = 2 }
+        quarantined = { events = { not_said = 1 } }
+        rows.conversation_calls_v2 = [{ call_id = "c" }]
+        rows.conversation_events_v2 = [{ payload = '{"message":{"role":"assistant","content":"ac"},"finish_reason":null,"status":"success"}' }]
+    "#;
+    let role = ("mapping.toml", "role = \".role\"", "role = { given = \".role\", refuse = \"not_said\" }");
+    assert_examples_hold(&luthien_with(&[reason, role], &format!("{defaults}{stream}")), 1);
+
+    let class = r#"
+        [[case]]
+        name = "a row whose kind cannot be told is quarantined by itself"
+        unit = "c"
+        given.calls = [{ status = "success" }]
+        given.events = [
+            { id = 1, sequence = 1, event_type = "original_chunk", role = "original_chunk", delta_text = "a" },
+            { id = 2, sequence = 2, event_type = "original_chunk", delta_text = "b" },
+        ]
+        [case.expect]
+        mapped = { events = 1 }
+        quarantined = { events = { not_said = 1 } }
+        rows.conversation_calls_v2 = [{ call_id = "c" }]
+        rows.conversation_events_v2 = [{}]
+    "#;
+    let by = ("mapping.toml", "by = \".event_type\"", "by = { given = \".role\", refuse = \"not_said\" }");
+    let drop = ("legacy.toml", "hook = \"names", "event_type = \"x\"\nhook = \"names");
+    assert_examples_hold(&luthien_with(&[reason, by, drop], &format!("{defaults}{class}")), 1);
+
+    let parent = r#"
+        [[case]]
+        name = "a call without a status is quarantined by itself, and its turns are as without it"
+        unit = "c"
+        given.calls = [{}]
+        given.events = [{ id = 1, sequence = 1, event_type = "original_chunk", delta_text = "a" }]
+        [case.expect]
+        quarantined = { calls = { not_said = 1 } }
+        rows.conversation_events_v2 = [{ payload = '{"message":{"role":"assistant","content":"a"},"finish_reason":null,"status":"unknown"}' }]
+    "#;
+    let status = "status = { case = \"status\", of = \".status\", null = \"unknown\" }\n\n[assembly.response.payload]";
+    let given = "status = { if = { absent = \".created_at\" }, then = \"unknown\", else = { given = \".status\", refuse = \"not_said\" } }\n\n[assembly.response.payload]";
+    let migration = luthien_with(&[reason, ("mapping.toml", status, given)], &format!("{defaults}{parent}"));
+    assert_examples_hold(&migration, 1);
 }
 
 #[test]
