@@ -151,10 +151,10 @@ fn matched<'a>(pieces: &'a [Piece], text: &'a str, def: &SourceTableDef) -> Matc
         };
         let taken = match pieces.peek() {
             None => rest,
-            Some(Piece::Text(literal)) => match rest.split_once(&**literal) {
-                None => return Matched::Never,
-                Some((before, after)) if number(term, def) || !after.contains(&**literal) => before,
-                Some(_) => return Matched::Unsure,
+            Some(Piece::Text(literal)) => match ends(rest, literal, term, def) {
+                Ends::Nowhere => return Matched::Never,
+                Ends::At(end) => &rest[..end],
+                Ends::Somewhere => return Matched::Unsure,
             },
             Some(Piece::Term(_)) => return Matched::Unsure,
         };
@@ -167,7 +167,32 @@ fn matched<'a>(pieces: &'a [Piece], text: &'a str, def: &SourceTableDef) -> Matc
     if rest.is_empty() { Matched::Pieces(found) } else { Matched::Never }
 }
 
-/// Whether a term gives the digits of a number, in which no separator occurs.
+/// Where the text of a term ends.
+enum Ends {
+    /// Here, and nowhere else.
+    At(usize),
+    /// At one of several places.
+    Somewhere,
+    /// Nowhere: it is no text of the term.
+    Nowhere,
+}
+
+/// Where the text of a term ends that stands before a literal.
+fn ends(rest: &str, literal: &str, term: &Term, def: &SourceTableDef) -> Ends {
+    // No literal begins within a number but one that begins with a digit, or with a sign where the number's own stands.
+    if number(term, def) && !literal.starts_with(|first: char| first.is_ascii_digit()) {
+        let sign = usize::from(rest.starts_with('-'));
+        return rest[sign..].find(literal).map_or(Ends::Nowhere, |end| Ends::At(sign + end));
+    }
+    // Found from both ends at one place, it stands nowhere else, nor over itself.
+    match (rest.find(literal), rest.rfind(literal)) {
+        (Some(first), Some(last)) if first == last => Ends::At(first),
+        (None, _) => Ends::Nowhere,
+        _ => Ends::Somewhere,
+    }
+}
+
+/// Whether a term gives the digits of a number.
 fn number(term: &Term, def: &SourceTableDef) -> bool {
     match term {
         Term::Column(column) => def.columns[*column].kind == Kind::Int,

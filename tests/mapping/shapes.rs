@@ -1,6 +1,6 @@
 //! Shapes that would never run are refused, and what a row is refused for holds back what its reason says, and no more.
 
-use rehome::mapping::{Migration, SourceFile, Sources};
+use rehome::mapping::{Condition, Migration, SourceFile, Sources};
 
 use crate::support::{assert_examples_hold, assert_refused, assert_small_holds, edited, small};
 
@@ -381,4 +381,40 @@ fn a_row_that_one_shape_drops_is_taken_by_no_other() {
     ] {
         assert_refused(&others(&more), "\"documents\"", message, fix);
     }
+}
+
+#[test]
+fn a_unit_is_read_backwards_only_where_its_name_has_one_reading() {
+    let conditions = |columns: &str, template: &str, unit: &str| -> Vec<(String, Vec<Option<String>>)> {
+        let legacy = format!(
+            "[table.rows]\nkey = [\"id\"]\nrole = \"unit\"\nunit_lookup = \"scan\"\ncolumns = {{ id = \"bigint not null\", {columns} }}"
+        );
+        let mapping = format!(
+            "[unit]\nrows = {{ id = {{ template = \"{template}\" }} }}\n[[map]]\nfrom = \"rows\"\nto = \"rows\"\ncolumns = {{ id = \".id\" }}"
+        );
+        let sources = small(&legacy, &mapping, "CREATE TABLE rows (id BIGINT PRIMARY KEY);");
+        let migration = Migration::compile(&sources).unwrap_or_else(|error| panic!("{error}"));
+        let reads = migration.unit_reads(unit);
+        let told = reads[0].conditions.iter().map(|condition| match condition {
+            Condition::Is { column, values } => {
+                ((*column).to_owned(), values.iter().map(|value| value.as_ref().map(ToString::to_string)).collect())
+            }
+            Condition::OfParent { .. } => panic!("no parent"),
+        });
+        told.collect()
+    };
+    let is = |column: &str, value: &str| (column.to_owned(), vec![Some(value.to_owned())]);
+    let (texts, numbers) =
+        ("owner = \"text not null\", name = \"text not null\"", "n = \"bigint not null\", name = \"text not null\"");
+    let two = "{.owner}--{.name}";
+    assert_eq!(conditions(texts, two, "a--b"), [is("owner", "a"), is("name", "b")]);
+    for unsure in ["a---b", "a--b--c", "-----"] {
+        assert_eq!(conditions(texts, two, unsure), [], "{unsure}");
+    }
+    assert_eq!(conditions(texts, two, "a-b"), [("id".to_owned(), vec![])]);
+    assert_eq!(conditions(numbers, "{.n}:{.name}", "5:a:b"), [is("n", "5"), is("name", "a:b")]);
+    assert_eq!(conditions(numbers, "{.n}-{.name}", "5-a"), [is("n", "5"), is("name", "a")]);
+    assert_eq!(conditions(numbers, "{.n}-{.name}", "-5-a-b"), [is("n", "-5"), is("name", "a-b")]);
+    assert_eq!(conditions(numbers, "{.n}-{.name}", "--a"), [("id".to_owned(), vec![])]);
+    assert_eq!(conditions(numbers, "{.n}1{.name}", "5111"), [], "a digit is no separator");
 }
