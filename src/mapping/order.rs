@@ -25,7 +25,13 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
         Value::Timestamp(time) => out.extend(signed(time.0)),
         Value::Uuid(uuid) => out.extend(uuid.as_bytes()),
         Value::Float(Float(number)) => {
-            let bits = number.to_bits();
+            // As Postgres compares them: there is one zero, and one value that is no number.
+            let bits = match *number {
+                0.0 => 0.0_f64,
+                number if number.is_nan() => f64::NAN,
+                number => number,
+            }
+            .to_bits();
             // The usual turn of IEEE bits into an order: negative numbers are inverted, positive ones moved above.
             out.extend((if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }).to_be_bytes());
         }
@@ -158,13 +164,24 @@ mod tests {
             .map(|text| Value::Decimal(Decimal::parse(text).expect("a decimal")))
             .chain([Value::Null])
             .collect(),
-            vec![Value::Float(Float(-1.5)), Value::Float(Float(0.0)), Value::Float(Float(2.0)), Value::Null],
+            [f64::NEG_INFINITY, -1.5, 0.0, 2.0, f64::INFINITY, f64::NAN]
+                .iter()
+                .map(|number| Value::Float(Float(*number)))
+                .chain([Value::Null])
+                .collect(),
         ];
         for values in ordered {
             for pair in values.windows(2) {
                 assert!(bytes(&pair[0]) < bytes(&pair[1]), "{pair:?}");
             }
         }
+    }
+
+    #[test]
+    fn there_is_one_zero_and_one_value_that_is_no_number() {
+        let float = |number: f64| bytes(&Value::Float(Float(number)));
+        assert_eq!(float(-0.0), float(0.0));
+        assert_eq!(float(f64::from_bits(0xfff8_0000_0000_0001)), float(f64::NAN));
     }
 
     proptest! {
@@ -194,6 +211,7 @@ mod tests {
         };
         assert_eq!(named(&Value::Decimal(Decimal::parse("1.50").expect("a decimal"))), b"\x011.5\0\0");
         assert_eq!(named(&Value::text("a\0b")), b"\x01a\0\xffb\0\0");
+        assert_eq!(named(&Value::Float(Float(1.5))), [1, 191, 248, 0, 0, 0, 0, 0, 0]);
         assert_eq!(named(&Value::Int(1)), [1, 128, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(named(&Value::Null), [2]);
     }

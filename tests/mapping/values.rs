@@ -406,3 +406,62 @@ fn dynamodb_takes_a_text_with_u_0000_also_from_another_row_or_of_a_group() {
     assert_eq!(item["whole"], Value::Map([("state".into(), Value::text("a\0b"))].into()));
     assert!(Json::parse(r#""a\u0000b""#).expect("JSON").holds_nul());
 }
+
+#[test]
+fn a_group_by_floats_has_one_zero() {
+    let legacy = r#"
+        [table.rows]
+        key = ["id"]
+        role = "unit"
+        unit_lookup = "scan"
+        columns = { id = "bigint not null", unit = "text not null", level = "double precision not null" }
+    "#;
+    let mapping = r#"
+        [unit]
+        rows = "unit"
+        [[group]]
+        from = "rows"
+        to = "levels"
+        by = [".level"]
+        order = [".level", ".id"]
+        columns = { first = ".id", rows = { sum = 1, refuse = "too_many" } }
+        [[case]]
+        name = "minus zero is zero"
+        unit = "u"
+        given.rows = [{ id = 2, unit = "u", level = -0.0 }, { id = 1, unit = "u", level = 0.0 }, { id = 3, unit = "u", level = 1.5 }]
+        [case.expect]
+        rows.levels = [{ first = 1, rows = 2 }, { first = 3, rows = 1 }]
+    "#;
+    let mapping = format!("too_many = \"unit\"\n{mapping}");
+    assert_small_holds(legacy, &mapping, "CREATE TABLE levels (first BIGINT PRIMARY KEY, rows BIGINT NOT NULL);");
+}
+
+#[test]
+fn a_part_by_floats_has_one_zero() {
+    let legacy = r#"
+        [table.rows]
+        key = ["id"]
+        role = "unit"
+        unit_lookup = "scan"
+        columns = { id = "bigint not null", unit = "text not null", level = "double precision not null" }
+    "#;
+    let mapping = r#"
+        too_many = "unit"
+        [unit]
+        rows = "unit"
+        [part]
+        rows = [".level"]
+        [[group]]
+        from = "rows"
+        to = "levels"
+        order = [".id"]
+        columns = { first = ".id", rows = { sum = 1, refuse = "too_many" } }
+        [[case]]
+        name = "minus zero is zero"
+        unit = "u"
+        given.rows = [{ id = 2, unit = "u", level = -0.0 }, { id = 1, unit = "u", level = 0.0 }]
+        [case.expect]
+        rows.levels = [{ first = 1, rows = 2 }]
+    "#;
+    assert_small_holds(legacy, mapping, "CREATE TABLE levels (first BIGINT PRIMARY KEY, rows BIGINT NOT NULL);");
+}
