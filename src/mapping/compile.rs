@@ -142,9 +142,10 @@ fn frame(
         problems.push(mapping.namespace.span(), "the namespace is no UUID", "draw one once and keep it");
         Uuid::nil()
     });
-    for name in mapping.time.keys() {
-        if !tables.iter().any(|table| *table.alias == **name.get_ref()) {
-            problems.unknown(name.span(), "table", name.get_ref(), tables.iter().map(|table| &*table.alias));
+    for (name, column) in &mapping.time {
+        match tables.iter().find(|table| *table.alias == **name.get_ref()) {
+            None => problems.unknown(name.span(), "table", name.get_ref(), tables.iter().map(|table| &*table.alias)),
+            Some(table) => timed(table, column, problems),
         }
     }
     let texts = |named: &raw::Named<String>| -> BTreeMap<Box<str>, Box<str>> {
@@ -199,6 +200,18 @@ fn frame(
         requirements: Vec::new(),
         cases: Vec::new(),
         queries: Vec::new(),
+    }
+}
+
+/// Checks that the time of a table's rows is always there: one without would be behind no other, and nobody would be told.
+fn timed(table: &SourceTableDef, column: &raw::Name, problems: &mut Problems) {
+    let found = table.column(column.get_ref()).map(|index| &table.columns[index]);
+    if let Some(found) = found.filter(|found| found.nullable == Nullable::Yes) {
+        let (table, column_name) = (&table.alias, &found.name);
+        let message = format!(
+            "the column `{column_name}` of `{table}` may be NULL, and then nobody knows when its row was written"
+        );
+        problems.push(column.span(), message, "name a column that is NOT NULL");
     }
 }
 

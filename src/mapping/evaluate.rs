@@ -208,7 +208,7 @@ pub(super) fn stop(fault: Fault, table: SourceTable, key: &Key) -> Stop {
     }
 }
 
-/// When a row was written; a row without a time is behind no other: the latest there can be.
+/// When a row was written; one of a table that nothing asks the time of is behind no other: the latest there can be.
 pub(super) fn time_of(row: &SourceRow, column: Option<usize>) -> Timestamp {
     match column.and_then(|column| row.values.get(column)) {
         Some(Value::Timestamp(time)) => *time,

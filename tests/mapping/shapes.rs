@@ -384,6 +384,17 @@ fn a_row_that_one_shape_drops_is_taken_by_no_other() {
 }
 
 #[test]
+fn a_time_is_always_there() {
+    let nullable = ("mapping.toml", "calls = \"created_at\"", "calls = \"completed_at\"");
+    assert_refused(
+        &edited("schemas/luthien", &[nullable]),
+        "\"completed_at\"",
+        "the column `completed_at` of `calls` may be NULL, and then nobody knows when its row was written",
+        "name a column that is NOT NULL",
+    );
+}
+
+#[test]
 fn a_unit_is_read_backwards_only_where_its_name_has_one_reading() {
     let conditions = |columns: &str, template: &str, unit: &str| -> Vec<(String, Vec<Option<String>>)> {
         let legacy = format!(
