@@ -73,7 +73,14 @@ pub fn evaluate(
         let mut run = Run::new(migration, unit, rows, Surroundings { look, totals, excluded: &excluded });
         match run.whole(part) {
             // Also a part that was parked may have been so for what a refused row became.
-            Ok(()) | Err(Stop::Park(_)) if !run.refused.is_empty() => excluded.append(&mut run.refused),
+            Ok(()) | Err(Stop::Park(_)) if !run.refused.is_empty() => {
+                // A row that is refused for itself stands in nobody's way: who collides is seen when it is gone.
+                let collides = |reason: &str| reason == reason::KEY_COLLISION;
+                if run.refused.values().any(|reason| !collides(reason)) {
+                    run.refused.retain(|_, reason| !collides(reason));
+                }
+                excluded.append(&mut run.refused);
+            }
             Ok(()) => {
                 run.rows.sort_by_key(|row| row.table);
                 run.counts.retain(|_, count| *count > 0);
@@ -517,8 +524,8 @@ impl<'a> Run<'a> {
         let reason: Box<str> = reason::KEY_COLLISION.into();
         match (other, origin) {
             (Some(other), Origin::Row(table, row)) if self.migration.quarantine_scope(&reason) == Some(Scope::Row) => {
-                self.refused.insert(other, reason.clone());
-                self.refused.insert((table, row.key.clone()), reason);
+                self.refused.entry(other).or_insert_with(|| reason.clone());
+                self.refused.entry((table, row.key.clone())).or_insert(reason);
                 Ok(())
             }
             _ => self.refuse(

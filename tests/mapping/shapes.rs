@@ -154,6 +154,60 @@ fn a_row_that_is_refused_for_itself_parks_no_group_that_it_is_not_in() {
     assert_small_holds(legacy, mapping, target);
 }
 
+#[test]
+fn a_row_that_is_refused_for_itself_collides_with_none() {
+    let legacy = r#"
+        [table.names]
+        key = ["name"]
+        role = "lookup"
+        columns = { name = "text not null" }
+        [table.rows]
+        key = ["id"]
+        role = "unit"
+        unit_lookup = "scan"
+        columns = { id = "bigint not null", unit = "text not null", name = "text", slot = "bigint not null" }
+    "#;
+    let mapping = r#"
+        unknown_name = "row"
+        [unit]
+        rows = "unit"
+        [reference.name]
+        table = "names"
+        match = [".name"]
+        select = { name = ".name" }
+        by.rows = [".name"]
+        [[map]]
+        from = "rows"
+        to = "slots"
+        columns = { slot = ".slot" }
+        [[map]]
+        from = "rows"
+        to = "named"
+        columns = { id = ".id", name = { given = "@name.name", refuse = "unknown_name" } }
+        [[case]]
+        name = "two rows want one slot, and one of them is no row of the target"
+        unit = "u"
+        given.names = [{ name = "a" }]
+        given.rows = [{ id = 1, unit = "u", slot = 7 }, { id = 2, unit = "u", name = "a", slot = 7 }]
+        [case.expect]
+        lookup = { names = 1 }
+        quarantined = { rows = { unknown_name = 1 } }
+        rows.slots = [{ slot = 7 }]
+        rows.named = [{ id = 2, name = "a" }]
+        [[case]]
+        name = "two rows that are both of the target and want one slot are quarantined"
+        unit = "u"
+        given.names = [{ name = "a" }]
+        given.rows = [{ id = 1, unit = "u", name = "a", slot = 7 }, { id = 2, unit = "u", name = "a", slot = 7 }]
+        [case.expect]
+        lookup = { names = 1 }
+        quarantined = { rows = { key_collision = 2 } }
+    "#;
+    let target =
+        "CREATE TABLE slots (slot BIGINT PRIMARY KEY); CREATE TABLE named (id BIGINT PRIMARY KEY, name TEXT NOT NULL);";
+    assert_small_holds(legacy, mapping, target);
+}
+
 /// luthien, changed, with these examples and no others.
 fn luthien_with(edits: &[(&str, &str, &str)], cases: &str) -> Migration {
     let mut sources = edited("schemas/luthien", edits);
