@@ -69,7 +69,7 @@ pub(super) struct Mapping {
     /// Tables whose rows are evaluated in parts, each with the terms of a group's key; none for each row by itself.
     #[serde(default)]
     pub part: Named<Vec<Placed>>,
-    /// Column that says when a row was written, by table; where an assembly or a made-up row needs it.
+    /// Column that says when a row was written, by table; where an assembly or a made-up row needs it. It is NOT NULL.
     #[serde(default)]
     pub time: Named<Name>,
     /// Literals by name.
@@ -81,7 +81,7 @@ pub(super) struct Mapping {
     /// How rows of other tables are found.
     #[serde(default)]
     pub reference: Named<Reference>,
-    /// Conditions under which a mapped row is counted, by table and count.
+    /// Conditions under which a row that is not quarantined is counted, by table and count; also one that `others` drops.
     #[serde(default)]
     pub counted: Named<Named<Placed>>,
     /// Sums of a unit, each with what it means.
