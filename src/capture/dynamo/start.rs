@@ -41,10 +41,10 @@ fn table_of(arn: &str) -> &str {
 
 /// A table that stands in another account or region than the one of that name that the log was begun with.
 pub fn elsewhere<'a>(remembered: &Remembered, streams: &'a BTreeMap<Box<str>, String>) -> Option<&'a str> {
-    let other = |(table, arn): &(&Box<str>, &String)| {
-        remembered.streams.get(*table).is_some_and(|before| table_of(before) != table_of(arn))
-    };
-    streams.iter().find(other).map(|(table, _)| &**table)
+    streams.iter().find_map(|(table, arn)| {
+        let before = remembered.streams.get(table)?;
+        (table_of(before) != table_of(arn)).then_some(&**table)
+    })
 }
 
 /// Decides. A stream's ARN is that of one stream for ever: another one began at an unknown time after the first ended.

@@ -2,7 +2,7 @@
 
 use crate::mapping::schema::Kind;
 
-use super::draft::{Draft, Field, Table, made_up_text};
+use super::draft::{Draft, Field, LeftOut, Table, made_up_text};
 use super::postgres::{Form, Source, SourceColumn};
 use super::text::{Names, beginning, key, plain_name, quoted};
 
@@ -16,11 +16,27 @@ pub(super) fn fill(draft: &mut Draft, sources: &[Source<'_>], suffix: &str) {
     draft.preamble = preamble(suffix);
     let mut names = Names::default();
     for source in sources {
+        if let Some(column) = textless(source) {
+            draft.left_out.push(LeftOut {
+                table: source.described.name.to_string(),
+                why: format!("its key has more than two columns, and {column}, which is one of them, has no text"),
+                fix: "write its map by hand".to_owned(),
+            });
+            continue;
+        }
         let plain = plain_name(beginning(&source.described.name.table, NAME_MAX));
         let plain = if plain.len() < NAME_MIN { format!("{plain}_table") } else { plain };
         let target = names.free(&[plain, format!("{}_items", source.alias)]);
         draft.tables.push(table(source, target, suffix));
     }
+}
+
+/// A column without a text among those of a key that would have to be joined into one attribute.
+fn textless<'a>(source: &Source<'a>) -> Option<&'a str> {
+    let rest = source.key.get(1..).filter(|rest| rest.len() > 1)?;
+    let joined = rest.iter().map(|place| &source.columns[*place]);
+    let mut without = joined.filter(|column| matches!(column.kind, Kind::Bytes | Kind::Json | Kind::Native));
+    without.next().map(|column| &*column.described.name)
 }
 
 /// What stands before the target's tables.
