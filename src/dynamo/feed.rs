@@ -336,7 +336,7 @@ impl Merger {
         }
         let mut follow = Vec::new();
         if page.end {
-            follow = lineages.tracker.drained(shard);
+            follow = lineages.tracker.drained(shard, self.clock.now());
             lineages.seen.remove(shard);
             // Its children may not be listed yet.
             lineages.stream.soon.notify_one();

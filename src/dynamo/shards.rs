@@ -32,6 +32,9 @@ const ORPHAN_DESCRIPTIONS: u32 = 3;
 /// A shard counts as trimmed after so many descriptions without it: one that is still to be read is then lost.
 const MISSING_DESCRIPTIONS: u32 = 3;
 
+/// A shard that is opened so soon after its parent was drained goes on from it without a gap.
+const FOLLOWED_AT_ONCE_US: i64 = 5 * MINUTE_US;
+
 /// Times of records are approximate: what one says may be off by less than this.
 const RECORD_TIME_OFF_US: i64 = MINUTE_US;
 
@@ -84,6 +87,18 @@ pub struct Shard {
     pub needed_from: Timestamp,
     /// When the newest record was written that the log has of it, or of those before it in its lineage.
     pub told: Option<Timestamp>,
+    /// Of a shard that the epoch's first description listed: when what came before it in its lineage was drained, of which the
+    /// log has records. What it holds from before the epoch is needed then.
+    pub follows: Option<Follows>,
+}
+
+/// How a shard with history stands to its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// Its parent is not drained, or the log has nothing of it.
+    Nothing,
+    /// The log has records of its lineage since this time.
+    Since(Timestamp),
 }
 
 /// The stored form of [`Shard`].
@@ -96,6 +111,9 @@ struct Stored {
     needed_from_us: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     told_us: Option<i64>,
+    /// Absent where it has no history, 0 where it follows nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    follows_us: Option<i64>,
 }
 
 impl Shard {
@@ -107,6 +125,10 @@ impl Shard {
             progress: self.progress.clone(),
             needed_from_us: self.needed_from.0,
             told_us: self.told.map(|told| told.0),
+            follows_us: self.follows.map(|follows| match follows {
+                Follows::Nothing => 0,
+                Follows::Since(drained) => drained.0,
+            }),
         };
         serde_json::to_vec(&stored).unwrap_or_default()
     }
@@ -119,12 +141,28 @@ impl Shard {
             progress: stored.progress,
             needed_from: Timestamp(stored.needed_from_us),
             told: stored.told_us.map(Timestamp),
+            follows: stored.follows_us.map(|drained| match drained {
+                0 => Follows::Nothing,
+                drained => Follows::Since(Timestamp(drained)),
+            }),
         })
     }
 
     /// Whether records that are needed may have been trimmed unseen before it is opened at `now`.
     fn too_old(&self, now: Timestamp) -> bool {
-        self.progress == Progress::Unread && now.0.saturating_sub(self.needed_from.0) > RETENTION_US
+        let since = |time: Timestamp| now.0.saturating_sub(time.0);
+        self.progress == Progress::Unread && (since(self.needed_from) > RETENTION_US || self.history_is_gone(since))
+    }
+
+    /// Whether what goes on from records that the log has may have been trimmed since these were read: the service may keep
+    /// records for longer than it has to, and trims the oldest first.
+    fn history_is_gone(&self, since: impl Fn(Timestamp) -> i64) -> bool {
+        match (self.follows, self.told) {
+            (Some(Follows::Since(drained)), Some(told)) => {
+                since(told) + RECORD_TIME_OFF_US > RETENTION_US && since(drained) > FOLLOWED_AT_ONCE_US
+            }
+            _ => false,
+        }
     }
 }
 
@@ -239,14 +277,15 @@ impl Tracker {
     /// [`Loss`] when it shows that something cannot be read any more.
     pub fn describe(&mut self, description: &Description) -> Result<Changes, Loss> {
         let listed: BTreeMap<&str, &Listed> = description.shards.iter().map(|shard| (&*shard.id, shard)).collect();
-        // In the epoch's first description everything before it is history, unless what came before it in its lineage is read;
-        // later on a shard may have come at any time since the description before.
+        // In the epoch's first description everything before it is history; later on a shard may have come at any time since the
+        // description before.
         let since = self.described.map_or(description.asked.0, |described| described.0 - LISTING_LAG_US);
         let mut changes = Changes::default();
         for shard in listed.values() {
             if !self.shards.contains_key(&shard.id) {
                 let (parent, needed_from) = (shard.parent.clone(), Timestamp(since));
-                let found = Shard { parent, progress: Progress::Unread, needed_from, told: None };
+                let follows = self.described.is_none().then_some(Follows::Nothing);
+                let found = Shard { parent, progress: Progress::Unread, needed_from, told: None, follows };
                 self.shards.insert(shard.id.clone(), found);
                 changes.found.push(shard.id.clone());
             }
@@ -363,18 +402,20 @@ impl Tracker {
         }
     }
 
-    /// Takes in that a shard was read to its end; answers with the shards of which more is needed now: those that go on from it,
+    /// Takes in that a shard was read to its end; answers with the shards whose history is needed now: those that go on from it,
     /// where the log has records of the lineage.
-    pub fn drained(&mut self, id: &str) -> Vec<ShardId> {
+    pub fn drained(&mut self, id: &str, now: Timestamp) -> Vec<ShardId> {
         self.open.remove(id);
         let Some(shard) = self.shards.get_mut(id) else { return Vec::new() };
         shard.progress = Progress::Drained;
         let Some(told) = shard.told else { return Vec::new() };
-        let goes_on = |shard: &Shard| shard.parent.as_deref() == Some(id) && shard.progress == Progress::Unread;
+        let goes_on = |shard: &Shard| {
+            shard.parent.as_deref() == Some(id) && shard.progress == Progress::Unread && shard.follows.is_some()
+        };
         let children = self.shards.iter_mut().filter(|(_, shard)| goes_on(shard));
         let follow = |(id, child): (&ShardId, &mut Shard)| {
             child.told = child.told.max(Some(told));
-            child.needed_from = child.needed_from.min(Timestamp(told.0 - RECORD_TIME_OFF_US));
+            child.follows = Some(Follows::Since(now));
             id.clone()
         };
         children.map(follow).collect()

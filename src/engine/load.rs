@@ -108,11 +108,13 @@ impl Engine {
                 dumps.push(file.clone());
                 continue;
             }
-            let stem = |file: &&PathBuf| {
-                let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
-                *name == *source.relation.table || *name == *definition.alias
+            let bears = |name: &str| {
+                files
+                    .iter()
+                    .find(|file| file.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem == name))
             };
-            let Some(path) = files.iter().find(stem) else {
+            // Two tables may have one name in two schemas; the mapping's names are each one's own.
+            let Some(path) = bears(&definition.alias).or_else(|| bears(&source.relation.table)) else {
                 missing.push(&source.label);
                 continue;
             };

@@ -381,6 +381,8 @@ impl Session {
             (None, _) => "the log knows no shape of it".to_owned(),
         };
         batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {table}", names::READ_AGAIN).into() });
+        // The new epoch's sweep makes up for one that waited for what is given up; by itself that would find every row old.
+        batch.marks.insert(format!("{}{}", names::SWEEP_HELD, source.relation), None);
         let reason = format!("table {table} is read again, because a person asked for it");
         let lost = match self.migration.source_store() {
             Store::Postgres => marks::LOST,

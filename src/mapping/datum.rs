@@ -11,6 +11,8 @@ use crate::event::{Decimal, Float, Json, JsonError, Value};
 
 /// What the text of a kept fault begins with: no document does.
 const FAULT: char = '\0';
+/// What the text of a kept part of a document begins with.
+const MEMBER: char = '\u{1}';
 
 /// Why a row cannot be evaluated; the mapping declares a scope for each reason.
 #[derive(Debug)]
@@ -56,7 +58,7 @@ pub(super) enum Datum<'a> {
     /// A document, or a part of one.
     Json(Cow<'a, Json>),
     /// A whole document with the text it came as, to be carried bit for bit.
-    Document(&'a Value, &'a Json),
+    Document(Cow<'a, Value>, Cow<'a, Json>),
 }
 
 impl Datum<'_> {
@@ -69,7 +71,15 @@ impl Datum<'_> {
         match value {
             Value::Json(text) => match text.strip_prefix(FAULT) {
                 Some(reason) => Err(Fault::Refused(reason.into())),
-                None => Json::parse(&text).map(|json| Datum::Json(Cow::Owned(json))).map_err(|_| Fault::Unreadable),
+                None => {
+                    let member = text.strip_prefix(MEMBER);
+                    let json = Json::parse(member.unwrap_or(&text)).map_err(|_| Fault::Unreadable)?;
+                    let json = Cow::Owned(json);
+                    Ok(match member {
+                        Some(_) => Datum::Json(json),
+                        None => Datum::Document(Cow::Owned(Value::Json(text)), json),
+                    })
+                }
             },
             value => Ok(Datum::Value(Cow::Owned(value))),
         }
@@ -79,8 +89,7 @@ impl Datum<'_> {
     pub(super) fn null(&self) -> bool {
         match self {
             Datum::Value(value) => **value == Value::Null,
-            Datum::Json(json) => **json == Json::Null,
-            Datum::Document(_, json) => **json == Json::Null,
+            Datum::Json(json) | Datum::Document(_, json) => **json == Json::Null,
         }
     }
 
@@ -89,7 +98,7 @@ impl Datum<'_> {
         match self {
             Datum::Value(value) => Datum::Value(Cow::Borrowed(value)),
             Datum::Json(json) => Datum::Json(Cow::Borrowed(json)),
-            Datum::Document(value, json) => Datum::Document(value, json),
+            Datum::Document(value, json) => Datum::Document(Cow::Borrowed(value), Cow::Borrowed(json)),
         }
     }
 
@@ -99,8 +108,7 @@ impl Datum<'_> {
             return None;
         }
         Some(match self {
-            Datum::Json(json) => json.into_owned(),
-            Datum::Document(_, json) => json.clone(),
+            Datum::Json(json) | Datum::Document(_, json) => json.into_owned(),
             Datum::Value(value) => json_of(&value),
         })
     }
@@ -114,8 +122,7 @@ impl Datum<'_> {
         }
         match self {
             Datum::Value(value) => text_of(&value).map(Some).ok_or(Fault::NotStorable),
-            Datum::Json(json) => Ok(Some(json_text(&json))),
-            Datum::Document(_, json) => Ok(Some(json_text(json))),
+            Datum::Json(json) | Datum::Document(_, json) => Ok(Some(json_text(&json))),
         }
     }
 
@@ -137,8 +144,7 @@ impl Datum<'_> {
     fn document(&self) -> Option<&Json> {
         match self {
             Datum::Value(_) => None,
-            Datum::Json(json) => Some(json),
-            Datum::Document(_, json) => Some(json),
+            Datum::Json(json) | Datum::Document(_, json) => Some(json),
         }
     }
 
@@ -149,11 +155,7 @@ impl Datum<'_> {
                 Value::Int(number) => Some(*number),
                 _ => None,
             },
-            Datum::Json(json) => match &**json {
-                Json::Number(number) => number.to_i64(),
-                _ => None,
-            },
-            Datum::Document(_, json) => match json {
+            Datum::Json(json) | Datum::Document(_, json) => match &**json {
                 Json::Number(number) => number.to_i64(),
                 _ => None,
             },
@@ -168,12 +170,20 @@ impl Datum<'_> {
         }
     }
 
+    /// As a value that a reference shows: [`Datum::kept`] makes the same of it as it is in its own row, a whole document or a part
+    /// of one.
+    pub(super) fn into_seen(self) -> Value {
+        match self {
+            Datum::Json(json) => Value::Json(format!("{MEMBER}{}", json.to_text()).into()),
+            other => other.into_stored(),
+        }
+    }
+
     /// As a value that is compared or kept, or held by a store without documents, for which a term has made it what it is: it
     /// may hold U+0000.
     pub(super) fn into_stored(self) -> Value {
         match self {
-            Datum::Value(value) => value.into_owned(),
-            Datum::Document(value, _) => value.clone(),
+            Datum::Value(value) | Datum::Document(value, _) => value.into_owned(),
             Datum::Json(json) => Value::Json(json.to_text().into()),
         }
     }
@@ -181,8 +191,7 @@ impl Datum<'_> {
     /// As a value for a column of Postgres.
     pub(super) fn into_value(self) -> Result<Value, Fault> {
         let value = match self {
-            Datum::Value(value) => value.into_owned(),
-            Datum::Document(value, _) => value.clone(),
+            Datum::Value(value) | Datum::Document(value, _) => value.into_owned(),
             Datum::Json(json) if *json == Json::Null => Value::Null,
             Datum::Json(json) if json.holds_nul() => return Err(Fault::NotStorable),
             Datum::Json(json) => Value::Json(json.to_text().into()),

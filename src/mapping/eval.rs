@@ -269,7 +269,7 @@ fn text_datum(text: String) -> Datum<'static> {
 fn column_of(env: Env<'_>, column: usize) -> Result<Datum<'_>, Fault> {
     let Some(row) = env.row else { return Ok(Datum::NULL) };
     Ok(match (row.values.get(column), row.document(column)?) {
-        (Some(value), Some(json)) => Datum::Document(value, json),
+        (Some(value), Some(json)) => Datum::Document(Cow::Borrowed(value), Cow::Borrowed(json)),
         (Some(value), None) => Datum::Value(Cow::Borrowed(value)),
         (None, _) => Datum::NULL,
     })
@@ -313,8 +313,7 @@ fn uuid5(parts: &[Term], env: Env<'_>) -> Result<Uuid, Fault> {
 
 fn decoded(datum: Datum<'_>) -> Result<Datum<'_>, Fault> {
     let inner = match &datum {
-        Datum::Json(json) => &**json,
-        Datum::Document(_, json) => *json,
+        Datum::Json(json) | Datum::Document(_, json) => &**json,
         Datum::Value(_) => return Ok(Datum::NULL),
     };
     match inner {

@@ -125,6 +125,17 @@ impl From<ReadError> for Stop {
     }
 }
 
+/// Keeps the first reason for which a part is parked; every other error ends the evaluation.
+fn first_park(kept: &mut Option<Parked>, end: Result<(), Stop>) -> Result<(), Stop> {
+    match end {
+        Err(Stop::Park(parked)) => {
+            kept.get_or_insert(parked);
+            Ok(())
+        }
+        other => other,
+    }
+}
+
 /// A row's place in the order of its table.
 pub(super) struct Indexed {
     pub order: Box<[u8]>,
@@ -278,11 +289,16 @@ impl<'a> Run<'a> {
         if self.refuses() {
             return Ok(());
         }
+        // A shape that parks the part does not keep the others from refusing rows, without which it may not.
+        let mut end = None;
         for map in self.migration.maps.iter().filter(|map| tables.contains(&map.from)) {
-            self.map(map, &known)?;
+            first_park(&mut end, self.map(map, &known))?;
         }
         for group in self.migration.groups.iter().filter(|group| tables.contains(&group.from)) {
-            self.group(group)?;
+            first_park(&mut end, self.group(group))?;
+        }
+        if let Some(parked) = end {
+            return Err(Stop::Park(parked));
         }
         debug_assert!(self.accounts.balanced());
         Ok(())

@@ -57,10 +57,8 @@ impl Migration {
 /// A value as an attribute; `None` for one that is not there.
 pub(super) fn attribute(datum: Datum<'_>) -> Result<Option<Value>, Fault> {
     Ok(match datum {
-        Datum::Json(json) if *json == Json::Null => None,
-        Datum::Json(json) => Some(of_json(&json)?),
-        Datum::Document(_, json) if *json == Json::Null => None,
-        Datum::Document(_, json) => Some(of_json(json)?),
+        Datum::Json(json) | Datum::Document(_, json) if *json == Json::Null => None,
+        Datum::Json(json) | Datum::Document(_, json) => Some(of_json(&json)?),
         Datum::Value(value) => match value.into_owned() {
             Value::Null => None,
             Value::Int(number) => Some(Value::Decimal(Decimal::from(number))),

@@ -144,7 +144,7 @@ impl Migration {
         let select = |select: &Select| match select {
             // Whether the target could hold it is for the row that asks.
             Select::Term(term) => match term.eval(env) {
-                Ok(datum) => datum.into_stored(),
+                Ok(datum) => datum.into_seen(),
                 // There is nothing to look up in, so nothing fails to be read.
                 Err(fault) => fault.into_kept().unwrap_or(Value::Null),
             },

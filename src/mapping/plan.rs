@@ -264,15 +264,15 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    /// Terms over rows of the parent, or of the table that repeats tool calls.
+    /// Terms over rows of the table that repeats tool calls. What the parent says is asked of one of its rows alone, which then
+    /// refuses it.
     pub(super) fn terms_over(&self, table: SourceTable) -> Vec<&Term> {
-        let parent = (self.parent == table).then_some(&self.response.status);
         let tools = self.tools.iter().filter(|tools| tools.from == table);
         let tools = tools.flat_map(|tools| {
             // Not those of the record: a row that says no more than a response has none.
             [&tools.id, &tools.name, &tools.arguments, &tools.response, &tools.status]
         });
-        parent.into_iter().chain(tools).collect()
+        tools.collect()
     }
 }
 

@@ -147,7 +147,9 @@ impl<'p> Turn<'p> {
     ) -> Result<(), Fault> {
         let plan = self.plan;
         let chunk = &plan.chunk;
-        if !self.seen.insert(order::sameness(view, &chunk.compared)?) {
+        // Kept at the end: what repeats a chunk that is refused is refused as well, and not one of them in each pass.
+        let sameness = order::sameness(view, &chunk.compared)?;
+        if self.seen.contains(&sameness) {
             tally.duplicates += 1;
             return Ok(());
         }
@@ -176,6 +178,7 @@ impl<'p> Turn<'p> {
         if let Some(role) = chunk.role.eval(env)?.into_text()? {
             stream.role(choice, role);
         }
+        self.seen.insert(sameness);
         Ok(())
     }
 

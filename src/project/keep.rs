@@ -181,7 +181,7 @@ fn changed_again(prepared: &Prepared, outcome: &UnitOutcome) -> bool {
         UnitOutcome::Written { upserted, deleted, .. } => upserted + deleted,
         _ => 0,
     };
-    rows > 0 && prepared.before.as_ref().is_some_and(|before| before.offset >= prepared.result.offset)
+    rows > 0 && prepared.before.as_ref().is_some_and(|before| before.offset >= prepared.part.last)
 }
 
 /// A number that the state keeps; 0 where it has none yet.

@@ -158,8 +158,14 @@ async fn a_row_that_only_a_state_built_anew_knows_is_swept_too() {
 /// What is held when an epoch is closed is swept when it is released.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_row_that_went_while_nothing_was_captured_does_not_come_back() {
+    for more in [&[][..], &["--read-again"]] {
+        held_when_an_epoch_is_closed(more).await;
+    }
+}
+
+async fn held_when_an_epoch_is_closed(more: &[&str]) {
     let mut rig = Rig::up().await;
-    for name in ["a", "b"] {
+    for name in ["a", "b", "d", "e"] {
         rig.legacy.run(call(name, "'x'")).await;
     }
     let mut run = rig.start(&[]);
@@ -174,7 +180,8 @@ async fn a_held_row_that_went_while_nothing_was_captured_does_not_come_back() {
     rig.legacy.run("delete from conversation_events where call_id in ('b', 'c')").await;
     rig.legacy.run("delete from conversation_calls where call_id = 'b'").await;
     rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
-    rig.rehome(&["accept-schema", "luthien", "conversation_events"]).expect(0);
+    rig.rehome(&["accept-schema", "luthien", "conversation_events"].iter().chain(more).copied().collect::<Vec<_>>())
+        .expect(0);
     rig.catch_up();
     rig.compare().await.assert_equal();
     assert_eq!(rig.status()["balanced"], true);

@@ -317,7 +317,7 @@ fn a_document_that_another_row_says_is_the_document_that_it_is_there() {
             { id = 1, text = {}, state = "none", open = false, lost = true, inner = {}, differs = false },
             { id = 2, text = {}, state = "none", lost = true, agreed = '{"state":"o"}', differs = false },
         ]
-        rows.units = [{ first = {}, state = "none", inner = {}, whole = {} }]
+        rows.units = [{ first = {}, state = "none", inner = {}, whole = 'null' }]
     "#;
     let [legacy, mapping] = SEEN;
     assert_small_holds(legacy, &format!("{mapping}{cases}"), SEEN_TARGET);

@@ -42,7 +42,12 @@ fn digest(key: &Key) -> u64 {
 
 fn each_key(dump: &Dump, mut visit: impl FnMut(u64, Key) -> Result<(), Error>) -> Result<(), Error> {
     let broken = |action| move |source| Error::File { action, path: dump.path.clone(), source };
-    let mut file = BufReader::with_capacity(1 << 20, File::open(&dump.path).map_err(broken("open"))?);
+    let file = File::open(&dump.path).map_err(broken("open"))?;
+    if !file.metadata().map_err(broken("open"))?.is_file() {
+        let why = "it is no regular file, and a dump is read twice";
+        return Err(broken("load")(std::io::Error::new(std::io::ErrorKind::InvalidInput, why)));
+    }
+    let mut file = BufReader::with_capacity(1 << 20, file);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();

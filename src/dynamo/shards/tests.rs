@@ -32,10 +32,10 @@ fn parents_come_before_children() {
     assert!(tracker.following());
     tracker.read("a", "7", None);
     assert_eq!(opened(&mut tracker, 0), [""; 0], "a parent that has been read is not a drained one");
-    tracker.drained("a");
+    tracker.drained("a", Timestamp(0));
     assert!(!tracker.following(), "its children are nobody's yet");
     assert_eq!(opened(&mut tracker, 0), ["b", "d"]);
-    tracker.drained("b");
+    tracker.drained("b", Timestamp(0));
     assert_eq!(opened(&mut tracker, 0), ["c"]);
 }
 
@@ -74,7 +74,7 @@ fn a_shard_missing_from_one_description_is_not_lost_and_from_several_it_is() {
 fn drained_shards_are_forgotten_when_they_are_trimmed_and_their_children_are_known() {
     let mut tracker = tracking(&["a"]);
     opened(&mut tracker, 0);
-    tracker.drained("a");
+    tracker.drained("a", Timestamp(0));
     assert_eq!(tracker.describe(&description(4, &[])).expect("drained").forgotten, Vec::<ShardId>::new());
     assert_eq!(tracker.describe(&description(4, &["a", "b<a"])).expect("fine").forgotten, Vec::<ShardId>::new());
     assert_eq!(opened(&mut tracker, 4), ["b"]);
@@ -94,7 +94,7 @@ fn records_trimmed_unseen_are_a_loss_and_not_a_gap() {
     // Away for thirty hours: what the stream lists now was made at any time since.
     let known = BTreeMap::from([(
         ShardId::from("a"),
-        Shard { parent: None, progress: Progress::Drained, needed_from: Timestamp(0), told: None },
+        Shard { parent: None, progress: Progress::Drained, needed_from: Timestamp(0), told: None, follows: None },
     )]);
     let mut tracker = Tracker::new(known.clone(), Some(Timestamp(0)));
     tracker.describe(&description(30, &["b<a"])).expect("it is listed");
@@ -116,28 +116,50 @@ fn a_new_epochs_first_description_needs_nothing_that_was_before() {
 /// What was written before the epoch, behind a record that the log has, would else stand as that record left it.
 #[test]
 fn history_is_needed_behind_what_the_log_has_of_it() {
-    let told = Timestamp(HOUR_US);
-    for (read, away, late) in [(true, 20, false), (true, 26, true), (false, 26, false)] {
+    // When the newest record of the parent was written, when the last shard is opened again, and whether that is too late.
+    for (told, again, late) in [
+        (Some(1), 24, false),
+        (Some(1), 26, true),
+        (Some(3), 26, false),
+        (None, 26, false),
+        // Kept for longer than it had to be: what goes on from it is, too.
+        (Some(-9), 24, false),
+        (Some(-9), 25, true),
+    ] {
         let mut tracker = Tracker::default();
         tracker.describe(&description(24, &["a", "b<a", "c<b"])).expect("nothing is lost");
         opened(&mut tracker, 24);
-        if read {
-            tracker.read("a", "7", Some(told));
+        if let Some(told) = told {
+            tracker.read("a", "7", Some(Timestamp(told * HOUR_US)));
         }
-        tracker.drained("a");
+        let now = Timestamp(24 * HOUR_US);
+        tracker.drained("a", now);
         // The one in between has nothing to tell.
-        opened(&mut tracker, 24);
-        let follow = tracker.drained("b");
-        assert_eq!(follow, if read { vec![ShardId::from("c")] } else { Vec::new() });
+        assert_eq!(opened(&mut tracker, 24), ["b"]);
+        let follow = tracker.drained("b", now);
+        assert_eq!(follow, if told.is_some() { vec![ShardId::from("c")] } else { Vec::new() });
         let marks = ["a", "b", "c"].map(|id| tracker.shard(id).expect("known").to_bytes());
         let shards = marks.iter().map(|mark| Shard::from_bytes(mark).expect("a mark"));
         let shards = ["a", "b", "c"].map(ShardId::from).into_iter().zip(shards).collect();
-        let mut again = Tracker::new(shards, Some(Timestamp(24 * HOUR_US)));
-        again.describe(&description(away, &["b<a", "c<b"])).expect("nothing is gone");
-        let now = Timestamp(away * HOUR_US);
+        let mut other = Tracker::new(shards, Some(now));
+        other.describe(&description(again, &["b<a", "c<b"])).expect("nothing is gone");
         let expected = if late { Err(Loss::Late("c".into())) } else { Ok(vec![ShardId::from("c")]) };
-        assert_eq!(again.open(now), expected, "{read} {away}");
+        assert_eq!(other.open(Timestamp(again * HOUR_US)), expected, "{told:?} {again}");
     }
+}
+
+/// An idle stream's records are old, and its shards come one after the other all the same.
+#[test]
+fn a_shard_that_was_found_later_needs_nothing_from_before_it() {
+    let mut tracker = tracking(&["a"]);
+    opened(&mut tracker, 0);
+    tracker.read("a", "7", Some(Timestamp(0)));
+    tracker.describe(&description(29, &["a"])).expect("nothing is lost");
+    tracker.describe(&description(30, &["a", "b<a"])).expect("nothing is lost");
+    assert_eq!(tracker.drained("a", Timestamp(30 * HOUR_US)), Vec::<ShardId>::new());
+    tracker.describe(&description(31, &["b<a"])).expect("nothing is lost");
+    tracker.stopped("b");
+    assert_eq!(opened(&mut tracker, 31), ["b"]);
 }
 
 #[test]
@@ -146,7 +168,7 @@ fn a_disabled_stream_ends_when_it_is_drained() {
     opened(&mut tracker, 0);
     let disabled = Description { enabled: false, ..description(1, &["a"]) };
     tracker.describe(&disabled).expect("there is something left to read");
-    tracker.drained("a");
+    tracker.drained("a", Timestamp(0));
     assert_eq!(tracker.describe(&disabled), Err(Loss::Ended));
 }
 
@@ -154,7 +176,7 @@ fn a_disabled_stream_ends_when_it_is_drained() {
 fn a_lineage_whose_next_shard_is_not_listed_yet_is_not_followed() {
     let mut tracker = tracking(&["a", "other"]);
     opened(&mut tracker, 0);
-    tracker.drained("a");
+    tracker.drained("a", Timestamp(0));
     assert!(!tracker.following(), "no description since");
     tracker.describe(&description(0, &["a", "other"])).expect("nothing is lost");
     assert!(!tracker.following(), "a description without it");
@@ -167,7 +189,7 @@ fn a_lineage_whose_next_shard_is_not_listed_yet_is_not_followed() {
 fn a_lineage_that_ends_is_waited_for_as_long_as_a_shard_may_be_unlisted_and_no_longer() {
     let mut tracker = tracking(&["a", "other"]);
     opened(&mut tracker, 0);
-    tracker.drained("a");
+    tracker.drained("a", Timestamp(0));
     tracker.describe(&description(1, &["a", "other"])).expect("nothing is lost");
     assert!(!tracker.following());
     tracker.describe(&description(2, &["a", "other"])).expect("nothing is lost");
@@ -190,7 +212,13 @@ fn a_page_that_comes_twice_does_not_move_a_shard_back() {
 #[test]
 fn a_shard_reads_as_it_was_written() {
     for progress in [Progress::Unread, Progress::After("000123".into()), Progress::Drained] {
-        let shard = Shard { parent: Some("p".into()), progress, needed_from: Timestamp(5), told: Some(Timestamp(4)) };
+        let shard = Shard {
+            parent: Some("p".into()),
+            progress,
+            needed_from: Timestamp(5),
+            told: Some(Timestamp(4)),
+            follows: Some(Follows::Since(Timestamp(9))),
+        };
         assert_eq!(Shard::from_bytes(&shard.to_bytes()), Some(shard));
     }
     assert_eq!(Shard::from_bytes(b"{}"), None);
@@ -232,7 +260,7 @@ proptest! {
             }
             if !open.is_empty() {
                 let id = open.remove(drain.index(open.len()));
-                tracker.drained(&id);
+                tracker.drained(&id, Timestamp(0));
                 done.push(id);
             }
         }
