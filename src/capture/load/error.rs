@@ -33,8 +33,8 @@ pub enum Error {
     },
     /// The part of the file that was loaded already reads otherwise now.
     #[error(
-        "{} was changed before line {line}, up to which it is loaded: put the old lines back, or load with --again, which takes every file \
-         anew",
+        "{} was changed before line {line}, up to which it is loaded: put the old lines back, or load with --again, which \
+         takes every file anew",
         path.display()
     )]
     Changed {

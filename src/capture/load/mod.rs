@@ -77,8 +77,8 @@ struct Piece {
 
 /// Loads dumps one after the other, each from where it is loaded up to; `tell` hears after each batch.
 ///
-/// The whole of a file is read when this returns. No two of its rows may have one key; that is looked at before any is taken. That the epoch's snapshot is complete is for the caller to say, who knows
-/// whether further tables belong to it.
+/// The whole of a file is read when this returns. No two of its rows may have one key, which is looked at before any is taken.
+/// That the epoch's snapshot is complete is for the caller to say, who knows whether further tables belong to it.
 ///
 /// **Cancellation.** A dropped call leaves a file loaded up to its last mark.
 ///
