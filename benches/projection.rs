@@ -19,6 +19,10 @@ use rehome::mapping::Migration;
 use rehome::target::{Error as TargetError, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite};
 use tokio_util::sync::CancellationToken;
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// About 250 bytes a row: a key, a foreign key, a time, a number and some text.

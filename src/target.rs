@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::event::Value;
+use crate::event::{Canonical as _, Key, Value};
 
 /// Index of a target table in its migration's target schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +37,16 @@ impl TableShape {
     /// The key of a row of this table; numbers that the store would take for one are one.
     pub fn key_of(&self, row: &TargetRow) -> TargetKey {
         TargetKey::new(row.table, self.key.iter().map(|&index| row.values[index].clone()).collect())
+    }
+
+    /// Appends the key of a row, encoded as a [`Key`].
+    pub fn put_key(&self, row: &TargetRow, out: &mut Vec<u8>) {
+        let values = self.key.iter().map(|&index| &row.values[index]);
+        if values.clone().any(|value| matches!(value, Value::Decimal(_))) {
+            out.extend(Key(self.key_of(row).values).encode());
+        } else {
+            Key::put_of(values, out);
+        }
     }
 }
 

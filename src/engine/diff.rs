@@ -150,16 +150,13 @@ pub fn judge(
         .is_some_and(|result| matches!(result.status, crate::project::result::Status::Parked { .. }));
     let settled = !view.dirty && view.applied == view.end;
     let all = |verdict, differences| Judged { verdict, differences, beside: Vec::new() };
-    if parked && live.is_empty() && held.is_empty() {
-        // Nothing to compare: the mapping cannot say what the target should hold.
+    if differences.is_empty() {
+        // Equal at the moment of reading, and nothing of the unit known to be on its way; what of it is parked, the mapping
+        // cannot say.
+        return all(if view.dirty || parked { Verdict::Incomplete } else { Verdict::Match }, differences);
+    }
+    if !settled {
         return all(Verdict::Incomplete, differences);
-    }
-    if differences.is_empty() && !parked {
-        // Equal at the moment of reading, and nothing of the unit known to be on its way.
-        return all(if view.dirty { Verdict::Incomplete } else { Verdict::Match }, differences);
-    }
-    if !settled || parked {
-        return all(if settled { Verdict::Mismatch } else { Verdict::Incomplete }, differences);
     }
     let keys = |a, b| by.compare(a, b).into_iter().map(|row| row.key);
     let mut wrong: BTreeSet<TargetKey> = keys(logged, held).collect();
@@ -171,4 +168,51 @@ pub fn judge(
     }
     let (differences, beside): (Vec<_>, Vec<_>) = differences.into_iter().partition(|row| wrong.contains(&row.key));
     Judged { verdict: Verdict::Mismatch, differences, beside: beside.into_iter().map(|row| row.key).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Value;
+    use crate::project::result::{PartResult, Status};
+    use crate::target::{ColumnShape, TargetTable};
+
+    fn tables() -> [TableShape; 1] {
+        let column = |name: &str| ColumnShape { name: name.into(), type_name: "int8".into() };
+        let (name, columns) = ("rows".into(), ["id", "n"].map(column).into());
+        [TableShape { schema: "public".into(), name, columns, key: vec![0] }]
+    }
+
+    /// Rows of a unit by key, each with what it says.
+    fn rows(says: &[(i64, i64)]) -> Vec<TargetRow> {
+        let row = |(id, n): &(i64, i64)| TargetRow { table: TargetTable(0), values: [*id, *n].map(Value::Int).into() };
+        says.iter().map(row).collect()
+    }
+
+    /// A unit that stands still, some part of it parked.
+    fn parked() -> UnitView {
+        let status = Status::Parked { reason: "odd".into(), detail: String::new() };
+        let result = Some(PartResult { status, ..PartResult::default() });
+        let (rows, owned) = (Vec::new(), Vec::new());
+        UnitView { known: true, offset: 1, dirty: false, applied: 2, end: 2, captured: None, result, rows, owned }
+    }
+
+    fn verdict(live: &[(i64, i64)], logged: &[(i64, i64)], held: &[(i64, i64)], covered: bool) -> Verdict {
+        let by = By { tables: &tables(), rules: None };
+        judge(by, &rows(live), &rows(logged), &rows(held), &parked(), covered).verdict
+    }
+
+    #[test]
+    fn that_something_of_a_unit_is_parked_proves_no_difference() {
+        let held = [(1, 1), (2, 2)];
+        assert_eq!(
+            verdict(&held, &held, &held, true),
+            Verdict::Incomplete,
+            "nothing differs, and a part is not compared"
+        );
+        assert_eq!(verdict(&[(1, 1), (2, 3)], &held, &held, false), Verdict::Incomplete, "a change on its way");
+        assert_eq!(verdict(&[(1, 1), (2, 3)], &held, &held, true), Verdict::Mismatch, "the log should hold it");
+        assert_eq!(verdict(&held, &held, &held[..1], false), Verdict::Mismatch, "what the log holds is not there");
+        assert_eq!(verdict(&[], &[], &[], true), Verdict::Incomplete);
+    }
 }

@@ -133,9 +133,14 @@ impl Digester {
     /// When there is not one value for each column.
     pub fn digest_into(&self, values: &[Value], buffer: &mut Vec<u8>) -> Digest {
         assert_eq!(values.len(), self.order.len(), "a digest takes one value for each column");
+        self.digest_of(self.order.iter().map(|index| &values[*index]), buffer)
+    }
+
+    /// As [`digest_into`](Digester::digest_into), of values that come in the digester's order: that of a key's columns.
+    pub fn digest_of<'v>(&self, values: impl Iterator<Item = &'v Value>, buffer: &mut Vec<u8>) -> Digest {
         buffer.clear();
-        for index in &self.order {
-            match &values[*index] {
+        for value in values {
+            match value {
                 json @ Value::Json(_) => json.normalised().put(buffer),
                 plain => plain.put(buffer),
             }

@@ -21,6 +21,15 @@ pub struct TableAccount {
 }
 
 impl TableAccount {
+    /// Adds what became of other rows.
+    pub fn add(&mut self, other: TableAccount) {
+        self.read += other.read;
+        self.mapped += other.mapped;
+        for (sums, added) in [(&mut self.dropped, other.dropped), (&mut self.quarantined, other.quarantined)] {
+            added.into_iter().for_each(|(reason, rows)| *sums.entry(reason).or_default() += rows);
+        }
+    }
+
     /// Mapped, dropped and quarantined together; equals `read` in every finished evaluation.
     pub fn told(&self) -> u64 {
         self.mapped + self.dropped.values().sum::<u64>() + self.quarantined.values().sum::<u64>()
@@ -70,15 +79,7 @@ impl Accounts {
     /// Adds what became of other rows.
     pub fn add(&mut self, other: Accounts) {
         for (table, account) in other.tables {
-            let sum = self.tables.entry(table).or_default();
-            sum.read += account.read;
-            sum.mapped += account.mapped;
-            for (reason, rows) in account.dropped {
-                *sum.dropped.entry(reason).or_default() += rows;
-            }
-            for (reason, rows) in account.quarantined {
-                *sum.quarantined.entry(reason).or_default() += rows;
-            }
+            self.tables.entry(table).or_default().add(account);
         }
         self.quarantined_rows.extend(other.quarantined_rows);
     }

@@ -317,6 +317,8 @@ fn admission(migration: &mut Migration, used: &Used) {
         let read = (0..def.columns.len()).filter(read).collect();
         let plan: &mut TablePlan = &mut migration.tables[index];
         (plan.refusing, plan.read) = (refusing, read);
+        let lone = migration.lone_map(table);
+        migration.tables[index].lone = lone;
     }
 }
 

@@ -13,6 +13,7 @@ use super::accounts::{Accounts, QuarantinedRow};
 use super::compile::reason;
 use super::datum::{Datum, Fault, RowView};
 use super::error::ReadError;
+use super::lone;
 use super::order;
 use super::place::{Look, Part, part_table};
 use super::plan::{Emit, Migration, RowClass, RowMap, Scope};
@@ -61,6 +62,26 @@ pub struct Parked {
 /// # Errors
 /// [`ReadError`] when the rows, or what they refer to, cannot be read; what is wrong with a row is part of the evaluation.
 pub fn evaluate(
+    migration: &Migration,
+    unit: &str,
+    part: &Part,
+    rows: &dyn UnitRows,
+    look: &dyn Look,
+    totals: &[i128],
+) -> Result<Evaluation, ReadError> {
+    if let Some(evaluation) = lone::evaluate(migration, unit, part, rows, look, totals)? {
+        debug_assert!(
+            migration.asks()
+                || in_full(migration, unit, part, rows, look, totals).map_or(true, |full| full == evaluation),
+            "a row evaluated alone becomes what it becomes among others"
+        );
+        return Ok(evaluation);
+    }
+    in_full(migration, unit, part, rows, look, totals)
+}
+
+/// As [`evaluate`], whatever the part is made of.
+pub(super) fn in_full(
     migration: &Migration,
     unit: &str,
     part: &Part,
@@ -488,18 +509,10 @@ impl<'a> Run<'a> {
         all.extend(outputs.iter().map(|(output, datum)| (*output, datum.reborrow())));
         let view = origin.row().map(|(_, row)| RowView::new(&row.values));
         let env = Env { row: view.as_ref(), outputs: &all, aggregates, ..self.env() };
-        let mut values = Vec::with_capacity(emit.terms.len());
-        for term in &emit.terms {
-            let store = self.migration.target_store;
-            let value = term.as_ref().map_or(Ok(Value::Null), |term| term.eval(env)?.into_held(store));
-            match value {
-                Ok(value) => values.push(value),
-                Err(fault) => return self.refuse(fault, origin).map(|()| None),
-            }
-        }
-        if let Some(reason) = self.migration.key_refusal(emit.table, &values) {
-            return self.refuse(Fault::Refused(reason.into()), origin).map(|()| None);
-        }
+        let values = match self.migration.values_of(emit, env) {
+            Ok(values) => values,
+            Err(fault) => return self.refuse(fault, origin).map(|()| None),
+        };
         let table = &self.migration.targets[usize::from(emit.table.0)];
         let mut bytes = emit.table.0.to_be_bytes().to_vec();
         table.key.iter().for_each(|column| order::encode(&values[*column], &mut bytes));

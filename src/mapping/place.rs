@@ -8,9 +8,9 @@ use super::datum::{Fault, RowView};
 use super::error::ReadError;
 use super::eval::key_values;
 use super::order;
-use super::plan::{Migration, Scope};
+use super::plan::Migration;
 use super::plan_place::{PartRule, Route, Select, TablePlan, Unresolved};
-use super::schema::{SourceTable, Store};
+use super::schema::SourceTable;
 use super::term::{Env, Term};
 use crate::event::{Cell, Key, Row, Value};
 
@@ -201,12 +201,8 @@ impl Migration {
     /// Why a row cannot be mapped, as far as it can be told from the row alone; of several reasons the first declared.
     pub(super) fn refusal(&self, table: SourceTable, values: &[Value]) -> Result<Option<Box<str>>, ReadError> {
         let plan = &self.tables[usize::from(table.0)];
-        let of_postgres = self.target_store == Store::Postgres;
-        if of_postgres && self.quarantine_scope(reason::NOT_STORABLE) == Some(Scope::Row) {
-            let nul = |column: &usize| matches!(values.get(*column), Some(Value::Text(text)) if text.contains('\0'));
-            if plan.read.iter().any(nul) {
-                return Ok(Some(reason::NOT_STORABLE.into()));
-            }
+        if self.refuses_nul(table, values) {
+            return Ok(Some(reason::NOT_STORABLE.into()));
         }
         if plan.refusing.is_empty() {
             return Ok(None);

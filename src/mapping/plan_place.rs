@@ -48,6 +48,8 @@ pub(super) struct TablePlan {
     pub refusing: Vec<Term>,
     /// Columns that some term reads.
     pub read: Vec<usize>,
+    /// Index of the map that alone makes something of the rows, if there is one.
+    pub lone: Option<usize>,
 }
 
 /// How rows of a table are found by those of others.

@@ -42,6 +42,24 @@ pub struct MemoryRows {
     tables: Vec<(SourceTable, Vec<SourceRow>)>,
 }
 
+/// The only row of a part.
+#[derive(Debug, Clone)]
+pub struct LoneRow(pub SourceTable, pub SourceRow);
+
+impl UnitRows for LoneRow {
+    fn scan(&self, table: SourceTable, visit: &mut dyn FnMut(RowRef, &SourceRow)) -> Result<(), ReadError> {
+        if table == self.0 {
+            visit(RowRef(u32::from(table.0), 0), &self.1);
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, refs: &[RowRef], visit: &mut dyn FnMut(RowRef, &SourceRow)) -> Result<(), ReadError> {
+        refs.iter().for_each(|handle| visit(*handle, &self.1));
+        Ok(())
+    }
+}
+
 /// A handle that does not name a row of these.
 #[derive(Debug, thiserror::Error)]
 #[error("no row {0} in memory")]

@@ -191,7 +191,7 @@ async fn stream_rows(
     let mut messages = connection.copy_out_raw(statement).await.map_err(sql(ACTION))?;
     let mut copied = Copied::default();
     let mut batch = Batch { relations: vec![Arc::clone(&shape.relation)], ..Batch::default() };
-    let mut bytes = 0;
+    let (mut bytes, mut events) = (0, 0);
     while let Some(message) = messages.next().await {
         let message = message.map_err(sql(ACTION))?;
         decoder
@@ -204,7 +204,10 @@ async fn stream_rows(
             .map_err(|broken| unreadable(ACTION, broken.to_string()))?;
         if bytes >= BATCH_BYTES_MAX {
             bytes = 0;
-            send(out, std::mem::take(&mut batch)).await?;
+            events = events.max(batch.events.len());
+            // The next has about as many.
+            let next = Batch { events: Vec::with_capacity(events), ..Batch::default() };
+            send(out, std::mem::replace(&mut batch, next)).await?;
         }
     }
     decoder.finish().map_err(|broken| unreadable(ACTION, broken.to_string()))?;

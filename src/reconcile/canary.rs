@@ -187,9 +187,11 @@ impl Canaries {
     /// rule groups by.
     pub fn of_group(&self, table: u16, by: impl FnOnce() -> Option<Vec<Value>>) -> Option<KeyDigest> {
         let below = self.groups_below.get(usize::from(table)).copied().filter(|below| *below > 0)?;
+        // Most tables have no such rule, which is told before anything is hashed.
+        let by = Key(by()?).encode();
         let mut hasher = blake3::Hasher::new_keyed(&self.group_key);
         hasher.update(&table.to_le_bytes());
-        hasher.update(&Key(by()?).encode());
+        hasher.update(&by);
         let hash = *hasher.finalize().as_bytes();
         if number(&hash) > below {
             return None;
@@ -215,46 +217,58 @@ impl Canaries {
         key
     }
 
-    /// The key of the shadow of an expected row, if it has one on that side; `strict` is the row's digest. What is planted goes
-    /// to `noted`.
-    pub fn of_expected(
-        &self,
-        table: u16,
-        key: &KeyDigest,
-        strict: &[u8; 32],
-        noted: &mut Shadows,
-    ) -> Option<KeyDigest> {
-        let (shadow, choice) = self.chosen(table, key)?;
-        let class = CLASSES[choice];
-        if class == Class::Invented {
+    /// What is planted for the row of a key, if it is one of the chosen.
+    ///
+    /// Every row is asked. A secret odd factor spreads the digests that keys go by (multiply-shift hashing; Dietzfelbinger et
+    /// al., *A Reliable Randomized Algorithm for the Closest-Pair Problem*, 1997), and only the chosen are hashed by blake3.
+    pub fn choice(&self, table: u16, key: &KeyDigest) -> Option<Choice> {
+        let below = self.below.get(usize::from(table)).copied().unwrap_or(0);
+        let spread = number(key).wrapping_mul(number(&self.key) | 1);
+        if below == 0 || spread > below {
             return None;
         }
-        let noted = noted.entry((table, shadow)).or_default();
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&table.to_le_bytes());
+        hasher.update(key);
+        let hash = *hasher.finalize().as_bytes();
+        let class = usize::try_from(number(&hash[8..]) % CLASSES.len() as u64).unwrap_or(0);
+        hash[16..].try_into().ok().map(|shadow| Choice { shadow, class })
+    }
+}
+
+/// A row that was chosen to be shadowed.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice {
+    /// The key of the shadow.
+    pub shadow: KeyDigest,
+    /// Index of its class.
+    class: usize,
+}
+
+impl Choice {
+    /// Whether the expected side has the shadow; `strict` is the row's digest. What is planted goes to `noted`.
+    pub fn of_expected(&self, table: u16, strict: &[u8; 32], noted: &mut Shadows) -> bool {
+        let class = CLASSES[self.class];
+        if class == Class::Invented {
+            return false;
+        }
+        let noted = noted.entry((table, self.shadow)).or_default();
         noted.expected += 1;
         noted.wanted = Some(*strict);
         if class == Class::Dropped {
             noted.planted = Some(class);
         }
-        Some(shadow)
+        true
     }
 
-    /// Shadows of a row of the target: rows to be taken in its place under the key told, none where it has none. What is planted
-    /// goes to `noted`.
-    pub fn of_actual(
-        &self,
-        row: &TargetRow,
-        key: &KeyDigest,
-        around: &Around<'_>,
-        noted: &mut Shadows,
-    ) -> Option<(KeyDigest, Vec<TargetRow>)> {
-        let table = row.table.0;
-        let (shadow, choice) = self.chosen(table, key)?;
-        let (planted, rows) = match CLASSES[choice] {
-            Class::Dropped => return None,
+    /// The target's rows of the shadow, to be taken in the row's place. What is planted goes to `noted`.
+    pub fn of_actual(&self, row: &TargetRow, around: &Around<'_>, noted: &mut Shadows) -> Vec<TargetRow> {
+        let (planted, rows) = match CLASSES[self.class] {
+            Class::Dropped => return Vec::new(),
             Class::Invented => (Some(Class::Invented), vec![row.clone()]),
             Class::Doubled => (Some(Class::Doubled), vec![row.clone(), row.clone()]),
             _ => {
-                let values = CLASSES[choice..].iter().chain(&CLASSES[VALUES_FROM..choice]);
+                let values = CLASSES[self.class..].iter().chain(&CLASSES[VALUES_FROM..self.class]);
                 let wrong = values.copied().find_map(|class| Some((class, spoilt(row, class, around)?)));
                 match wrong {
                     Some((class, row)) => (Some(class), vec![row]),
@@ -262,28 +276,11 @@ impl Canaries {
                 }
             }
         };
-        let noted = noted.entry((table, shadow)).or_default();
+        let noted = noted.entry((row.table.0, self.shadow)).or_default();
         noted.planted = planted;
         noted.actual += rows.len() as u64;
         noted.unowned = around.unowned;
-        Some((shadow, rows))
-    }
-
-    /// The key of a row's shadow and the index of its class, if the row is one of the chosen.
-    fn chosen(&self, table: u16, key: &KeyDigest) -> Option<(KeyDigest, usize)> {
-        let below = self.below.get(usize::from(table)).copied().unwrap_or(0);
-        if below == 0 {
-            return None;
-        }
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&table.to_le_bytes());
-        hasher.update(key);
-        let hash = *hasher.finalize().as_bytes();
-        if number(&hash) > below {
-            return None;
-        }
-        let choice = usize::try_from(number(&hash[8..]) % CLASSES.len() as u64).unwrap_or(0);
-        hash[16..].try_into().ok().map(|shadow| (shadow, choice))
+        rows
     }
 }
 
@@ -404,6 +401,12 @@ mod tests {
         ["id", "text", "more", "number", "amount", "at", "empty", "flag", "document"].map(Box::from).into()
     }
 
+    fn key_of(id: u8) -> KeyDigest {
+        let mut key = KeyDigest::default();
+        key.copy_from_slice(&blake3::hash(&[id]).as_bytes()[..16]);
+        key
+    }
+
     fn row(id: u8) -> TargetRow {
         let values = vec![
             Value::Uuid(uuid::Uuid::from_u128(id.into())),
@@ -425,12 +428,12 @@ mod tests {
         let around = Around { exact: &|_| true, columns: &columns(), item: false, unowned: true };
         let (mut both, mut noted) = (0, Shadows::new());
         for id in 0..=255_u8 {
-            let key = [id; 16];
-            let expected = canaries.of_expected(0, &key, &[0; 32], &mut noted);
-            let Some((shadow, rows)) = canaries.of_actual(&row(id), &key, &around, &mut noted) else { continue };
-            if let Some(expected) = expected {
-                assert_eq!(expected, shadow, "both sides give the shadow one key");
-                assert_ne!(shadow, key);
+            let key = key_of(id);
+            let Some(choice) = canaries.choice(0, &key) else { continue };
+            assert_ne!(choice.shadow, key);
+            let expected = choice.of_expected(0, &[0; 32], &mut noted);
+            let rows = choice.of_actual(&row(id), &around, &mut noted);
+            if expected && !rows.is_empty() {
                 assert!(rows.len() == 2 || rows[0] != row(id), "a shadow of both sides differs");
                 both += 1;
             }
@@ -445,8 +448,8 @@ mod tests {
         let around = Around { exact: &|name| name == "flag", columns: &columns(), item: false, unowned: true };
         let (canaries, mut noted) = (Canaries::new([4; 32], &[1]), Shadows::new());
         for id in 0..100 {
-            let shadows = canaries.of_actual(&row(id), &[id; 16], &around, &mut noted);
-            for row in shadows.map(|(_, rows)| rows).unwrap_or_default() {
+            let choice = canaries.choice(0, &key_of(id)).expect("all of a small table are chosen");
+            for row in choice.of_actual(&row(id), &around, &mut noted) {
                 let differs: Vec<usize> =
                     (0..9).filter(|index| row.values[*index] != self::row(id).values[*index]).collect();
                 assert!(differs.is_empty() || differs == [7]);
@@ -454,7 +457,10 @@ mod tests {
         }
         let none = Around { exact: &|_| false, columns: &columns(), item: false, unowned: true };
         noted.clear();
-        (0..100).for_each(|id| drop(canaries.of_actual(&row(id), &[id; 16], &none, &mut noted)));
+        for id in 0..100 {
+            let choice = canaries.choice(0, &key_of(id)).expect("all of a small table are chosen");
+            choice.of_actual(&row(id), &none, &mut noted);
+        }
         let planted: BTreeSet<Class> = noted.values().filter_map(|shadow| shadow.planted).collect();
         assert_eq!(planted, [Class::Invented, Class::Doubled].into());
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::canary::{Around, Canaries, Shadows};
+use super::canary::{Around, Canaries, Choice, Shadows};
 use super::groups::GROUP_ROWS_MAX;
 use super::ledger::Came;
 use super::record::{Added, Joined, KeyDigest, Pairing, Standing};
@@ -99,9 +99,17 @@ impl Context {
         &self.columns[usize::from(table.0)]
     }
 
-    /// Digest of a row's own key.
+    /// Digest of a row's own key, by the values that it is paired by.
     pub fn own_key(&self, table: u16, values: &[Value], buffer: &mut Vec<u8>) -> KeyDigest {
         short(&self.keys[usize::from(table)].digest_into(values, buffer).0)
+    }
+
+    /// Digest of the key of a row.
+    fn key_of(&self, rules: &TableRules, row: &TargetRow, buffer: &mut Vec<u8>) -> KeyDigest {
+        match rules.key_as_it_is(row) {
+            Some(values) => short(&self.keys[usize::from(row.table.0)].digest_of(values, buffer).0),
+            None => self.own_key(row.table.0, &rules.key(row).values, buffer),
+        }
     }
 }
 
@@ -171,6 +179,11 @@ impl<'a> Place<'a> {
 /// One worker's way from rows to records.
 pub struct Emitter {
     context: Arc<Context>,
+    work: Work,
+}
+
+/// What changes as rows are taken.
+struct Work {
     side: SideOf,
     rows: Writer,
     added: Writer,
@@ -182,6 +195,7 @@ pub struct Emitter {
     uses: Uses,
     shadows: Shadows,
     buffer: Vec<u8>,
+    locator: Vec<u8>,
 }
 
 /// The spills of a comparison.
@@ -205,7 +219,7 @@ impl Emitter {
             SideOf::Expected => (&spills.expected, expected),
             SideOf::Actual => (&spills.actual, actual),
         };
-        Self {
+        let work = Work {
             side,
             rows: rows.writer(),
             added: spills.added.writer(),
@@ -215,8 +229,9 @@ impl Emitter {
             uses: Uses::default(),
             shadows: Shadows::default(),
             buffer: Vec::with_capacity(512),
-            context: Arc::clone(context),
-        }
+            locator: Vec::new(),
+        };
+        Self { context: Arc::clone(context), work }
     }
 
     /// Takes a row; `scope` is the part that it belongs to, empty where nobody knows.
@@ -224,7 +239,76 @@ impl Emitter {
     /// # Errors
     /// [`Error::Spill`] when the disk does not take it.
     pub fn row(&mut self, row: &TargetRow, scope: &[u8]) -> Result<(), Error> {
-        let context = Arc::clone(&self.context);
+        self.work.row(&self.context, row, scope)
+    }
+
+    /// Takes a row of a group's shadow, as one of a part and under the key that it really has.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not take it.
+    pub(super) fn shadow(
+        &mut self,
+        row: &TargetRow,
+        (key, salt): (KeyDigest, &KeyDigest),
+        (scope, locator): (&[u8], &[u8]),
+    ) -> Result<(), Error> {
+        let place = Place { key, salt, scope, locator, transient: false };
+        self.work.record(&self.context, self.context.rules.table(row.table), row, place).map(drop)
+    }
+
+    /// What a source row adds to the invariants.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not take it.
+    pub fn source_row(&mut self, table: SourceTable, values: &[Value], standing: Standing) -> Result<(), Error> {
+        let rules = &self.context.rules;
+        self.work.told(standing, |say| rules.told_by_source(table, values, say))
+    }
+
+    /// From here on, records are of another range.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not take what is handed over of the one before.
+    pub fn begin(&mut self, tag: Tag) -> Result<(), Error> {
+        self.work.grouped.clear();
+        self.work.rows.begin(tag)?;
+        self.work.groups.begin(tag)?;
+        self.work.added.begin(tag)
+    }
+
+    /// Hands everything over.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not take it.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.work.rows.finish()?;
+        self.work.groups.finish()?;
+        self.work.added.finish()
+    }
+
+    /// Hands everything over, and tells what came of it all since the last time.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not take it.
+    pub fn end(&mut self) -> Result<Came, Error> {
+        self.finish()?;
+        let work = &mut self.work;
+        let none = vec![Tally::default(); work.tallies.len()];
+        let mut came = Came {
+            tallies: std::mem::replace(&mut work.tallies, none),
+            uses: std::mem::take(&mut work.uses),
+            shadows: std::mem::take(&mut work.shadows),
+            ..Came::default()
+        };
+        for writer in [&work.rows, &work.added, &work.groups] {
+            came.handed.insert(writer.name().to_owned(), writer.handed());
+        }
+        Ok(came)
+    }
+}
+
+impl Work {
+    fn row(&mut self, context: &Context, row: &TargetRow, scope: &[u8]) -> Result<(), Error> {
         let table = row.table.0;
         let rules = context.rules.table(row.table);
         let tally = &mut self.tallies[usize::from(table)];
@@ -238,97 +322,51 @@ impl Emitter {
             }
         };
         if self.side == SideOf::Actual {
-            self.told(Standing::Judged, |rules, say| rules.told_by_target(row.table, &row.values, say))?;
+            self.told(Standing::Judged, |say| context.rules.told_by_target(row.table, &row.values, say))?;
         }
-        let key = context.shapes[usize::from(table)].key_of(row).values;
-        let own = context.own_key(table, &rules.key(row).values, &mut self.buffer);
-        let place = Place { key: own, salt: &[], scope, locator: &Key(key).encode(), transient };
-        let strict = self.record(&context, rules, row, place)?;
+        let own = context.key_of(rules, row, &mut self.buffer);
+        let mut locator = std::mem::take(&mut self.locator);
+        locator.clear();
+        context.shapes[usize::from(table)].put_key(row, &mut locator);
+        let place = Place { key: own, salt: &[], scope, locator: &locator, transient };
+        let strict = self.record(context, rules, row, place)?;
         self.tallies[usize::from(table)].judged.add(&strict);
-        self.keep_group(&context, rules, row, &strict, place)?;
+        self.keep_group(context, rules, row, &strict, place)?;
+        if let Some(choice) = context.canaries.choice(table, &own) {
+            self.shadow_of(context, rules, row, place, choice, strict)?;
+        }
+        self.locator = locator;
+        Ok(())
+    }
+
+    /// Takes the shadow of a row that was chosen.
+    fn shadow_of(
+        &mut self,
+        context: &Context,
+        rules: &TableRules,
+        row: &TargetRow,
+        place: Place<'_>,
+        choice: Choice,
+        strict: [u8; 32],
+    ) -> Result<(), Error> {
+        let place_of = place.of_shadow(&choice.shadow);
         match self.side {
             SideOf::Expected => {
-                if let Some(shadow) = context.canaries.of_expected(table, &own, &strict, &mut self.shadows) {
-                    self.record(&context, rules, row, place.of_shadow(&shadow))?;
+                if choice.of_expected(row.table.0, &strict, &mut self.shadows) {
+                    self.record(context, rules, row, place_of)?;
                 }
             }
             SideOf::Actual => {
                 let exact = |name: &str| rules.exact(name);
                 let columns = context.columns(row.table);
-                let around = Around { exact: &exact, columns, item: context.items, unowned: scope.is_empty() };
-                if let Some((shadow, rows)) = context.canaries.of_actual(row, &own, &around, &mut self.shadows) {
-                    let place = place.of_shadow(&shadow);
-                    for row in rows {
-                        let spoilt = self.record(&context, rules, &row, place)?;
-                        self.shadows.entry((table, shadow)).or_default().there = Some([strict, spoilt]);
-                    }
+                let around = Around { exact: &exact, columns, item: context.items, unowned: place.scope.is_empty() };
+                for row in choice.of_actual(row, &around, &mut self.shadows) {
+                    let spoilt = self.record(context, rules, &row, place_of)?;
+                    self.shadows.entry((row.table.0, choice.shadow)).or_default().there = Some([strict, spoilt]);
                 }
             }
         }
         Ok(())
-    }
-
-    /// Takes a row of a group's shadow, as one of a part and under the key that it really has.
-    ///
-    /// # Errors
-    /// [`Error::Spill`] when the disk does not take it.
-    pub(super) fn shadow(
-        &mut self,
-        row: &TargetRow,
-        (key, salt): (KeyDigest, &KeyDigest),
-        (scope, locator): (&[u8], &[u8]),
-    ) -> Result<(), Error> {
-        let context = Arc::clone(&self.context);
-        let place = Place { key, salt, scope, locator, transient: false };
-        self.record(&context, context.rules.table(row.table), row, place).map(drop)
-    }
-
-    /// What a source row adds to the invariants.
-    ///
-    /// # Errors
-    /// [`Error::Spill`] when the disk does not take it.
-    pub fn source_row(&mut self, table: SourceTable, values: &[Value], standing: Standing) -> Result<(), Error> {
-        self.told(standing, |rules, say| rules.told_by_source(table, values, say))
-    }
-
-    /// From here on, records are of another range.
-    ///
-    /// # Errors
-    /// [`Error::Spill`] when the disk does not take what is handed over of the one before.
-    pub fn begin(&mut self, tag: Tag) -> Result<(), Error> {
-        self.grouped.clear();
-        self.rows.begin(tag)?;
-        self.groups.begin(tag)?;
-        self.added.begin(tag)
-    }
-
-    /// Hands everything over.
-    ///
-    /// # Errors
-    /// [`Error::Spill`] when the disk does not take it.
-    pub fn finish(&mut self) -> Result<(), Error> {
-        self.rows.finish()?;
-        self.groups.finish()?;
-        self.added.finish()
-    }
-
-    /// Hands everything over, and tells what came of it all since the last time.
-    ///
-    /// # Errors
-    /// [`Error::Spill`] when the disk does not take it.
-    pub fn end(&mut self) -> Result<Came, Error> {
-        self.finish()?;
-        let none = vec![Tally::default(); self.tallies.len()];
-        let mut came = Came {
-            tallies: std::mem::replace(&mut self.tallies, none),
-            uses: std::mem::take(&mut self.uses),
-            shadows: std::mem::take(&mut self.shadows),
-            ..Came::default()
-        };
-        for writer in [&self.rows, &self.added, &self.groups] {
-            came.handed.insert(writer.name().to_owned(), writer.handed());
-        }
-        Ok(came)
     }
 
     /// Keeps a row whose group is chosen. Of a group that is too large, one more is kept than a sample has: what was kept tells.
@@ -400,14 +438,9 @@ impl Emitter {
         Ok(strict)
     }
 
-    fn told(
-        &mut self,
-        standing: Standing,
-        tell: impl FnOnce(&Ruleset, &mut dyn FnMut(Contribution)),
-    ) -> Result<(), Error> {
-        let context = Arc::clone(&self.context);
+    fn told(&mut self, standing: Standing, tell: impl FnOnce(&mut dyn FnMut(Contribution))) -> Result<(), Error> {
         let (added, mut failed) = (&mut self.added, None);
-        tell(&context.rules, &mut |contribution| {
+        tell(&mut |contribution| {
             let group = Key(contribution.group.clone()).encode();
             let digest = *blake3::hash(&group).as_bytes();
             let put = |out: &mut Vec<u8>| Added::put(&contribution, standing, &group, out);

@@ -19,8 +19,7 @@ use super::side::Sink;
 use super::spill::{Spill, Tag, Writer};
 use crate::event::{Canonical as _, Key, Row, Value};
 use crate::mapping::{
-    Accounts, Evaluation, Look, MemoryRows, Place, Routed, SourceRow, SourceTable, TableAccount, UnitRows as _,
-    evaluate,
+    Evaluation, LoneRow, MemoryRows, Place, Routed, SourceRow, SourceTable, TableAccount, UnitRows, evaluate,
 };
 use crate::target::TargetRow;
 
@@ -59,9 +58,7 @@ impl SourceAccount {
 
     /// Adds what the mapping says of other rows; which rows it quarantined is not kept.
     fn add_units(&mut self, units: BTreeMap<SourceTable, TableAccount>) {
-        let mut accounts = Accounts { tables: std::mem::take(&mut self.units), quarantined_rows: Vec::new() };
-        accounts.add(Accounts { tables: units, quarantined_rows: Vec::new() });
-        self.units = accounts.tables;
+        units.into_iter().for_each(|(table, account)| self.units.entry(table).or_default().add(account));
     }
 
     /// Whether every row that was read is accounted for once.
@@ -146,7 +143,7 @@ pub trait Outlet: Send + 'static {
     ///
     /// # Errors
     /// Whatever keeps the pass from going on.
-    fn told(&mut self, place: &Place, rows: &MemoryRows, evaluation: &Evaluation) -> Result<(), Error>;
+    fn told(&mut self, place: &Place, rows: &dyn UnitRows, evaluation: &Evaluation) -> Result<(), Error>;
 
     /// Takes a part's target rows, in the form in which the target gives them back; `scope` is its name.
     ///
@@ -179,7 +176,7 @@ impl Outlet for Emitter {
     }
 
     /// Tells invariants what the rows add: those that the mapping takes. The groups of a parked part are set aside.
-    fn told(&mut self, _: &Place, rows: &MemoryRows, evaluation: &Evaluation) -> Result<(), Error> {
+    fn told(&mut self, _: &Place, rows: &dyn UnitRows, evaluation: &Evaluation) -> Result<(), Error> {
         let standing = if evaluation.parked.is_some() { Standing::Aside } else { Standing::Judged };
         let refused = &evaluation.accounts.quarantined_rows;
         for table in evaluation.accounts.tables.keys() {
@@ -250,10 +247,9 @@ impl<O: Outlet> SourceSink<O> {
         if rows.len() as u64 != self.shared.pending.written(partition).count {
             return Err(Error::SpillBroken { path: "pending".into() });
         }
-        for row in rows {
-            self.row(SourceTable(row.table), row.values)?;
-        }
-        Ok(())
+        let shared = Arc::clone(&self.shared);
+        let references = shared.references.read().unwrap_or_else(PoisonError::into_inner);
+        rows.into_iter().try_for_each(|row| self.row(&shared, SourceTable(row.table), row.values, &references))
     }
 
     /// Evaluates the units of a partition.
@@ -317,13 +313,17 @@ impl<O: Outlet> SourceSink<O> {
         }
     }
 
-    fn row(&mut self, table: SourceTable, values: Vec<Value>) -> Result<(), Error> {
+    fn row(
+        &mut self,
+        shared: &Shared,
+        table: SourceTable,
+        values: Vec<Value>,
+        references: &References,
+    ) -> Result<(), Error> {
         *self.account.read.entry(table).or_default() += 1;
-        let shared = Arc::clone(&self.shared);
         let migration = &shared.context.migration;
         let key = migration.key_of(table, &values);
-        let references = shared.references.read().unwrap_or_else(PoisonError::into_inner);
-        let place = match migration.place_whole(table, &key, &values, &*references)? {
+        let place = match migration.place_whole(table, &key, &values, references)? {
             Routed::Placed(place) => place,
             Routed::Waiting => {
                 *self.account.waiting.entry(table).or_default() += 1;
@@ -343,7 +343,9 @@ impl<O: Outlet> SourceSink<O> {
         }
         let scope = (shared.context.scope_of)(&place.unit, &place.part);
         if migration.row_by_row(table) {
-            return self.alone(table, key, values, &place, &scope, &*references);
+            let row = LoneRow(table, SourceRow { key, values });
+            let evaluation = evaluate(migration, &place.unit, &place.part, &row, references, &[])?;
+            return self.emit(&place, &scope, &row, evaluation);
         }
         // All parts of a unit go to one partition, so that the whole of it finds their sums.
         let hash = hash_of(&unit_hash(&place.unit));
@@ -351,23 +353,7 @@ impl<O: Outlet> SourceSink<O> {
         self.units.add(hash, &digest, |out| record::Row::put(&scope, table.0, values, out))
     }
 
-    /// Evaluates a row that is a part of its own.
-    fn alone(
-        &mut self,
-        table: SourceTable,
-        key: Key,
-        values: Vec<Value>,
-        place: &Place,
-        scope: &[u8],
-        look: &dyn Look,
-    ) -> Result<(), Error> {
-        let mut rows = MemoryRows::new();
-        rows.push(table, SourceRow { key, values });
-        let evaluation = evaluate(&self.shared.context.migration, &place.unit, &place.part, &rows, look, &[])?;
-        self.emit(place, scope, &rows, evaluation)
-    }
-
-    fn emit(&mut self, place: &Place, scope: &[u8], rows: &MemoryRows, evaluation: Evaluation) -> Result<(), Error> {
+    fn emit(&mut self, place: &Place, scope: &[u8], rows: &dyn UnitRows, evaluation: Evaluation) -> Result<(), Error> {
         self.emitter.told(place, rows, &evaluation)?;
         self.account.add_units(evaluation.accounts.tables);
         add(&mut self.account.counts, evaluation.counts);
@@ -381,7 +367,9 @@ impl<O: Outlet> SourceSink<O> {
 
 impl<O: Outlet> Sink for SourceSink<O> {
     fn take(&mut self, table: usize, rows: Vec<Vec<Value>>) -> Result<(), Error> {
-        rows.into_iter().try_for_each(|values| self.row(source_table(table), values))
+        let shared = Arc::clone(&self.shared);
+        let references = shared.references.read().unwrap_or_else(PoisonError::into_inner);
+        rows.into_iter().try_for_each(|values| self.row(&shared, source_table(table), values, &references))
     }
 
     fn begin(&mut self, tag: Tag) -> Result<(), Error> {

@@ -187,6 +187,9 @@ impl Added {
     }
 }
 
+/// A record counts as so long at least, when room is made for those that follow it.
+const RECORD_BYTES_MIN: usize = 32;
+
 /// Reads all records of a partition.
 ///
 /// # Errors
@@ -198,7 +201,13 @@ pub fn all<'a, T>(
     let mut reader = Reader::new(bytes);
     let mut records = Vec::new();
     while !reader.at_end() {
-        records.push(take(&mut reader)?);
+        let record = take(&mut reader)?;
+        if records.is_empty() {
+            // Records of one kind are about as long as the first.
+            let first = bytes.len() - reader.remaining();
+            records.reserve(bytes.len().div_ceil(first.max(RECORD_BYTES_MIN)));
+        }
+        records.push(record);
     }
     Ok(records)
 }

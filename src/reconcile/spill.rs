@@ -145,7 +145,8 @@ impl Spill {
         let mut place = self.lock(partition);
         // It is not written to any more, and open files are few.
         place.file = None;
-        if place.bytes == 0 {
+        let bytes = usize::try_from(place.bytes).unwrap_or(0);
+        if bytes == 0 {
             return Ok(Vec::new());
         }
         drop(place);
@@ -154,7 +155,8 @@ impl Spill {
         let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let counts = |tag: Tag| tag >= self.first || adopted.contains_key(&tag);
         let file = File::open(&path).map_err(failed)?;
-        unframe(BufReader::new(file), counts).map_err(failed)?.ok_or_else(|| Error::SpillBroken { path: path.clone() })
+        let records = unframe(BufReader::new(file), bytes, counts).map_err(failed)?;
+        records.ok_or_else(|| Error::SpillBroken { path: path.clone() })
     }
 
     /// As [`Self::read`], of records that no other attempt wants: the file goes.
@@ -172,7 +174,8 @@ impl Spill {
         }
     }
 
-    fn append(&self, partition: usize, tag: Tag, block: &[u8], sum: &Sum) -> Result<(), Error> {
+    /// Writes a block, whose first bytes are room for its header.
+    fn append(&self, partition: usize, tag: Tag, block: &mut [u8], sum: &Sum) -> Result<(), Error> {
         let mut place = self.lock(partition);
         let failed = |source| Error::Spill { action: "write", path: self.path(partition), source };
         if place.file.is_none() {
@@ -180,12 +183,11 @@ impl Spill {
             let how = if place.bytes == 0 { how.write(true).create(true).truncate(true) } else { how.append(true) };
             place.file = Some(how.open(self.path(partition)).map_err(failed)?);
         }
-        let mut framed = Vec::with_capacity(HEADER + block.len());
-        Header { length: block.len(), digest: digest(block), tag, sum: *sum }.put(&mut framed);
-        framed.extend_from_slice(block);
-        place.file.as_mut().map_or(Ok(()), |file| file.write_all(&framed)).map_err(failed)?;
+        let (header, records) = block.split_at_mut(HEADER);
+        header.copy_from_slice(&Header { length: records.len(), digest: digest(records), tag, sum: *sum }.bytes());
+        place.file.as_mut().map_or(Ok(()), |file| file.write_all(block)).map_err(failed)?;
         place.sum.merge(sum);
-        place.bytes += framed.len() as u64;
+        place.bytes += block.len() as u64;
         Ok(())
     }
 
@@ -207,9 +209,12 @@ impl Writer {
         let count = self.blocks.len() as u64;
         let partition = usize::try_from(hash % count).unwrap_or(0);
         let (block, sum) = &mut self.blocks[partition];
+        if block.is_empty() {
+            block.resize(HEADER, 0);
+        }
         put(block);
         sum.add(digest);
-        if block.len() >= BLOCK_BYTES {
+        if block.len() >= HEADER + BLOCK_BYTES {
             self.spill.append(partition, self.tag, block, sum)?;
             self.handed.merge(sum);
             block.clear();
@@ -247,7 +252,9 @@ impl Writer {
             if sum.count > 0 {
                 self.spill.append(partition, self.tag, block, sum)?;
                 self.handed.merge(sum);
-                (*block, *sum) = (Vec::new(), Sum::default());
+                // The next range fills it again.
+                block.clear();
+                *sum = Sum::default();
             }
         }
         Ok(())
@@ -263,11 +270,14 @@ struct Header {
 }
 
 impl Header {
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&u32::try_from(self.length).unwrap_or(u32::MAX).to_le_bytes());
-        out.extend_from_slice(&self.digest);
-        out.extend_from_slice(&self.tag.0.to_le_bytes());
-        out.extend_from_slice(&self.sum.to_bytes());
+    fn bytes(&self) -> [u8; HEADER] {
+        let length = u32::try_from(self.length).unwrap_or(u32::MAX).to_le_bytes();
+        let (mut bytes, mut at) = ([0; HEADER], 0);
+        for part in [&length[..], &self.digest, &self.tag.0.to_le_bytes(), &self.sum.to_bytes()] {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        bytes
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
@@ -290,9 +300,9 @@ fn digest(block: &[u8]) -> [u8; 16] {
     digest
 }
 
-/// The contents of whole blocks that count, and of no others; `None` when one is not as it was written.
-fn unframe(mut file: BufReader<File>, counts: impl Fn(Tag) -> bool) -> std::io::Result<Option<Vec<u8>>> {
-    let (mut records, mut header) = (Vec::new(), [0; HEADER]);
+/// The contents of whole blocks that count, about so many bytes, and of no others; `None` when one is not as it was written.
+fn unframe(mut file: BufReader<File>, bytes: usize, counts: impl Fn(Tag) -> bool) -> std::io::Result<Option<Vec<u8>>> {
+    let (mut records, mut header) = (Vec::with_capacity(bytes), [0; HEADER]);
     while !file.fill_buf()?.is_empty() {
         if !whole(file.read_exact(&mut header))? {
             return Ok(None);

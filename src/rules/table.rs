@@ -152,8 +152,7 @@ impl TableRules {
     /// The key by which a row is paired: its key, as it is compared. A number of DynamoDB is in one writing, and what a rule
     /// makes alike is alike in keys too.
     pub fn key(&self, row: &TargetRow) -> TargetKey {
-        let touched = |place: &Pattern| about(&self.normalise, Pair::Key).any(|rule| rule.place.column == place.column);
-        let values = if self.item.is_none() && !self.key.iter().any(touched) {
+        let values = if self.item.is_none() && !self.key_is_normalised() {
             self.key.iter().map(|place| Cell::of(&row.values[place.column]).into_value()).collect()
         } else {
             let cells = self.normalised(row, Pair::Key, None);
@@ -161,6 +160,19 @@ impl TableRules {
             self.key.iter().map(|place| at(place).cloned().unwrap_or(Value::Null)).collect()
         };
         TargetKey::new(row.table, values)
+    }
+
+    /// The values of [`key`](Self::key) where they are those of the row, as for most rows; `None` where they have to be made.
+    pub fn key_as_it_is<'r>(&'r self, row: &'r TargetRow) -> Option<impl Iterator<Item = &'r Value>> {
+        let one_writing = |value: &Value| !matches!(value, Value::Json(_) | Value::Float(_) | Value::Decimal(_));
+        let values = || self.key.iter().map(|place| &row.values[place.column]);
+        (self.item.is_none() && !self.key_is_normalised() && values().all(one_writing)).then(values)
+    }
+
+    /// Whether a rule changes columns of the key.
+    fn key_is_normalised(&self) -> bool {
+        let touched = |place: &Pattern| about(&self.normalise, Pair::Key).any(|rule| rule.place.column == place.column);
+        self.key.iter().any(touched)
     }
 
     /// As [`key`](Self::key), where of a row no more is known than the values of its key, as a record keeps them.

@@ -56,6 +56,7 @@ async fn equal_rows_of_someone_else_are_told_apart_from_different_ones() {
     rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
     assert_eq!(rig.parked(), [("a".to_owned(), "matched_foreign".to_owned())]);
     rig.compare().await.assert_equal();
+    assert_eq!(rig.diff("a"), (2, "INCOMPLETE".to_owned()), "nothing differs, and it is not ours");
 }
 
 #[tokio::test(flavor = "multi_thread")]

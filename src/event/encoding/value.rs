@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::reader::{put_bytes, put_text, put_varint, put_zigzag};
-use super::{Canonical, DecodeError, NEST_MAX, Reader};
+use super::{Canonical, DecodeError, FORMAT, NEST_MAX, Reader};
 use crate::event::{Cell, Float, Key, Row, Timestamp, Value};
 
 /// Tags of values and cells. Stored for ever: a number is never given a second meaning.
@@ -92,6 +92,15 @@ impl Canonical for Row {
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         take_sequence(reader).map(Row)
+    }
+}
+
+impl Key {
+    /// Appends the standalone form of the key that some values make up.
+    pub fn put_of<'v>(values: impl ExactSizeIterator<Item = &'v Value>, out: &mut Vec<u8>) {
+        out.push(FORMAT);
+        put_varint(values.len() as u64, out);
+        values.for_each(|value| value.put(out));
     }
 }
 

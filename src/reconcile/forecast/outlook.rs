@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::estimate::Sums;
 use super::folding::{Folding, Space};
 use crate::event::{Canonical as _, Key, Value, key_text};
-use crate::mapping::{Evaluation, MemoryRows, Migration, Place, SourceTable, TableAccount};
+use crate::mapping::{Evaluation, Migration, Place, SourceTable, TableAccount, UnitRows};
 use crate::reconcile::Error;
 use crate::reconcile::expected::{Outlet, SourceAccount, unit_bucket};
 use crate::reconcile::ledger::Came;
@@ -265,7 +265,7 @@ impl Outlet for Outlook {
         self.clusters == Clusters::Range || chosen >= of || unit_bucket(&place.unit, of) < chosen
     }
 
-    fn told(&mut self, place: &Place, _: &MemoryRows, evaluation: &Evaluation) -> Result<(), Error> {
+    fn told(&mut self, place: &Place, _: &dyn UnitRows, evaluation: &Evaluation) -> Result<(), Error> {
         let (tables, counts) = (evaluation.accounts.tables.clone(), evaluation.counts.clone());
         self.told = Evaluated { tables, counts };
         *self.tally(&place.unit).entry(Quantity::Parts).or_default() += 1;

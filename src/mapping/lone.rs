@@ -1,0 +1,293 @@
+//! The part that is met most often: one row, of which one map makes one row.
+//!
+//! It needs no order, no index and no second pass. What comes of it is what the general evaluation makes of the same row; tests
+//! hold the one against the other.
+
+use std::collections::BTreeMap;
+
+use super::accounts::{Accounts, QuarantinedRow, TableAccount};
+use super::datum::{Datum, Fault, RowView};
+use super::error::ReadError;
+use super::evaluate::{Evaluation, Parked};
+use super::place::{Look, Part, part_table};
+use super::plan::{Emit, Migration, RowMap, Scope};
+use super::plan_place::PartRule;
+use super::rows::{SourceRow, UnitRows};
+use super::schema::{Role, SourceTable, Store};
+use super::term::{Env, Output, Term};
+use crate::event::Value;
+use crate::target::TargetRow;
+
+impl Migration {
+    /// The map that alone makes something of a table's rows, by the index of both; `None` where a shape looks at several rows,
+    /// or more than one shape at a row.
+    pub(super) fn lone_map(&self, table: SourceTable) -> Option<usize> {
+        let plan = self.tables.get(usize::from(table.0))?;
+        if self.assembly.is_some() || !plan.counted.is_empty() || self.groups.iter().any(|group| group.from == table) {
+            return None;
+        }
+        let mut maps = self.maps.iter().enumerate().filter(|(_, map)| map.from == table);
+        let (only, map) = maps.next()?;
+        // A row that is refused asks nobody: whom a part depends on would not be the same.
+        let asks = |term: &Term| term.any(|term| matches!(term, Term::Found { .. }));
+        let asks = map.emit.terms.iter().flatten().any(asks);
+        (maps.next().is_none() && (plan.refusing.is_empty() || !asks)).then_some(only)
+    }
+
+    /// Whether terms may ask what rows of other tables say.
+    pub(super) fn asks(&self) -> bool {
+        !self.references.is_empty()
+    }
+
+    /// The table of a part that may be evaluated alone, with its map.
+    fn lone(&self, part: &Part) -> Option<(SourceTable, &RowMap)> {
+        let table = match part {
+            Part::Of(bytes) => part_table(bytes)?,
+            Part::Whole => {
+                let sources = self.sources.iter().zip(&self.tables).enumerate();
+                let mut whole =
+                    sources.filter(|(_, (def, plan))| def.role == Role::Unit && matches!(plan.part, PartRule::Whole));
+                let (only, _) = whole.next()?;
+                if whole.next().is_some() {
+                    return None;
+                }
+                SourceTable(u16::try_from(only).ok()?)
+            }
+        };
+        let map = self.tables.get(usize::from(table.0))?.lone?;
+        Some((table, &self.maps[map]))
+    }
+
+    /// The values of a target row.
+    pub(super) fn values_of(&self, emit: &Emit, env: Env<'_>) -> Result<Vec<Value>, Fault> {
+        let mut values = Vec::with_capacity(emit.terms.len());
+        for term in &emit.terms {
+            values.push(match term {
+                Some(term) => term.eval(env)?.into_held(self.target_store)?,
+                None => Value::Null,
+            });
+        }
+        match self.key_refusal(emit.table, &values) {
+            Some(reason) => Err(Fault::Refused(reason.into())),
+            None => Ok(values),
+        }
+    }
+
+    /// Whether a row is refused because a text that some term reads holds U+0000.
+    pub(super) fn refuses_nul(&self, table: SourceTable, values: &[Value]) -> bool {
+        let nul = |column: &usize| matches!(values.get(*column), Some(Value::Text(text)) if text.contains('\0'));
+        self.target_store == Store::Postgres
+            && self.tables[usize::from(table.0)].read.iter().any(nul)
+            && self.quarantine_scope(super::compile::reason::NOT_STORABLE) == Some(Scope::Row)
+    }
+}
+
+/// What became of a part's only row.
+enum Became {
+    Values(Vec<Value>),
+    Refused(Box<str>),
+}
+
+/// Evaluates a part that is one row with one map; `None` where it is anything else.
+///
+/// # Errors
+/// [`ReadError`] when the row, or what it refers to, cannot be read.
+pub(super) fn evaluate(
+    migration: &Migration,
+    unit: &str,
+    part: &Part,
+    rows: &dyn UnitRows,
+    look: &dyn Look,
+    totals: &[i128],
+) -> Result<Option<Evaluation>, ReadError> {
+    let Some((table, map)) = migration.lone(part) else { return Ok(None) };
+    let (mut found, mut read) = (None, 0_u64);
+    rows.scan(table, &mut |_, row| {
+        read += 1;
+        if read == 1 {
+            found = Some(of_row(migration, unit, (table, map), row, look, totals));
+        }
+    })?;
+    match found {
+        Some(evaluation) if read == 1 => evaluation.map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn of_row(
+    migration: &Migration,
+    unit: &str,
+    (table, map): (SourceTable, &RowMap),
+    row: &SourceRow,
+    look: &dyn Look,
+    totals: &[i128],
+) -> Result<Evaluation, ReadError> {
+    let became = become_of(migration, unit, (table, map), row, look, totals)?;
+    let mut account = TableAccount { read: 1, ..TableAccount::default() };
+    let mut evaluation = Evaluation {
+        rows: Vec::new(),
+        accounts: Accounts::default(),
+        counts: BTreeMap::new(),
+        totals: vec![0; migration.totals.len()],
+        parked: None,
+    };
+    match became {
+        Became::Values(values) => {
+            account.mapped = 1;
+            evaluation.rows.push(TargetRow { table: map.emit.table, values });
+        }
+        Became::Refused(reason) => {
+            account.quarantined.insert(reason.clone(), 1);
+            let key = row.key.clone();
+            if migration.quarantine_scope(&reason) == Some(Scope::Row) {
+                evaluation.accounts.quarantined_rows.push(QuarantinedRow { table, key, reason });
+            } else {
+                evaluation.totals.clear();
+                evaluation.parked = Some(Parked { reason, table: Some(table), key: Some(key) });
+            }
+        }
+    }
+    evaluation.accounts.tables.insert(table, account);
+    Ok(evaluation)
+}
+
+fn become_of(
+    migration: &Migration,
+    unit: &str,
+    (table, map): (SourceTable, &RowMap),
+    row: &SourceRow,
+    look: &dyn Look,
+    totals: &[i128],
+) -> Result<Became, ReadError> {
+    if !migration.refuses_nul(table, &row.values) {
+        let view = RowView::new(&row.values);
+        let outputs = [(Output::Unit, Datum::Value(std::borrow::Cow::Owned(Value::text(unit))))];
+        let env = Env { row: Some(&view), outputs: &outputs, look, totals, ..Env::plain(&migration.namespace) };
+        match migration.values_of(&map.emit, env) {
+            Ok(values) => return Ok(Became::Values(values)),
+            // Of several reasons the first declared is told.
+            Err(fault) => {
+                if let Some(reason) = migration.refusal(table, &row.values)? {
+                    return Ok(Became::Refused(reason));
+                }
+                return fault.into_reason().map(Became::Refused);
+            }
+        }
+    }
+    let reason = super::compile::reason::NOT_STORABLE;
+    Ok(Became::Refused(reason.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::diagnostic::SourceFile;
+    use super::super::evaluate::in_full;
+    use super::super::place::{NoLook, Place, Routed};
+    use super::super::rows::{LoneRow, MemoryRows};
+    use super::super::{Sources, evaluate};
+    use super::*;
+    use crate::event::Timestamp;
+
+    /// Rows of calls, refused alone for one reason and with their unit for another.
+    fn migration(unit: &str) -> Migration {
+        let file = |name: &str, text: &str| SourceFile::new(name, text.to_owned());
+        let legacy = r#"
+            source = "postgres"
+            [table.calls]
+            key = ["id"]
+            role = "unit"
+            unit_lookup = "key"
+            columns = { id = "bigint not null", name = "text", doc = "jsonb", at = "timestamptz", kind = "text" }
+        "#;
+        let mapping = format!(
+            r#"
+            migration = "calls"
+            namespace = "0f4c2a9e-0000-5000-8000-000000000002"
+            foreign = "row"
+            [quarantine]
+            not_storable = "{unit}"
+            unreadable_json = "row"
+            key_collision = "row"
+            odd_kind = "row"
+            nameless = "unit"
+            [unit]
+            calls = "id"
+            [cases.kind]
+            plain = "p"
+            [[map]]
+            from = "calls"
+            to = "calls"
+            [map.columns]
+            id = ".id"
+            of = "@unit"
+            name = {{ given = ".name", refuse = "nameless" }}
+            said = ".doc.said"
+            doc = ".doc"
+            at = ".at"
+            kind = {{ case = "kind", of = ".kind", null = "?", refuse = "odd_kind" }}
+            "#
+        );
+        let target = "CREATE TABLE calls (id BIGINT PRIMARY KEY, of TEXT, name TEXT, said JSONB, doc JSONB, \
+                      at TIMESTAMPTZ, kind TEXT);";
+        let sources = Sources {
+            legacy: file("legacy.toml", legacy),
+            mapping: file("mapping.toml", &mapping),
+            target: file("target.sql", target),
+            cases: Vec::new(),
+        };
+        Migration::compile(&sources).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn text() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            "[a-c]{0,3}".prop_map(Value::text),
+            Just(Value::text("plain")),
+            Just(Value::text("a\0b")),
+        ]
+    }
+
+    fn document() -> impl Strategy<Value = Value> {
+        const TEXTS: [&str; 6] =
+            ["null", "{\"said\": \"a\"}", "{\"said\": \"\\u0000\"}", "{", "[1.10]", "{\"said\": {\"a\": 1.0}}"];
+        prop_oneof![Just(Value::Null), proptest::sample::select(&TEXTS[..]).prop_map(|text| Value::Json(text.into()))]
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_alone_becomes_what_it_becomes_among_others(
+            id in any::<i64>(), name in text(), doc in document(), at in any::<i32>(), kind in text(), of_unit in any::<bool>(),
+        ) {
+            let migration = migration(if of_unit { "unit" } else { "row" });
+            let values = vec![Value::Int(id), name, doc, Value::Timestamp(Timestamp(at.into())), kind];
+            let table = SourceTable(0);
+            let key = migration.key_of(table, &values);
+            let placed = migration.place_whole(table, &key, &values, &NoLook).expect("nothing is looked up");
+            let Routed::Placed(Place { unit, part }) = placed else { panic!("every row names its unit") };
+            let row = LoneRow(table, SourceRow { key, values });
+            let alone = super::evaluate(&migration, &unit, &part, &row, &NoLook, &[]).expect("in memory");
+            let full = in_full(&migration, &unit, &part, &row, &NoLook, &[]).expect("in memory");
+            prop_assert_eq!(alone.as_ref(), Some(&full));
+            prop_assert!(full.accounts.balanced());
+        }
+    }
+
+    #[test]
+    fn parts_of_no_row_or_of_several_are_evaluated_in_full() {
+        let migration = migration("row");
+        let row = |id| SourceRow {
+            key: crate::event::Key(vec![Value::Int(id)]),
+            values: vec![Value::Int(id), Value::text("a"), Value::Null, Value::Null, Value::Null],
+        };
+        let mut rows = MemoryRows::new();
+        for rows_read in 0..3_usize {
+            let alone = super::evaluate(&migration, "u", &Part::Whole, &rows, &NoLook, &[]).expect("in memory");
+            assert_eq!(alone.is_some(), rows_read == 1);
+            let evaluation = evaluate(&migration, "u", &Part::Whole, &rows, &NoLook, &[]).expect("in memory");
+            assert_eq!(evaluation.rows.len(), rows_read);
+            rows.push(SourceTable(0), row(rows_read as i64));
+        }
+    }
+}
