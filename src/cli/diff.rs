@@ -6,22 +6,22 @@ use serde_json::json;
 
 use crate::engine::UnitDiff;
 use crate::engine::diff::{Kind, RowDifference, Verdict};
-use crate::event::key_text;
-use crate::event::{Json, Value};
-use crate::target::{TableShape, TargetRow};
+use crate::event::{Value, key_text};
+use crate::rules::{Comparison, Pair, Ruleset, Uses};
+use crate::target::TableShape;
 
 use super::args::Global;
 use super::exit::Exit;
-use super::{Failure, engine, locate, output};
+use super::{Failure, engine, locate, output, query};
 
-/// Differences shown within one JSON document.
-const PATHS_MAX: usize = 20;
+/// Places shown within one column, or one attribute of an item.
+const PLACES_MAX: usize = 20;
 
 /// Compares one unit.
 pub async fn run(global: &Global, migration: &str, unit: &str, reveal: bool) -> Result<Exit, Failure> {
     let engine = engine(global, migration)?;
     let rules = Arc::new(locate::rules(global, engine.migration())?);
-    let comparer = engine.comparer().await?.by(rules);
+    let comparer = engine.comparer().await?.by(Arc::clone(&rules));
     for whole in comparer.whole_tables(unit) {
         output::say(format!(
             "no key and no index leads to the unit's rows in {}: each reading takes all of it, about {} items, {} bytes, {} read \
@@ -35,9 +35,9 @@ pub async fn run(global: &Global, migration: &str, unit: &str, reveal: bool) -> 
         return Err(Failure { message, hint: Some("check its spelling".to_owned()) });
     }
     if global.json {
-        output::json(&as_json(engine.tables(), &diff, reveal));
+        output::json(&as_json(engine.tables(), &rules, &diff, reveal));
     } else {
-        show(engine.tables(), &diff, reveal);
+        show(engine.tables(), &rules, &diff, reveal);
     }
     Ok(exit(diff.verdict))
 }
@@ -52,7 +52,7 @@ pub fn exit(verdict: Verdict) -> Exit {
 }
 
 /// Shows a comparison for people.
-pub fn show(tables: &[TableShape], diff: &UnitDiff, reveal: bool) {
+pub fn show(tables: &[TableShape], rules: &Ruleset, diff: &UnitDiff, reveal: bool) {
     for difference in &diff.differences {
         let shape = &tables[usize::from(difference.key.table.0)];
         let word = match difference.kind {
@@ -61,10 +61,14 @@ pub fn show(tables: &[TableShape], diff: &UnitDiff, reveal: bool) {
             Kind::Changed => "changed",
         };
         output::line(format!("{word} {} {}", shape.name, key_text(&difference.key.values)));
-        for (field, expected, actual) in fields(shape, difference, reveal) {
-            output::line(format!("    {field}"));
+        let (fields, more) = fields(rules, difference, reveal);
+        for Shown { place, expected, found } in fields {
+            output::line(format!("    {place}"));
             output::line(format!("      - expected {expected}"));
-            output::line(format!("      + found    {actual}"));
+            output::line(format!("      + found    {found}"));
+        }
+        if more > 0 {
+            output::line(format!("    and {more} more places within these"));
         }
     }
     output::line(format!(
@@ -92,18 +96,19 @@ fn verdict_text(verdict: Verdict) -> &'static str {
 }
 
 /// A comparison as JSON.
-pub fn as_json(tables: &[TableShape], diff: &UnitDiff, reveal: bool) -> serde_json::Value {
+pub fn as_json(tables: &[TableShape], rules: &Ruleset, diff: &UnitDiff, reveal: bool) -> serde_json::Value {
     let differences: Vec<_> = diff
         .differences
         .iter()
         .map(|difference| {
             let shape = &tables[usize::from(difference.key.table.0)];
-            let fields: Vec<_> = fields(shape, difference, reveal)
+            let (fields, more) = fields(rules, difference, reveal);
+            let fields: Vec<_> = fields
                 .into_iter()
-                .map(|(field, expected, actual)| json!({ "field": field, "expected": expected, "found": actual }))
+                .map(|Shown { place, expected, found }| json!({ "field": place, "expected": expected, "found": found }))
                 .collect();
             let key = key_text(&difference.key.values);
-            json!({ "table": shape.name, "key": key, "kind": difference.kind, "fields": fields })
+            json!({ "table": shape.name, "key": key, "kind": difference.kind, "fields": fields, "more_places": more })
         })
         .collect();
     json!({
@@ -113,68 +118,51 @@ pub fn as_json(tables: &[TableShape], diff: &UnitDiff, reveal: bool) -> serde_js
     })
 }
 
-/// The fields that differ: name or path, expected and found.
-fn fields(shape: &TableShape, difference: &RowDifference, reveal: bool) -> Vec<(String, String, String)> {
-    let (Some(expected), Some(actual)) = (&difference.expected, &difference.actual) else { return Vec::new() };
-    let mut fields = Vec::new();
-    for &column in &difference.columns {
-        let name = &shape.columns[column].name;
-        let (a, b) = (&expected.values[column], &actual.values[column]);
-        let documents = |row: &TargetRow| match &row.values[column] {
-            Value::Json(text) => Json::parse(text).ok(),
-            _ => None,
+/// A field that differs, as it is shown.
+struct Shown {
+    /// Its place; below a column or an attribute, whose names are contents of the row (I12), only where these are revealed.
+    place: String,
+    /// What the mapping wants there.
+    expected: String,
+    /// What the target has there.
+    found: String,
+}
+
+/// The fields in which two rows differ by the rules, and how many more places there are.
+fn fields(rules: &Ruleset, difference: &RowDifference, reveal: bool) -> (Vec<Shown>, usize) {
+    let (Some(expected), Some(actual)) = (&difference.expected, &difference.actual) else { return (Vec::new(), 0) };
+    let compared = rules.table(difference.key.table).compare(expected, actual, Pair::Key, &mut Uses::default());
+    let Comparison::Different(fields) = compared else { return (Vec::new(), 0) };
+    let mut shown: Vec<Shown> = Vec::new();
+    let (mut root, mut of_root, mut more) = (String::new(), 0, 0);
+    for field in fields {
+        if *field.field.root != *root {
+            (root, of_root) = (field.field.root.to_string(), 0);
+        }
+        of_root += 1;
+        if of_root > if reveal { PLACES_MAX } else { 1 } {
+            more += 1;
+            continue;
+        }
+        let below = !reveal && !field.field.steps.is_empty();
+        let place = if reveal { field.field.to_string() } else { root.clone() };
+        let text = |value: &Option<Value>| match value {
+            _ if below => "a part of it".to_owned(),
+            None => "nothing".to_owned(),
+            Some(value) => value_text(value, reveal),
         };
-        match (documents(expected), documents(actual)) {
-            (Some(a), Some(b)) => paths(name.to_string(), Some(&a), Some(&b), reveal, &mut fields),
-            _ => fields.push((name.to_string(), value_text(a, reveal), value_text(b, reveal))),
-        }
+        shown.push(Shown { place, expected: text(&field.expected), found: text(&field.actual) });
     }
-    fields
-}
-
-/// The places where two documents differ.
-fn paths(place: String, a: Option<&Json>, b: Option<&Json>, reveal: bool, out: &mut Vec<(String, String, String)>) {
-    if out.len() >= PATHS_MAX {
-        return;
-    }
-    match (a, b) {
-        (Some(a), Some(b)) if a.same(b) => {}
-        (Some(Json::Object(left)), Some(Json::Object(right))) => {
-            let mut keys: Vec<&String> = left.iter().chain(right).map(|(key, _)| key).collect();
-            keys.sort();
-            keys.dedup();
-            for key in keys {
-                let (a, b) = (a.and_then(|a| a.member(key)), b.and_then(|b| b.member(key)));
-                paths(format!("{place}.{key}"), a, b, reveal, out);
-            }
-        }
-        (Some(Json::Array(left)), Some(Json::Array(right))) => {
-            for index in 0..left.len().max(right.len()) {
-                paths(format!("{place}[{index}]"), left.get(index), right.get(index), reveal, out);
-            }
-        }
-        _ => out.push((place, json_text(a, reveal), json_text(b, reveal))),
-    }
-}
-
-fn json_text(value: Option<&Json>, reveal: bool) -> String {
-    match value {
-        None => "nothing".to_owned(),
-        Some(value) if reveal => value.to_text(),
-        Some(Json::Null) => "null".to_owned(),
-        Some(Json::Bool(_)) => "a truth value".to_owned(),
-        Some(Json::Number(number)) => format!("a number of {} characters", number.as_str().len()),
-        Some(Json::String(text)) => format!("a string of {} characters", text.chars().count()),
-        Some(Json::Array(items)) => format!("an array of {}", items.len()),
-        Some(Json::Object(members)) => format!("an object of {}", members.len()),
-    }
+    (shown, more)
 }
 
 fn value_text(value: &Value, reveal: bool) -> String {
-    if reveal || *value == Value::Null {
-        return key_text(std::slice::from_ref(value));
-    }
     match value {
+        Value::Null => "null".to_owned(),
+        Value::Map(_) | Value::List(_) | Value::TextSet(_) | Value::NumberSet(_) | Value::BytesSet(_) if reveal => {
+            query::json(value).to_text()
+        }
+        value if reveal => key_text(std::slice::from_ref(value)),
         Value::Text(text) => format!("text of {} characters", text.chars().count()),
         Value::Json(text) => format!("JSON of {} bytes", text.len()),
         Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
@@ -182,6 +170,8 @@ fn value_text(value: &Value, reveal: bool) -> String {
         Value::Int(_) | Value::Decimal(_) | Value::Float(_) => "a number".to_owned(),
         Value::Timestamp(_) => "a timestamp".to_owned(),
         Value::Uuid(_) => "a UUID".to_owned(),
-        _ => "a collection".to_owned(),
+        Value::List(items) => format!("a list of {}", items.len()),
+        Value::Map(members) => format!("a map of {}", members.len()),
+        Value::TextSet(_) | Value::NumberSet(_) | Value::BytesSet(_) => "a set".to_owned(),
     }
 }

@@ -123,7 +123,8 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn json(value: &Value) -> Json {
+/// A value as a document.
+pub(super) fn json(value: &Value) -> Json {
     let bytes = |bytes: &[u8]| Json::String(STANDARD.encode(bytes));
     match value {
         Value::Null => Json::Null,

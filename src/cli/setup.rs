@@ -2,8 +2,8 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 
-use crate::engine::Earlier;
 use crate::engine::protocol::{Answer, Request};
+use crate::engine::{Earlier, Taken};
 
 use super::args::{Global, Lookups};
 use super::exit::Exit;
@@ -25,7 +25,10 @@ pub async fn up(global: &Global, migration: &str, earlier: Earlier, lookups: &Lo
             .collect();
         output::json(&serde_json::json!({
             "migration": migration, "warnings": findings, "created": up.target.created, "present": up.target.present,
-            "adopted": up.adopted.map(|adopted| serde_json::json!({ "units": adopted.units, "slots": adopted.slots })),
+            "adopted": up.adopted.map(|adopted| match adopted.taken {
+                Taken::Units(units) => serde_json::json!({ "units": units, "slots": adopted.slots }),
+                Taken::Items(items) => serde_json::json!({ "items_at_least": items, "slots": adopted.slots }),
+            }),
         }));
         return Ok(Exit::Success);
     }
@@ -42,9 +45,12 @@ pub async fn up(global: &Global, migration: &str, earlier: Earlier, lookups: &Lo
         for slot in adopted.slots {
             output::line(format!("removed replication slot {slot} of the earlier state folder"));
         }
+        let taken = match adopted.taken {
+            Taken::Units(units) => format!("{units} unit(s)"),
+            Taken::Items(items) => format!("at least {items} item(s)"),
+        };
         output::line(format!(
-            "adopted {} unit(s) at the target: the run writes each again, or removes it where the source has no row of it",
-            adopted.units
+            "adopted {taken} at the target: the run writes each again, or removes it where the source has no row of it"
         ));
     }
     output::line(format!("{migration} is ready: `rehome run {migration}` copies and follows"));

@@ -49,6 +49,12 @@ pub enum Error {
         /// Units of the record.
         units: u64,
     },
+    /// The target's items say that another state folder wrote them.
+    #[error("the target holds at least {items} item(s) of this migration that another state folder wrote")]
+    Marked {
+        /// Items of the first page that has any.
+        items: u64,
+    },
     /// A slot that is to be removed is being read.
     #[error("replication slot {0} is active: a rehome with another state folder reads it")]
     SlotHeld(String),
@@ -135,6 +141,12 @@ pub enum Error {
     /// The target failed.
     #[error(transparent)]
     Target(#[from] crate::target::Error),
+    /// The target's address does not read as one.
+    #[error("the target's address is not usable: {reason}")]
+    TargetAddress {
+        /// What is wrong with it, without the address itself, which may hold a password.
+        reason: String,
+    },
     /// The log failed.
     #[error(transparent)]
     Log(#[from] crate::log::Error),
@@ -144,6 +156,28 @@ pub enum Error {
     /// A unit could not be read.
     #[error(transparent)]
     Unit(#[from] crate::mapping::ReadError),
+}
+
+impl Error {
+    /// The same, where it was the target that was read as a source is.
+    pub(super) fn at_target(self) -> Self {
+        use crate::source::Error as Read;
+        use crate::target::Error::{Refused, Unreachable};
+        match self {
+            Error::Source(Read::Address { reason }) => Error::TargetAddress { reason },
+            Error::Source(Read::Unreachable { action, reason }) => {
+                Error::Target(Unreachable { action, source: reason.into() })
+            }
+            Error::Source(Read::Refused { action, code, message }) => Error::Target(Refused { action, code, message }),
+            Error::Source(Read::Throttled { action, code }) => {
+                Error::Target(Unreachable { action, source: code.into() })
+            }
+            Error::Source(Read::Unreadable { action, detail }) => {
+                Error::Target(Refused { action, code: "unreadable:".to_owned(), message: detail })
+            }
+            other => other,
+        }
+    }
 }
 
 impl From<crate::capture::Error> for Error {
@@ -174,7 +208,7 @@ impl Error {
             Error::Running(_) => "send SIGTERM to it, or run `rehome stop`",
             Error::OtherMigration { .. } => "name another folder with --state",
             Error::OtherSource => "check --source; if it is right, as after a restore, run again with --accept-source",
-            Error::Recorded { .. } => {
+            Error::Recorded { .. } | Error::Marked { .. } => {
                 "name that folder with --state; if it is lost, `rehome up MIGRATION --adopt` takes its units over"
             }
             Error::SlotHeld(_) => {
@@ -204,6 +238,10 @@ impl Error {
             Error::NotUp(_) => "run `rehome up MIGRATION --source URL --target URL` first",
             Error::NoAddress { side: "source" } => "pass --source URL or set REHOME_SOURCE",
             Error::NoAddress { .. } => "pass --target URL or set REHOME_TARGET",
+            Error::Source(crate::source::Error::Address { .. }) => {
+                "--source is postgres://USER@HOST/DATABASE or dynamodb://REGION"
+            }
+            Error::TargetAddress { .. } => "--target is postgres://USER@HOST/DATABASE or dynamodb://REGION",
             Error::NotReady(_) => "mend what is listed and run the command again",
             Error::NoUnit(_) => "the unit is neither in the source nor in the state; check its spelling",
             Error::NotAcceptable { .. } => {

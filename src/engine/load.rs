@@ -157,6 +157,7 @@ impl Engine {
             Store::DynamoDb => {
                 let server = self.target_tables().await?;
                 crate::dynamo::target::provision(&server, &self.written_tables()).await?;
+                self.refuse_marks().await?;
             }
         }
         self.own().await?.digest_key()?;

@@ -59,7 +59,7 @@ pub use query::{Reply, Rows};
 pub use reconcile::{Planting, Reconciling};
 pub use resume::SpillFolder;
 pub use run::Until;
-pub use setup::{Adopted, Down, Earlier, Up};
+pub use setup::{Adopted, Down, Earlier, Taken, Up};
 pub use unit::{Comparer, Sums};
 
 use folder::Owned;

@@ -236,6 +236,10 @@ impl Engine {
     }
 
     async fn target_side(&self) -> Result<(Opened, Owners), Error> {
+        self.open_target_side().await.map_err(Error::at_target)
+    }
+
+    async fn open_target_side(&self) -> Result<(Opened, Owners), Error> {
         let relation = |schema: &str, table: &str| RelationName { schema: schema.into(), table: table.into() };
         let mut wanted: Vec<Wanted> = self
             .tables

@@ -105,6 +105,7 @@ impl Engine {
 
     /// Opens folder and target, where that is DynamoDB.
     async fn open_to_dynamo(&self) -> Result<(Open, Arc<dyn Target>), Error> {
+        self.refuse_marks().await?;
         let owned = self.own().await?;
         let target = self.dynamo_target().await?;
         let open = self.open(owned).await?;

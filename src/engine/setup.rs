@@ -49,10 +49,27 @@ pub struct Up {
 /// What was taken over of an earlier state folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adopted {
-    /// Units of the target's record, of which every part is projected again.
-    pub units: u64,
+    /// What of it is at the target.
+    pub taken: Taken,
     /// The earlier folder's replication slots, which were removed.
     pub slots: Vec<String>,
+}
+
+/// What an earlier state folder left at the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// So many units of the target's record, of which every part is projected again.
+    Units(u64),
+    /// So many items at least, which say that they were written so.
+    Items(u64),
+}
+
+impl Adopted {
+    /// What there is to tell; `None` where nothing was left.
+    fn of(taken: Taken, slots: Vec<String>) -> Option<Self> {
+        let (Taken::Units(count) | Taken::Items(count)) = taken;
+        (count > 0 || !slots.is_empty()).then_some(Self { taken, slots })
+    }
 }
 
 /// What `down` removed and left.
@@ -112,22 +129,35 @@ impl Engine {
         let target = dynamo_target::provision(&server, &self.written_tables()).await?;
         let target = Provisioned { created: target.created, present: target.present };
         let new = !self.folder.log().exists();
-        if new && earlier == Earlier::Refuse && !target.present.is_empty() {
-            let units = self.marked_items().await?;
-            if units > 0 {
-                return Err(Error::Recorded { units });
-            }
+        let from_postgres = self.migration.source_store() == Store::Postgres;
+        match earlier {
+            Earlier::Refuse => self.refuse_marks().await?,
+            // Before there is a folder here, which would look like the one that is in use.
+            Earlier::Adopt if new && from_postgres => drop(self.earlier_slots(None).await?),
+            Earlier::Adopt => {}
         }
         let owned = self.own().await?;
         owned.digest_key()?;
         let log = self.open_log(now_ms())?;
-        let from_postgres = self.migration.source_store() == Store::Postgres;
-        let adopted = if new && earlier == Earlier::Adopt && from_postgres {
-            Some(Adopted { units: self.marked_items().await?, slots: self.drop_earlier_slots(&log).await? })
-        } else {
-            None
+        let adopted = match earlier {
+            Earlier::Adopt if new => {
+                let slots = if from_postgres { self.drop_earlier_slots(&log).await? } else { Vec::new() };
+                Adopted::of(Taken::Items(self.marked_items().await?), slots)
+            }
+            Earlier::Adopt | Earlier::Refuse => None,
         };
         Ok(Up { findings, target, adopted })
+    }
+
+    /// Refuses before anything is made here when there is no log yet but items that another state folder wrote.
+    pub(super) async fn refuse_marks(&self) -> Result<(), Error> {
+        if self.folder.log().exists() {
+            return Ok(());
+        }
+        match self.marked_items().await? {
+            0 => Ok(()),
+            items => Err(Error::Marked { items }),
+        }
     }
 
     /// Items that an earlier state folder of this migration wrote, as far as the first page that has any.
@@ -197,8 +227,10 @@ impl Engine {
             if newer.is_some_and(|version| version.log > log.generation()) {
                 return Err(Error::Project(crate::project::Error::OtherWriter));
             }
-            let slots = self.drop_earlier_slots(log).await?;
-            adopted = Some(Adopted { units, slots });
+        }
+        if earlier == Earlier::Adopt && self.migration.source_store() == Store::Postgres {
+            // Also a folder that was lost before it wrote anything has left its slot.
+            adopted = Adopted::of(Taken::Units(units), self.drop_earlier_slots(log).await?);
         }
         let marks = [(RECORD.to_owned(), Some(Vec::new()))].into_iter().collect();
         log.append(Batch { marks, ..Batch::default() }).await?;

@@ -34,7 +34,7 @@ impl Engine {
 
     /// The target database, where it is Postgres.
     pub(super) fn target_server(&self) -> Result<Server, Error> {
-        Ok(Server::parse(self.address("target", Store::Postgres)?)?)
+        Server::parse(self.address("target", Store::Postgres)?).map_err(|error| Error::from(error).at_target())
     }
 
     /// Clients of the source, where it is DynamoDB.
@@ -45,8 +45,9 @@ impl Engine {
 
     /// Clients of the target, where it is DynamoDB.
     pub(super) async fn target_tables(&self) -> Result<dynamo::Server, Error> {
-        let address: Address = self.address("target", Store::DynamoDb)?.parse()?;
-        Ok(dynamo::Server::new(&address).await?)
+        let at_target = |error: crate::source::Error| Error::from(error).at_target();
+        let address: Address = self.address("target", Store::DynamoDb)?.parse().map_err(at_target)?;
+        dynamo::Server::new(&address).await.map_err(at_target)
     }
 
     /// Refuses addresses of other kinds of store than the migration is for, before anything is asked of either.

@@ -117,6 +117,17 @@ async fn a_damaged_target_row_is_found_and_hidden_and_a_change_under_way_is_unpr
     std::fs::write(rules.join("luthien.toml"), ignored).expect("a file");
     let ruled = rig.rehome(&["diff", "luthien", "a", "--rules", rules.to_str().expect("text")]).expect(0);
     assert!(ruled.out.contains("MATCH"), "what a rule leaves out is no difference: {ruled:?}");
+    // The names of members are contents too, and one column that differs much leaves the others to be seen.
+    let members = "(select jsonb_object_agg('QuiteSecret' || i, i) from generate_series(1, 30) i)";
+    rig.target.run(format!("update conversation_events_v2 set payload = {members}, created_at = now()")).await;
+    let found = rig.rehome(&["diff", "luthien", "a"]).expect(1);
+    assert!(found.out.contains("payload") && found.out.contains("more places"), "{found:?}");
+    assert_hidden(&found);
+    assert_hidden(&rig.rehome(&["diff", "luthien", "a", "--json"]).expect(1));
+    let revealed = rig.rehome(&["diff", "luthien", "a", "--reveal"]).expect(1).out;
+    for shown in ["payload.QuiteSecret1", "more places", "    created_at\n"] {
+        assert!(revealed.contains(shown), "{shown}: {revealed}");
+    }
     rig.target.run("delete from conversation_events_v2").await;
     assert!(rig.rehome(&["diff", "luthien", "a"]).expect(1).out.contains("missing"));
 
@@ -165,6 +176,16 @@ async fn usage_and_addresses_that_are_wrong_exit_with_3_and_say_what_to_do() {
         &["target", "127.0.0.1:1", "target's address"],
     );
     told(run(&["up", "luthien", "--source", "not an address", "--target", nobody]), &["address"]);
+    for (target, words) in [
+        (nobody, ["reach the target", "127.0.0.1:1", "target's address"]),
+        ("postgres://[", ["target's address is", "not usable", "--target is"]),
+    ] {
+        let reports = rig.folder.path().join("reports");
+        let reports = ["--reports", reports.to_str().expect("text")];
+        let compared =
+            [&["reconcile", "luthien", "--source", &rig.legacy.url, "--target", target][..], &reports].concat();
+        told(run(&compared), &words);
+    }
     let missing = cluster().url("no_such_database");
     told(run(&["up", "luthien", "--source", &missing, "--target", &rig.target.url]), &["no_such_database"]);
     let failed = run(&["up", "luthien", "--json"]).expect(3);

@@ -26,6 +26,12 @@ async fn keys(client: &Client) -> Vec<String> {
     keys
 }
 
+/// Replication slots of the legacy database.
+async fn slots(rig: &mut Rig) -> u32 {
+    let counted = "select count(*)::text from pg_replication_slots where database = current_database()";
+    rig.legacy.text(counted).await.parse().expect("a number")
+}
+
 async fn settled(rig: &mut Rig, run: &mut Run) -> serde_json::Value {
     let status = rig.settled(run).await;
     assert_eq!(status["balanced"], true, "{status}");
@@ -132,6 +138,22 @@ async fn jobs_go_from_postgres_to_one_shared_table_and_follow_live() {
         keys(&client).await,
         ["JOB PROG#1728446627.000000#3", "JOB PROG#1728446628.000000#4", "JOB PROG#1728446630.000000#5", "USER META"]
     );
+    assert_eq!(rig.status()["balanced"], true);
+
+    // The whole folder is lost: nothing goes on beside what it wrote unless a person says so, and then its slot goes.
+    std::fs::remove_dir_all(rig.state()).expect("it is there");
+    for refused in [&["up", "jobs"][..], &["run", "jobs", "--until", "caught-up"]] {
+        let refused = rig.rehome(refused).expect(3);
+        assert!(refused.err.contains("at least 3 item(s)") && refused.err.contains("--adopt"), "{refused:?}");
+        assert!(!rig.state().exists(), "a refusal makes no folder, which would look like the lost one");
+    }
+    let adopted = rig.rehome(&["up", "jobs", "--adopt", "--json"]).expect(0).json();
+    assert_eq!((adopted["adopted"]["items_at_least"].as_u64(), slots(&mut rig).await), (Some(3), 0), "{adopted}");
+    assert!(rig.rehome(&["up", "jobs", "--adopt", "--json"]).expect(0).json()["adopted"].is_null(), "only once");
+    rig.legacy.run("delete from job_progress_history where id = 3").await;
+    rig.rehome(&["run", "jobs", "--until", "caught-up"]).expect(0);
+    let left = ["JOB PROG#1728446628.000000#4", "JOB PROG#1728446630.000000#5", "USER META"];
+    assert_eq!((keys(&client).await, slots(&mut rig).await), (left.map(str::to_owned).to_vec(), 1));
     assert_eq!(rig.status()["balanced"], true);
     rig.rehome(&["down", "jobs", "--yes"]).expect(0);
 }

@@ -93,6 +93,28 @@ async fn down_needs_no_state_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn down_waits_for_the_first_records_of_another_migration_and_leaves_them() {
+    let mut rig = Rig::up().await;
+    rig.legacy.run(CALLS).await;
+    rig.catch_up();
+    let mut other = sqlx::PgConnection::connect(&rig.target.url).await.expect("a connection");
+    let first = "begin; insert into rehome.units values ('other', 'u', '', '\\x01', '\\x')";
+    sqlx::raw_sql(first).execute(&mut other).await.expect("a record that nobody sees yet");
+    let down = std::thread::spawn({
+        let command = rig.command(&["down", "luthien", "--yes"]);
+        move || finish(command)
+    });
+    let waits = "select count(*)::text from pg_locks where not granted and relation = 'rehome.units'::regclass";
+    while rig.target.text(waits).await == "0" && !down.is_finished() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    sqlx::raw_sql("commit").execute(&mut other).await.expect("committed");
+    let down = down.join().expect("it ended").expect(0);
+    assert!(down.out.contains("6 unit records") && !down.out.contains("schema rehome"), "{down:?}");
+    assert_eq!(rig.target.texts("select migration from rehome.units").await, ["other"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_left_over_is_listed_with_the_command_that_removes_it() {
     let mut rig = lost().await;
     let slot = rig.legacy.texts(SLOTS).await.remove(0);

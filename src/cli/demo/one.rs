@@ -13,6 +13,7 @@ use crate::engine::protocol::{Answer, Request, Status};
 use crate::engine::{Earlier, Engine, Settings, Sums, Until};
 use crate::mapping::Migration;
 use crate::mapping::schema::Store;
+use crate::rules::Ruleset;
 
 use super::super::args::{DemoArgs, Global};
 use super::super::exit::Exit;
@@ -212,7 +213,7 @@ async fn damage_and_find(
     let sums = engine.comparer().await?.all().await?;
     let [found] = sums.different.as_slice() else { return Ok(()) };
     if !global.json {
-        diff::show(engine.tables(), found, false);
+        diff::show(engine.tables(), &Ruleset::none(engine.migration()), found, false);
     }
     report.damage_found = found.differences.len() == 1;
     report.damaged_unit = Some(found.unit.clone());

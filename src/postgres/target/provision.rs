@@ -124,16 +124,23 @@ pub async fn unprovision(pool: &PgPool, migration: &str, tables: &[TableShape]) 
     if !matches!(there, Some((Some(_),))) {
         return Ok(Removed { records: 0, schema_dropped: false, left });
     }
-    let removed = sqlx::query("DELETE FROM rehome.units WHERE migration = $1").bind(migration).execute(pool).await;
+    // Another migration may be writing its first records, which nobody sees before it commits: the lock waits for that.
+    let mut transaction = pool.begin().await.map_err(|source| classify("remove unit records", source))?;
+    let lock = "LOCK TABLE rehome.units IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut *transaction).await.map_err(|source| classify("lock unit records", source))?;
+    let remove = sqlx::query("DELETE FROM rehome.units WHERE migration = $1").bind(migration);
+    let removed = remove.execute(&mut *transaction).await;
     let records = removed.map_err(|source| classify("remove unit records", source))?.rows_affected();
     let others: (bool,) = sqlx::query_as("SELECT EXISTS (SELECT 1 FROM rehome.units)")
-        .fetch_one(pool)
+        .fetch_one(&mut *transaction)
         .await
         .map_err(|source| classify("look for other migrations", source))?;
     if !others.0 {
         // No CASCADE: something of someone else's in the schema makes this fail, and stay.
         let drop = "DROP TABLE rehome.units; DROP SCHEMA rehome;";
-        sqlx::raw_sql(drop).execute(pool).await.map_err(|source| classify("drop rehome's schema", source))?;
+        let dropped = sqlx::raw_sql(drop).execute(&mut *transaction).await;
+        dropped.map_err(|source| classify("drop rehome's schema", source))?;
     }
+    transaction.commit().await.map_err(|source| classify("remove unit records", source))?;
     Ok(Removed { records, schema_dropped: !others.0, left })
 }
