@@ -362,4 +362,5 @@ def main():
         print(f"Evaluated for {2 * (changes + 1)} times \"{kind}\": {two - one} parts.")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,7 @@ pub async fn up(global: &Global, migration: &str, earlier: Earlier, lookups: &Lo
             "migration": migration, "warnings": findings, "created": up.target.created, "present": up.target.present,
             "adopted": up.adopted.map(|adopted| match adopted.taken {
                 Taken::Units(units) => serde_json::json!({ "units": units, "slots": adopted.slots }),
-                Taken::Items(items) => serde_json::json!({ "items_at_least": items, "slots": adopted.slots }),
+                Taken::Items(items) => serde_json::json!({ "items": items, "slots": adopted.slots }),
             }),
         }));
         return Ok(Exit::Success);
@@ -47,7 +47,7 @@ pub async fn up(global: &Global, migration: &str, earlier: Earlier, lookups: &Lo
         }
         let taken = match adopted.taken {
             Taken::Units(units) => format!("{units} unit(s)"),
-            Taken::Items(items) => format!("at least {items} item(s)"),
+            Taken::Items(items) => format!("{items} item(s)"),
         };
         output::line(format!(
             "adopted {taken} at the target: the run writes each again, or removes it where the source has no row of it"

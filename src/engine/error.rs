@@ -269,6 +269,10 @@ impl Error {
             Error::Reconcile(error) if error.may_pass() => {
                 "compare again with --resume: what was read and has not changed is not read again"
             }
+            Error::Project(crate::project::Error::Unread { .. }) => {
+                "`rehome accept-schema MIGRATION TABLE`, or with --read-again where the columns cannot be told from what is in the \
+                 log; then run again"
+            }
             Error::Project(crate::project::Error::SweepTooLarge { .. }) => {
                 "check that --source is the right database; then run again with --sweep-max N"
             }

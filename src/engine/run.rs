@@ -1,18 +1,20 @@
 //! The long-running part: capture, projection and the control socket beside each other, until stopped or caught up.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::{self, CaptureStatus};
+use crate::event::RelationName;
 use crate::log::{Batch, EventLog};
 use crate::mapping::schema::Store;
 use crate::postgres::target::{PostgresTarget, highest_version, verify};
 use crate::project::names;
 use crate::project::prepare::Settings as ProjectorSettings;
 use crate::project::projector::Projector;
-use crate::project::run::{Options as ProjectionOptions, Progress, Projection};
+use crate::project::run::{Options as ProjectionOptions, Progress, Projection, SnapshotComplete};
 use crate::project::state::Space;
 use crate::target::Target;
 
@@ -230,8 +232,54 @@ impl Engine {
                 park_percent_max: self.settings.park_percent_max,
                 sweep_max: self.settings.sweep_max,
             },
-            snapshot_complete: Box::new(snapshot_complete),
+            snapshot_complete: self.snapshot_of_all(),
         }
+    }
+}
+
+impl Engine {
+    /// Whether the log holds a complete snapshot of every table that the migration reads now.
+    ///
+    /// A definition with a table more is known before the capture has opened the epoch that reads it: what was complete until
+    /// then is not enough to say what any row becomes.
+    fn snapshot_of_all(&self) -> SnapshotComplete {
+        let tables: Vec<String> = self.captured().map(|(source, _)| source.relation.to_string()).collect();
+        let places = self.sources.iter().enumerate().filter(|(place, _)| self.by_file(*place));
+        let files: Vec<RelationName> = places.map(|(_, source)| source.relation.clone()).collect();
+        Box::new(move |log| {
+            if !snapshot_complete(log)? {
+                return Ok(false);
+            }
+            if log.mark(super::load::COMPLETE)?.is_some() {
+                return Ok(true);
+            }
+            // The next epoch is yet to be opened, as when a person asked for a table to be read again.
+            for lost in [capture::marks::LOST, capture::dynamo::marks::LOST] {
+                if log.mark(lost)?.is_some() {
+                    return Ok(false);
+                }
+            }
+            let lines = |mark| -> Result<Vec<String>, crate::log::Error> {
+                let text = log.mark(mark)?.unwrap_or_default();
+                Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
+            };
+            let streams = log.marks(capture::dynamo::marks::STREAM)?.into_iter();
+            let streams = streams.map(|(name, _)| name[capture::dynamo::marks::STREAM.len()..].to_owned());
+            let known: HashSet<String> = lines(capture::marks::TABLES)?
+                .into_iter()
+                .chain(lines(capture::marks::SKIPPED)?)
+                .chain(streams)
+                .collect();
+            if !tables.iter().all(|table| known.contains(table)) {
+                return Ok(false);
+            }
+            for file in &files {
+                if !capture::load::file::whole(log, file)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
     }
 }
 

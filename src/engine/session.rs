@@ -13,6 +13,7 @@ use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, era
 use crate::mapping::{Migration, Part, evaluate};
 use crate::project::apply::Applier;
 use crate::project::conservation::Conservation;
+use crate::project::counters::Counters;
 use crate::project::held::first_shape;
 use crate::project::names;
 use crate::project::pick::due;
@@ -355,6 +356,13 @@ impl Session {
         Ok(Answer::Accepted { difference })
     }
 
+    /// Whether the state took no event of a table.
+    fn unread(&self, label: &str) -> Result<bool, Error> {
+        let counters = self.state.get(Space::Meta, names::COUNTERS)?.unwrap_or_default();
+        let counters: Counters = serde_json::from_slice(&counters).unwrap_or_default();
+        Ok(counters.tables.get(label).is_none_or(|counts| counts.applied == 0))
+    }
+
     /// Gives up what is held back of a table, and has the next run read the source again in a new epoch.
     async fn read_again(&self, table: &str) -> Result<Answer, Error> {
         let not = |reason: &str| Error::NotAcceptable { table: table.to_owned(), reason: reason.to_owned() };
@@ -369,7 +377,11 @@ impl Session {
         let bound = |accepted| latest.as_ref().map(|latest| (latest, bind(&self.sources, latest, accepted)));
         let difference = match (bound(true), bound(false)) {
             (Some((_, Binding::Paused { difference, .. })), _) => {
-                return Err(not(&format!("{difference}; the mapping needs what is gone")));
+                // The state took none of its rows, so none is lost; what the table is like now, the log may not know yet.
+                if !self.unread(&source.label)? {
+                    return Err(not(&format!("{difference}; the mapping needs what is gone")));
+                }
+                difference.into()
             }
             (_, Some((latest, Binding::Paused { difference, .. }))) => {
                 let name = names::accepted(&latest.name, latest.schema_hash());

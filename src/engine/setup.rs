@@ -60,8 +60,17 @@ pub struct Adopted {
 pub enum Taken {
     /// So many units of the target's record, of which every part is projected again.
     Units(u64),
-    /// So many items at least, which say that they were written so.
+    /// So many items, which say that they were written so.
     Items(u64),
+}
+
+/// How far marked items are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marked {
+    /// To the first page that has any.
+    Some,
+    /// To the end.
+    All,
 }
 
 impl Adopted {
@@ -136,15 +145,17 @@ impl Engine {
             Earlier::Adopt if new && from_postgres => drop(self.earlier_slots(None).await?),
             Earlier::Adopt => {}
         }
+        let marks = if new && earlier == Earlier::Adopt { Some(self.marks(Marked::All).await?) } else { None };
         let owned = self.own().await?;
         owned.digest_key()?;
-        let log = self.open_log(now_ms())?;
-        let adopted = match earlier {
-            Earlier::Adopt if new => {
+        // A clock that was set back must not make this log older than what it takes over.
+        let log = self.open_log(now_ms().max(marks.map_or(0, |(_, highest)| highest.saturating_add(1))))?;
+        let adopted = match marks {
+            Some((items, _)) => {
                 let slots = if from_postgres { self.drop_earlier_slots(&log).await? } else { Vec::new() };
-                Adopted::of(Taken::Items(self.marked_items().await?), slots)
+                Adopted::of(Taken::Items(items), slots)
             }
-            Earlier::Adopt | Earlier::Refuse => None,
+            None => None,
         };
         Ok(Up { findings, target, adopted })
     }
@@ -154,22 +165,28 @@ impl Engine {
         if self.folder.log().exists() {
             return Ok(());
         }
-        match self.marked_items().await? {
-            0 => Ok(()),
-            items => Err(Error::Marked { items }),
+        match self.marks(Marked::Some).await? {
+            (0, _) => Ok(()),
+            (items, _) => Err(Error::Marked { items }),
         }
     }
 
-    /// Items that an earlier state folder of this migration wrote, as far as the first page that has any.
-    async fn marked_items(&self) -> Result<u64, Error> {
+    /// How many items an earlier state folder of this migration wrote, and the highest generation of a log that they name.
+    async fn marks(&self, wanted: Marked) -> Result<(u64, u64), Error> {
         let target = self.dynamo_target().await?;
-        let (out, mut pages) = mpsc::channel(1);
-        let first = async {
-            let found = pages.recv().await.map_or(0, |page: Vec<Placed>| page.len() as u64);
-            drop(pages);
-            found
+        let (out, mut pages) = mpsc::channel::<Vec<Placed>>(1);
+        let looked = async move {
+            let (mut items, mut highest) = (0, 0);
+            while let Some(page) = pages.recv().await {
+                items += page.len() as u64;
+                highest = page.iter().map(|placed| placed.version.log).fold(highest, u64::max);
+                if wanted == Marked::Some {
+                    break;
+                }
+            }
+            (items, highest)
         };
-        let (told, found) = tokio::join!(target.inventory(out), first);
+        let (told, found) = tokio::join!(target.inventory(out), looked);
         told?;
         Ok(found)
     }

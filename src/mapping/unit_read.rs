@@ -126,7 +126,16 @@ fn condition<'a>(term: &'a Term, text: &str, def: &'a SourceTableDef) -> Option<
         },
         _ => return None,
     };
-    let mut values = vec![Some(Box::from(text))];
+    let mut values = match def.columns[column].kind {
+        Kind::Text | Kind::Decimal => vec![Some(Box::from(text))],
+        // No value of the column has another text than one of these.
+        Kind::Int if text.parse::<i64>().is_ok() => vec![Some(Box::from(text))],
+        Kind::Uuid if uuid::Uuid::try_parse(text).is_ok() => vec![Some(Box::from(text))],
+        Kind::Bool if matches!(text, "true" | "false") => vec![Some(Box::from(text))],
+        Kind::Int | Kind::Uuid | Kind::Bool => Vec::new(),
+        // A term writes them otherwise than the store does.
+        Kind::Float | Kind::Timestamp | Kind::Bytes | Kind::Json | Kind::Native => return None,
+    };
     if default.is_some_and(|default| text_of(default).as_deref() == Some(text)) {
         values.push(None);
     }

@@ -43,6 +43,14 @@ pub enum Error {
         /// Rows that were known.
         count: u64,
     },
+    /// The state was built anew, and takes no event of some tables, whose rows are at the target.
+    #[error(
+        "every event of {tables} has another shape than legacy.toml says now: nothing was projected, or its rows would go"
+    )]
+    Unread {
+        /// Their names.
+        tables: String,
+    },
     /// Too many units were parked: something is wrong with all of them, not with each.
     #[error("{parked} of {evaluated} units were parked, most often for {reason}; the limit is {limit}")]
     Breaker {

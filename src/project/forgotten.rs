@@ -21,6 +21,14 @@ pub fn unknown(state: &State) -> Result<bool, Error> {
     Ok(state.get(Space::Meta, names::WRITTEN)?.is_none())
 }
 
+/// Whether the target holds parts that were written before this state was begun.
+pub async fn any(state: &State, target: &dyn Target) -> Result<bool, Error> {
+    if target.keeps_record() {
+        return Ok(!target.recorded(None, 1).await.map_err(Error::Target)?.is_empty());
+    }
+    Ok(!state.empty(Space::Owned)?)
+}
+
 /// Calls back parts that the target remembers and that have no rows; returns how many.
 pub async fn call_back(state: &State, log: &dyn EventLog, target: &dyn Target) -> Result<u64, Error> {
     let mut called = 0;

@@ -37,6 +37,12 @@ impl Applier {
         self.holding.insert(table);
     }
 
+    /// Tables of which every event is held back, so that the state knows no row of them.
+    pub fn held_from_the_start(&self) -> Vec<&str> {
+        let labels = self.holding.iter().map(|table| &*self.sources[usize::from(*table)].label);
+        labels.filter(|label| self.counters.tables.get(*label).is_none_or(|counts| counts.applied == 0)).collect()
+    }
+
     /// Gives up what is held of a table whose rows are read again; each event is counted as dropped.
     pub(super) fn give_up_held(&mut self, state: &State, name: &str) -> Result<(), Error> {
         self.bindings.clear();

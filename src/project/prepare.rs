@@ -220,7 +220,7 @@ impl Evaluator {
     }
 
     /// Target keys that a part was written under, where the target does not say it.
-    fn owned(&self, scope: &[u8]) -> Result<Vec<TargetKey>, Error> {
+    pub(super) fn owned(&self, scope: &[u8]) -> Result<Vec<TargetKey>, Error> {
         match self.state.get(Space::Owned, scope)? {
             Some(bytes) => super::owned::unpack(&bytes, &self.tables),
             None => Ok(Vec::new()),

@@ -11,13 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::log::{Batch, EventLog, Notice, Partition};
 use crate::mapping::Migration;
-use crate::target::{Cost, TableShape, Target, TargetTable, UnitOutcome, UnitWrite};
+use crate::target::{Cost, TableShape, Target, TargetTable, Trust, UnitOutcome, UnitWrite};
 
 use super::claims::{self, ClaimId, claim_id};
 use super::forgotten::{self, notice};
 use super::pick::Pass;
 use super::prepare::{Carried, Evaluator, Prepared, Settings};
+use super::records::PartState;
 use super::result::Status;
+use super::scope::is_whole;
 use super::session::Session;
 use super::source::SourceShape;
 use super::state::{Space, State};
@@ -87,6 +89,11 @@ impl Projector {
         &self.evaluator.state
     }
 
+    /// Whether the target holds parts that were written before.
+    pub async fn target_remembers_parts(&self) -> Result<bool, Error> {
+        forgotten::any(self.state(), &*self.target).await
+    }
+
     /// Calls back parts that the target remembers and a state that is built anew knows nothing of; returns how many.
     pub async fn call_back_forgotten(&self) -> Result<u64, Error> {
         if !forgotten::unknown(self.state())? {
@@ -117,7 +124,7 @@ impl Projector {
                 break;
             }
             evaluating = Some(self.evaluate(&pass, cursor, carried));
-            let outcome = match self.finish(&pass, &mut kept, prepared, stop).await {
+            let told = match self.finish(&pass, &mut kept, prepared, stop).await {
                 Ok(Some(done)) => tell(done),
                 Ok(None) => {
                     // Claims of parts that were not written are not kept.
@@ -126,10 +133,15 @@ impl Projector {
                     }
                     break;
                 }
-                Err(error) => Err(error),
+                Err(error) => {
+                    join(evaluating).await;
+                    return Err(error);
+                }
             };
-            if let Err(error) = outcome {
+            if let Err(error) = told {
                 join(evaluating).await;
+                // What it speaks of was written, and is to be found where it says.
+                tokio::task::block_in_place(|| kept.commit())?;
                 return Err(error);
             }
             if kept.bytes() >= keep_bytes {
@@ -199,6 +211,7 @@ impl Projector {
         stop: &CancellationToken,
     ) -> Result<Option<Done>, Error> {
         let mut done = Done { parts: prepared.len() as u64, ..Done::default() };
+        self.know_what_was_kept(session, &mut prepared)?;
         let notices = self.settle_claims(session, &mut prepared)?;
         done.called_back = notices.len() as u64;
         if !notices.is_empty() {
@@ -220,6 +233,26 @@ impl Projector {
         let keep = || self.keep(pass, session, prepared, &writes, outcomes, &mut done);
         tokio::task::block_in_place(keep)?;
         Ok(Some(done))
+    }
+
+    /// The whole of a unit comes once more with each batch that has parts of it, and was picked before the last was kept.
+    fn know_what_was_kept(&self, session: &Session<'_>, prepared: &mut [Prepared]) -> Result<(), Error> {
+        if self.evaluator.migration.totals() == 0 {
+            return Ok(());
+        }
+        for prepared in prepared.iter_mut().filter(|prepared| is_whole(&prepared.scope)) {
+            let Some(bytes) = session.get(Space::Parts, &prepared.scope)? else { continue };
+            prepared.part = PartState::from_bytes(&bytes)?;
+            prepared.before = prepared.part.result()?;
+            let Some(write) = &mut prepared.write else { continue };
+            if prepared.before.is_some() && write.trust == Trust::Fresh {
+                write.trust = Trust::Record;
+            }
+            if !self.evaluator.target_remembers {
+                write.before = self.evaluator.owned(&prepared.scope)?;
+            }
+        }
+        Ok(())
     }
 
     /// Records what each part claims; parts that share a claim are parked, and called back.

@@ -26,7 +26,7 @@ use super::records::PartState;
 use super::scope::is_part;
 use super::source::SourceShape;
 use super::state::{Frozen, Space, State};
-use super::{Error, names, sweep};
+use super::{Error, forgotten, names, sweep};
 
 /// Bytes of the log read at once.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
@@ -94,10 +94,23 @@ pub struct Projection {
     /// Settings.
     pub options: Options,
     /// Tells whether the log holds a complete snapshot of the present epoch.
-    pub snapshot_complete: Box<dyn Fn(&dyn EventLog) -> Result<bool, crate::log::Error> + Send + Sync>,
+    pub snapshot_complete: SnapshotComplete,
 }
 
+/// Tells whether a log holds a complete snapshot.
+pub type SnapshotComplete = Box<dyn Fn(&dyn EventLog) -> Result<bool, crate::log::Error> + Send + Sync>;
+
 impl Projection {
+    /// Refuses to project where a state that is built anew took no row of a table at all, because all of its events are held back,
+    /// while the target holds what was written before: that would be taken back as if the rows were gone.
+    async fn refuse_unread(&self, applier: &Applier) -> Result<(), Error> {
+        let tables = applier.held_from_the_start();
+        if tables.is_empty() || !forgotten::unknown(&self.state)? || !self.projector.target_remembers_parts().await? {
+            return Ok(());
+        }
+        Err(Error::Unread { tables: tables.join(", ") })
+    }
+
     /// Runs until `stop` is cancelled; a pass under way is finished first.
     ///
     /// # Errors
@@ -120,7 +133,12 @@ impl Projection {
             let end = self.log.end(PARTITION);
             let until = if complete { Some(backlog) } else { None };
             let (applied, moved) = self.catch_up(&mut applier, &progress, &mut said, until, &stop).await?;
+            // A new epoch may have been opened meanwhile.
+            let complete = complete && (self.snapshot_complete)(&*self.log)?;
             if complete && !stop.is_cancelled() {
+                if forgotten {
+                    self.refuse_unread(&applier).await?;
+                }
                 if std::mem::take(&mut forgotten) && self.projector.call_back_forgotten().await? > 0 {
                     continue;
                 }

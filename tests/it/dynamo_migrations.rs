@@ -148,7 +148,7 @@ async fn jobs_go_from_postgres_to_one_shared_table_and_follow_live() {
         assert!(!rig.state().exists(), "a refusal makes no folder, which would look like the lost one");
     }
     let adopted = rig.rehome(&["up", "jobs", "--adopt", "--json"]).expect(0).json();
-    assert_eq!((adopted["adopted"]["items_at_least"].as_u64(), slots(&mut rig).await), (Some(3), 0), "{adopted}");
+    assert_eq!((adopted["adopted"]["items"].as_u64(), slots(&mut rig).await), (Some(3), 0), "{adopted}");
     assert!(rig.rehome(&["up", "jobs", "--adopt", "--json"]).expect(0).json()["adopted"].is_null(), "only once");
     rig.legacy.run("delete from job_progress_history where id = 3").await;
     rig.rehome(&["run", "jobs", "--until", "caught-up"]).expect(0);

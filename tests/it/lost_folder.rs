@@ -115,6 +115,29 @@ async fn down_waits_for_the_first_records_of_another_migration_and_leaves_them()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_target_table_without_the_key_of_its_definition_is_refused() {
+    let mut rig = Rig::new().await;
+    let definition = include_str!("../../schemas/luthien/target.sql");
+    rig.target.run(definition.to_owned()).await;
+    let key = "alter table policy_events drop constraint policy_events_pkey";
+    for index in [
+        key.to_owned(),
+        "alter table policy_events add primary key (id, call_id)".to_owned(),
+        format!("{key}; alter table policy_events add primary key (id) deferrable"),
+        format!("{key}; create unique index on policy_events (id) where call_id > ''"),
+    ] {
+        rig.target.run(index).await;
+        let refused = rig.rehome(&["up", "luthien"]).expect(3);
+        assert!(
+            refused.err.contains("policy_events") && refused.err.contains("no unique index on just (id)"),
+            "{refused:?}"
+        );
+    }
+    rig.target.run("create unique index on policy_events (id) include (call_id)").await;
+    rig.rehome(&["up", "luthien"]).expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_left_over_is_listed_with_the_command_that_removes_it() {
     let mut rig = lost().await;
     let slot = rig.legacy.texts(SLOTS).await.remove(0);

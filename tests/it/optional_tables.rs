@@ -117,3 +117,60 @@ async fn a_dynamodb_table_that_is_not_there_is_named_and_skipped_until_it_is() {
     let status = with(&["status", "copy", "--json"]).expect(0).json();
     assert_eq!(status["skipped"], serde_json::json!([]), "{status}");
 }
+
+/// The files of a small migration, as they are now.
+fn labelled(folder: &std::path::Path, table: &str, reference: &str, label: &str) -> String {
+    let place = folder.join("schemas/labelled");
+    std::fs::create_dir_all(&place).expect("a folder");
+    let legacy = "source = \"postgres\"\n[table.things]\nkey = [\"id\"]\nrole = \"unit\"\nunit_lookup = \"key\"\n\
+        columns = { id = \"int8 not null\", code = \"text not null\" }\n";
+    let mapping = "migration = \"labelled\"\nnamespace = \"5d0c2f3a-0000-5000-8000-000000000000\"\nforeign = \"row\"\n\
+        [quarantine]\nnot_storable = \"row\"\nunreadable_json = \"row\"\nkey_collision = \"row\"\n[unit]\nthings = \"id\"\n";
+    let map = format!("[[map]]\nfrom = \"things\"\nto = \"labels\"\ncolumns = {{ id = \".id\", label = {label} }}\n");
+    for (file, text) in [
+        ("legacy.toml", format!("{legacy}{table}")),
+        ("mapping.toml", format!("{mapping}{reference}{map}")),
+        ("target.sql", "CREATE TABLE labels (id bigint PRIMARY KEY, label text NOT NULL);".to_owned()),
+    ] {
+        std::fs::write(place.join(file), text).expect("a file");
+    }
+    folder.join("schemas").to_str().expect("text").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_declared_later_is_read_before_anything_is_made_of_it() {
+    use sqlx::Connection as _;
+    let mut rig = Rig::of("labelled", Database::new().await, Database::new().await);
+    rig.legacy
+        .run(
+            "create table things (id bigint primary key, code text not null); insert into things values (1, 'a'), (2, 'b'); \
+             create table names (code text primary key, label text not null); insert into names values ('a', 'A'), ('b', 'B')",
+        )
+        .await;
+    let schemas = labelled(rig.folder.path(), "", "", "\".code\"");
+    rig.rehome(&["up", "labelled", "--schemas", &schemas]).expect(0);
+    rig.rehome(&["run", "labelled", "--until", "caught-up", "--schemas", &schemas]).expect(0);
+    let labels = "select label from labels order by id";
+    assert_eq!(rig.target.texts(labels).await, ["a", "b"]);
+
+    // The new table cannot be read yet: what it says is not known, and nothing is made of that.
+    let table = "[table.names]\nkey = [\"code\"]\nrole = \"lookup\"\ncolumns = { code = \"text not null\", label = \"text not null\" }\n";
+    let reference = "[reference.named]\ntable = \"names\"\nmatch = [\".code\"]\nselect = { label = \".label\" }\nby.things = [\".code\"]\n";
+    labelled(rig.folder.path(), table, reference, "{ first = [\"@named.label\", \"unknown\"] }");
+    let mut locker = sqlx::PgConnection::connect(&rig.legacy.url).await.expect("a connection");
+    sqlx::raw_sql("begin; lock table names in access exclusive mode").execute(&mut locker).await.expect("a lock");
+    let mut run = rig.start(&["--schemas", &schemas]);
+    let waits = "select count(*)::text from pg_locks where not granted and relation = 'names'::regclass";
+    while rig.legacy.text(waits).await == "0" {
+        run.assert_alive("the copy of the new table");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(rig.target.texts(labels).await, ["a", "b"], "as they were");
+    sqlx::raw_sql("commit").execute(&mut locker).await.expect("the lock goes");
+    while rig.target.texts(labels).await != ["A", "B"] {
+        run.assert_alive("the new labels");
+        assert!(!rig.target.texts(labels).await.contains(&"unknown".to_owned()));
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(run.terminate().code, 0);
+}

@@ -261,6 +261,7 @@ async fn one_poison_unit_that_changes_often_does_not_halt_the_others_but_many_do
     rig.legacy.run("update conversation_calls set trace_id = repeat('x', 3000)").await;
     let halted = rig.rehome(&["run", "luthien", "--until", "caught-up", "--unit-bytes-max", "2000"]).expect(3);
     assert!(halted.err.contains("unit_too_large") && halted.err.contains("quarantine list"), "{halted:?}");
+    assert_eq!(rig.parked().len(), 62, "those that it speaks of are listed");
     rig.rehome(&["quarantine", "retry", "luthien"]).expect(0);
     rig.catch_up();
     rig.compare().await.assert_equal();
@@ -315,6 +316,28 @@ async fn a_value_too_long_for_an_index_of_the_target_parks_its_unit_and_diff_say
     rig.legacy.run("update conversation_calls set provider = 'short' where call_id = 'long'").await;
     rig.catch_up();
     assert_eq!(rig.diff("long"), (0, "MATCH".to_owned()));
+    rig.compare().await.assert_equal();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_a_trigger_of_the_application_refuses_parks_its_unit_alone() {
+    let mut rig = Rig::up().await;
+    rig.target
+        .run(
+            "create function refuse() returns trigger language plpgsql as $$ begin if new.call_id = 'bad' then \
+               raise exception 'not %', new.call_id; end if; return new; end $$; \
+             create trigger refuse before insert or update on conversation_calls_v2 for each row execute function refuse()",
+        )
+        .await;
+    for name in ["a", "bad", "c"] {
+        rig.legacy.run(call(name)).await;
+    }
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.parked(), [("bad".to_owned(), "constraint".to_owned())]);
+    assert_eq!(rig.target.texts("select call_id from conversation_calls_v2 order by 1").await, ["a", "c"]);
+    rig.target.run("drop trigger refuse on conversation_calls_v2").await;
+    rig.rehome(&["quarantine", "retry", "luthien", "bad"]).expect(0);
+    rig.catch_up();
     rig.compare().await.assert_equal();
 }
 

@@ -233,6 +233,38 @@ async fn things(rows: &str) -> Database {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_its_column_does_not_hold_parks_its_row_alone() {
+    let mapped = "[unit]\nthings = { id = { template = \"t:{.id}\" } }\n[part]\nthings = []\n[[map]]\nfrom = \"things\"\nto = \"numbered\"\n\
+         columns = { n = \".n\", code = \".code\" }\n";
+    let target = "CREATE TABLE numbered (n int PRIMARY KEY, code text NOT NULL);";
+    let numbered = THINGS.replace("n = \"int8\"", "n = \"int8 not null\"");
+    let dropped = format!("{numbered}[table.things.drop]\nowner = \"a test\"\nname = \"a test\"\nprice = \"a test\"\n");
+    let small = Small::new("numbered", &dropped, mapped, ("target.sql", target));
+    let legacy =
+        things("alter table things alter n set not null; insert into things values (1, 'o', 'a', 1, null, null), (2, 'o', 'b', 3000000000, null, null)").await;
+    let mut rig = Rig::of("numbered", legacy, Database::new().await);
+    holds(&rig, &small.arguments(), &small.arguments());
+    let parked = |rig: &Rig| {
+        let listed =
+            rig.rehome(&[&["quarantine", "list", "numbered", "--json"][..], &small.arguments()].concat()).json();
+        let of = |unit: &Value| {
+            (unit["unit"].as_str().map(str::to_owned), unit["result"]["reason"].as_str().map(str::to_owned))
+        };
+        listed.as_array().expect("a list").iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(parked(&rig), [(Some("t:2".to_owned()), Some("out_of_range".to_owned()))]);
+    assert_eq!(rig.target.texts("select code from numbered").await, ["a"]);
+    assert_eq!(
+        rig.rehome(&[&["diff", "numbered", "t:2"][..], &small.arguments()].concat()).code,
+        1,
+        "it is told, not an error"
+    );
+    rig.legacy.run("update things set n = 2 where id = 2").await;
+    rig.rehome(&[&["run", "numbered", "--until", "caught-up"][..], &small.arguments()].concat()).expect(0);
+    assert_eq!(rig.target.texts("select code from numbered order by n").await, ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_that_two_rows_want_and_values_that_the_target_refuses_are_told_before() {
     let small = Small::new("narrow", THINGS, MAPPED, ("target.sql", NARROW));
     let legacy = things(

@@ -1,6 +1,7 @@
 //! Tables that change their shape or are emptied while they are migrated.
 
 use crate::support::rig::Rig;
+use crate::support::schemas::edited;
 
 fn call(name: &str, text: &str) -> String {
     format!(
@@ -50,6 +51,41 @@ async fn a_new_column_pauses_its_table_and_acceptance_loses_nothing() {
     assert_eq!(status["paused"], serde_json::json!({}));
     assert_eq!(status["balanced"], true);
     rig.compare().await.assert_equal();
+}
+
+/// A person changes the table, corrects the definition and starts again: the state is built anew by a definition that does not
+/// know the rows of the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_is_corrected_takes_no_row_away_until_the_log_s_shape_is_accepted() {
+    const HOOK: &str = "hook = \"text not null\"\n";
+    const WHY: &str = "hook = \"names the code that wrote the row; the kind of row says what it is\"\n";
+    let (hook_more, why_more) = (format!("{HOOK}extra = \"text\"\n"), format!("{WHY}extra = \"a test\"\n"));
+    for (change, edits, again) in [
+        ("drop column hook", [(HOOK, ""), (WHY, "")], false),
+        ("add column extra text", [(HOOK, hook_more.as_str()), (WHY, why_more.as_str())], true),
+    ] {
+        let mut rig = Rig::up().await;
+        rig.legacy.run(call("a", "'x'")).await;
+        rig.catch_up();
+        rig.legacy.run(format!("alter table conversation_events {change}")).await;
+        let schemas = edited(rig.folder.path(), "schemas/luthien", &edits);
+        std::fs::remove_dir_all(rig.folder.path().join("schemas/luthien/cases")).expect("its examples have the column");
+        let with = |arguments: &[&str]| rig.rehome(&[arguments, &["--schemas", &schemas]].concat());
+        let refused = with(&["run", "luthien", "--until", "caught-up"]).expect(3);
+        assert!(
+            refused.err.contains("every event of conversation_events") && refused.err.contains("accept-schema"),
+            "{refused:?}"
+        );
+        let accept: &[&str] = if again { &["--read-again"] } else { &[] };
+        with(&[&["accept-schema", "luthien", "conversation_events"], accept].concat()).expect(0);
+        let there = "select count(*)::text from conversation_events_v2";
+        let written = "select string_agg(xmin::text, ',') from conversation_events_v2";
+        let before = rig.target.text(written).await;
+        assert_eq!(rig.target.text(there).await, "1", "{change}");
+        rig.rehome(&["run", "luthien", "--until", "caught-up", "--schemas", &schemas]).expect(0);
+        assert_eq!(rig.target.text(written).await, before, "{change}: neither taken away nor written again");
+        assert_eq!(rig.rehome(&["diff", "luthien", "a", "--schemas", &schemas]).code, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

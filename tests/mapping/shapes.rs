@@ -482,4 +482,12 @@ fn a_unit_is_read_backwards_only_where_its_name_has_one_reading() {
     assert_eq!(conditions(numbers, "{.n}-{.name}", "-5-a-b"), [is("n", "-5"), is("name", "a-b")]);
     assert_eq!(conditions(numbers, "{.n}-{.name}", "--a"), [("id".to_owned(), vec![])]);
     assert_eq!(conditions(numbers, "{.n}1{.name}", "5111"), [], "a digit is no separator");
+    let ids = "of = \"uuid not null\", at = \"timestamptz not null\"";
+    let known = "00000000-0000-0000-0000-000000000007";
+    assert_eq!(
+        conditions(ids, "{.of}/{.at}", &format!("{known}/100")),
+        [is("of", known)],
+        "times have another text there"
+    );
+    assert_eq!(conditions(ids, "{.of}", "no id"), [("of".to_owned(), vec![])]);
 }

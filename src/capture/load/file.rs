@@ -107,6 +107,15 @@ pub fn standing(log: &dyn EventLog) -> Result<Vec<Standing>, Error> {
     Ok(found)
 }
 
+/// Whether all of a file that stands for a table was brought into the log.
+///
+/// # Errors
+/// The log's; a mark that does not read counts as none.
+pub fn whole(log: &dyn EventLog, relation: &RelationName) -> Result<bool, crate::log::Error> {
+    let value = log.mark(&mark(relation))?;
+    Ok(value.and_then(|value| serde_json::from_slice::<Stored>(&value).ok()).is_some_and(|stored| stored.whole))
+}
+
 /// Forgets that a file stood for a table, which is captured from now on.
 ///
 /// # Errors

@@ -109,7 +109,8 @@ impl Target for PostgresTarget {
 
     async fn read(&self, keys: &[TargetKey]) -> Result<Vec<Option<TargetRow>>, Error> {
         let mut connection = self.pool.acquire().await.map_err(|source| classify("open a connection", source))?;
-        read::rows(&mut connection, &self.tables, keys).await
+        let found = read::looked_up(&mut connection, &self.tables, keys).await?;
+        Ok(found.into_iter().map(|found| if let read::Looked::There(row) = found { Some(row) } else { None }).collect())
     }
 
     async fn recorded(&self, after: Option<&(String, Vec<u8>)>, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {

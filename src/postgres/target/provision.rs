@@ -69,10 +69,10 @@ pub async fn provision(pool: &PgPool, definition: &str, tables: &[TableShape]) -
     Ok(Provisioned { created, present: names(&present) })
 }
 
-/// Checks that every target table is there with the columns and types that the definition states.
+/// Checks that every target table is there with the columns, the types and the key that the definition states.
 ///
 /// # Errors
-/// [`Error::Refused`] naming the first table and column that is not as it should be.
+/// [`Error::Refused`] naming the first table, with its column or key, that is not as it should be.
 pub async fn verify(pool: &PgPool, tables: &[TableShape]) -> Result<(), Error> {
     for shape in tables {
         let live = columns_of(pool, shape).await?;
@@ -92,8 +92,33 @@ pub async fn verify(pool: &PgPool, tables: &[TableShape]) -> Result<(), Error> {
             );
             return Err(Error::Refused { action: "use the target tables", code: "rehome".to_owned(), message });
         }
+        if !keeps_keys_apart(pool, shape).await? {
+            let key: Vec<&str> = shape.key.iter().map(|column| &*shape.columns[*column].name).collect();
+            let message = format!(
+                "{} has no unique index on just ({}) that holds at once and for all rows, by which rows are told apart; add one, \
+                 or correct target.sql",
+                sql::table_name(shape),
+                key.join(", ")
+            );
+            return Err(Error::Refused { action: "use the target tables", code: "rehome".to_owned(), message });
+        }
     }
     Ok(())
+}
+
+/// Whether the live table has a unique index on the columns of the key and no others: without one, a row of ours would be put
+/// beside another of its key, and a delete would take both.
+async fn keeps_keys_apart(pool: &PgPool, shape: &TableShape) -> Result<bool, Error> {
+    let query = "SELECT EXISTS (SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid \
+        JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 AND i.indisunique \
+        AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND (SELECT array_agg(a.attname::text \
+        ORDER BY a.attname::text COLLATE \"C\") FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) AS k(place) \
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.place) = $3)";
+    let mut key: Vec<String> = shape.key.iter().map(|column| shape.columns[*column].name.to_string()).collect();
+    key.sort_unstable();
+    let found: Result<(bool,), _> =
+        sqlx::query_as(query).bind(&*shape.schema).bind(&*shape.name).bind(key).fetch_one(pool).await;
+    Ok(found.map_err(|source| classify("read the target's catalog", source))?.0)
 }
 
 /// The highest version that the target holds of a migration's units.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use crate::event::Value;
 use crate::postgres::decode_text;
 use crate::target::{Error, TableShape, TargetKey, TargetRow, TargetTable};
 
+use super::write::{Refusal, refuse};
 use super::{classify, sql, text};
 
 /// Columns of texts, one array for each column, as the statements of [`sql`] take them.
@@ -28,12 +29,61 @@ pub fn arrays<'a>(width: usize, rows: impl Iterator<Item = &'a [Value]>) -> Resu
     Ok(arrays)
 }
 
-/// Reads rows by key, in the order of `keys`; `None` where there is none.
-pub async fn rows(
+/// What stands under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Looked {
+    /// This row.
+    There(TargetRow),
+    /// None.
+    Nothing,
+    /// None can: the columns of the key do not hold it.
+    Refused {
+        /// The reason, as a part is parked for it.
+        reason: &'static str,
+        /// Where.
+        detail: String,
+    },
+}
+
+/// Looks rows up by key, in the order of `keys`. A key that its columns do not hold, as a number out of range, keeps no other from
+/// being looked up.
+pub(super) async fn looked_up(
     connection: &mut PgConnection,
     tables: &[TableShape],
     keys: &[TargetKey],
-) -> Result<Vec<Option<TargetRow>>, Error> {
+) -> Result<Vec<Looked>, Error> {
+    let mut found: Vec<Looked> = vec![Looked::Nothing; keys.len()];
+    let mut pending = vec![0..keys.len()];
+    while let Some(range) = pending.pop() {
+        let mut savepoint = connection.begin().await.map_err(|source| classify("set a savepoint", source))?;
+        match rows(&mut savepoint, tables, &keys[range.clone()]).await {
+            Ok(rows) => {
+                for (place, row) in range.zip(rows) {
+                    found[place] = row.map_or(Looked::Nothing, Looked::There);
+                }
+                savepoint.commit().await.map_err(|source| classify("release a savepoint", source))?;
+                continue;
+            }
+            Err(Refusal::Target(error)) => return Err(error),
+            Err(Refusal::Unit { reason, detail }) if range.len() <= 1 => {
+                found[range.start] = Looked::Refused { reason, detail };
+            }
+            Err(Refusal::Unit { .. }) => {
+                let middle = range.start + range.len() / 2;
+                pending.extend([middle..range.end, range.start..middle]);
+            }
+        }
+        savepoint.rollback().await.map_err(|source| classify("go back to a savepoint", source))?;
+    }
+    Ok(found)
+}
+
+/// Reads rows by key, in the order of `keys`; `None` where there is none.
+async fn rows(
+    connection: &mut PgConnection,
+    tables: &[TableShape],
+    keys: &[TargetKey],
+) -> Result<Vec<Option<TargetRow>>, Refusal> {
     let mut found: Vec<Option<TargetRow>> = vec![None; keys.len()];
     let mut places: BTreeMap<TargetTable, Vec<usize>> = BTreeMap::new();
     for (place, key) in keys.iter().enumerate() {
@@ -47,7 +97,7 @@ pub async fn rows(
         for array in arrays {
             query = query.bind(array);
         }
-        for row in query.fetch_all(&mut *connection).await.map_err(|source| classify("read target rows", source))? {
+        for row in query.fetch_all(&mut *connection).await.map_err(|source| refuse("read target rows", source))? {
             let ordinal: i64 = row.try_get(0).map_err(|source| classify("read target rows", source))?;
             let mut values = Vec::with_capacity(shape.columns.len());
             for (index, column) in shape.columns.iter().enumerate() {

@@ -12,6 +12,7 @@ use crate::target::{
 use super::ownership::Owned;
 use super::plan::{Plan, plan};
 use super::reach::Reachable;
+use super::read::Looked;
 use super::{PostgresTarget, UnitRecord, classify, damaged, load, read, sql};
 
 /// Fewer parts go the usual way: each COPY waits for an answer of its own, which live changes would feel.
@@ -122,20 +123,27 @@ async fn set_foreign_aside(
     if keys.is_empty() {
         return Ok(());
     }
-    let mut present = read::rows(connection, &target.tables, &keys).await?.into_iter();
-    for candidate in candidates.iter_mut() {
+    let mut present = read::looked_up(connection, &target.tables, &keys).await?.into_iter();
+    candidates.retain_mut(|candidate| {
         let tables = &target.tables;
         let (foreign, matched) = (&mut candidate.foreign, &mut candidate.matched_foreign);
-        let owned = &mut candidate.plan.owned;
-        candidate.plan.inserts.retain(|row| match present.next().flatten() {
-            None => true,
-            Some(there) => {
+        let (owned, mut refused) = (&mut candidate.plan.owned, None);
+        candidate.plan.inserts.retain(|row| match present.next() {
+            None | Some(Looked::Nothing) => true,
+            Some(Looked::Refused { reason, detail }) => {
+                refused = Some(UnitOutcome::Parked { reason: reason.into(), detail: detail.into() });
+                true
+            }
+            Some(Looked::There(there)) => {
                 *(if same_row(row, &there) { &mut *matched } else { &mut *foreign }) += 1;
                 owned.remove(&tables[usize::from(row.table.0)].key_of(row));
                 false
             }
         });
-    }
+        let kept = refused.is_none();
+        outcomes[candidate.place] = outcomes[candidate.place].take().or(refused);
+        kept
+    });
     if target.foreign_scope == ForeignScope::Unit {
         candidates.retain(|candidate| {
             let (foreign, matched) = (candidate.foreign, candidate.matched_foreign);
@@ -295,7 +303,8 @@ pub(super) fn refuse(action: &'static str, error: sqlx::Error) -> Refusal {
     let reason = match &*code {
         "23505" => "unique",
         "23503" => "foreign_key",
-        "23502" | "23514" | "23P01" | "44000" => "constraint",
+        // A trigger of the application may refuse a row in words of its own.
+        "23000" | "23001" | "23502" | "23514" | "23P01" | "44000" | "P0001" | "P0004" => "constraint",
         "22P05" | "22021" => "not_storable",
         "22003" | "22008" | "22015" => "out_of_range",
         // A key longer than an index takes, a row longer than a page, a value beyond a gigabyte.
