@@ -30,6 +30,8 @@ pub struct Cut {
     pub target: Option<Lsn>,
     /// Where nobody projects: whether both sides are known to have held still while they were read.
     pub quiet: bool,
+    /// Whether the target was read as of one moment, and all of the source as of that one or later.
+    pub ordered: bool,
 }
 
 impl Cut {

@@ -159,7 +159,7 @@ impl<'a> Judging<'a> {
                     Settled::Ask => match &looked {
                         Looked::Through(diff) => self.asked(found, diff.as_deref()),
                         Looked::Again(seen) => self.observed(found, seen.as_ref()),
-                        Looked::Rows(now) => nobodys(found, now.as_ref()),
+                        Looked::Rows(now) => nobodys(found, now.as_ref().filter(|_| self.grounds.cut.ordered)),
                     },
                 };
                 self.tell(found, finding, unit, looked.rows(), take);
@@ -277,25 +277,36 @@ impl<'a> Judging<'a> {
             rows.iter().filter(|row| row.table.0 == found.table && of.contains(&shape.key_of(row))).cloned().collect()
         };
         let (wanted, there) = (at(logged), at(held));
-        if self.same(&wanted, &there) {
+        if self.same(found, &wanted, &there) {
             let now = wanted.first().map(|row| self.grounds.context.strict(row));
             return if now == found.digests[0] { Settled::As(gone(found.difference)) } else { Settled::Ask };
         }
-        match wanted.is_empty() {
-            // Not expected by this part, and there: another part may have it now.
+        match wanted.is_empty() || self.may_be_paired(found) {
+            // Not expected by this part, and there: another part may have it now. Nor do keys tell whether a rule pairs it.
             true => Settled::Ask,
             false => settle(found.difference, false, Stood::Still, parked),
         }
     }
 
-    /// Whether rows of one key are the same, as the rules see them.
-    fn same(&self, wanted: &[TargetRow], there: &[TargetRow]) -> bool {
-        let equal = |(a, b): (&TargetRow, &TargetRow)| {
-            let rules = self.grounds.context.rules.table(a.table);
-            let compared = rules.compare(a, b, Pair::Key, &mut Uses::default());
-            !matches!(compared, Comparison::Different(_))
-        };
+    /// Whether a rule may pair the row of a difference with one of another key, which a look by keys does not show.
+    fn may_be_paired(&self, found: &Found<'_>) -> bool {
+        // What rehome wrote has keys of the mapping's, and no other partner.
+        let ours = matches!(found.difference, Difference::Changed | Difference::Extra | Difference::Duplicate);
+        let rules = self.grounds.context.rules.table(TargetTable(found.table));
+        !ours && rules.has_match() && found.expected != found.actual
+    }
+
+    /// Whether rows of one key are the same, as the rules see them that are about such rows.
+    fn same(&self, found: &Found<'_>, wanted: &[TargetRow], there: &[TargetRow]) -> bool {
+        let equal = |(a, b): (&TargetRow, &TargetRow)| self.alike(found, a, b);
         wanted.len() == there.len() && wanted.iter().zip(there).all(equal)
+    }
+
+    /// Whether nothing that is compared differs between two rows, or all of it is tolerated, as where the difference was found.
+    fn alike(&self, found: &Found<'_>, expected: &TargetRow, actual: &TargetRow) -> bool {
+        let rules = self.grounds.context.rules.table(expected.table);
+        let compared = rules.compare(expected, actual, pair_of(found), &mut Uses::default());
+        !matches!(compared, Comparison::Different(_))
     }
 
     async fn part(&self, scope: &[u8]) -> Result<Option<PartView>, Error> {
@@ -348,13 +359,23 @@ impl<'a> Judging<'a> {
             let equal = keys_of(found).iter().any(|key| both.contains(key));
             return if equal { gone(found.difference) } else { unsettled(found.difference) };
         };
+        if let (Some(expected), Some(actual)) = (&row.expected, &row.actual)
+            && self.alike(found, expected, actual)
+        {
+            return gone(found.difference);
+        }
         let now = [&row.expected, &row.actual].map(|row| row.as_ref().map(|row| self.grounds.context.strict(row)));
         if now == found.digests { proven(found.difference) } else { unsettled(found.difference) }
     }
 
     /// Digests of the rows that differences are about, as far as they are still there; `None` when they could not be read.
     async fn rows_now(&self, group: &[Found<'_>]) -> Option<HashMap<TargetKey, [u8; 32]>> {
-        let Grounds { context, witness, .. } = self.grounds;
+        let Grounds { context, witness, projection, started, .. } = self.grounds;
+        // What its writer takes away on one side is soon gone on the other.
+        let since = jiff::Timestamp::now().duration_since(started).unsigned_abs();
+        if since < APART {
+            projection.pause(APART.saturating_sub(since)).await;
+        }
         let keys: Vec<TargetKey> = group.iter().flat_map(keys_of).collect();
         let mut now = HashMap::new();
         for keys in keys.chunks(ROWS_AT_ONCE) {
@@ -412,6 +433,7 @@ impl<'a> Judging<'a> {
         match diff.verdict {
             Verdict::Match => gone(found.difference),
             Verdict::Mismatch => match row_of(&diff.differences, found) {
+                Some(_) if self.may_be_paired(found) => unsettled(found.difference),
                 Some(row) => self.differing(found, row),
                 // That other rows of the unit are proven wrong says nothing of it.
                 None if keys_of(found).iter().any(|key| diff.unproven.contains(key)) => unsettled(found.difference),
@@ -431,14 +453,22 @@ impl<'a> Judging<'a> {
     fn differing(&self, found: &Found<'_>, row: &RowDifference) -> Finding {
         let (Some(expected), Some(actual)) = (&row.expected, &row.actual) else { return proven(found.difference) };
         let rules = self.grounds.context.rules.table(row.key.table);
-        let waived = match rules.compare(expected, actual, Pair::Key, &mut Uses::default()) {
+        let waived = match rules.compare(expected, actual, pair_of(found), &mut Uses::default()) {
             Comparison::Different(fields) => fields.iter().all(|field| field.waived.is_some()),
-            Comparison::Equal | Comparison::Tolerated(_) => false,
+            Comparison::Equal | Comparison::Tolerated(_) => return gone(found.difference),
         };
         match settle(found.difference, waived, Stood::Still, Parked::No) {
             Settled::As(finding) if waived => finding,
             _ => proven(found.difference),
         }
+    }
+}
+
+/// How the rows of a difference belong together, for the rules that are about such pairs only.
+pub(super) fn pair_of(found: &Found<'_>) -> Pair {
+    match found.difference {
+        Difference::Foreign | Difference::ForeignChanged => Pair::Foreign,
+        _ => Pair::Key,
     }
 }
 

@@ -93,6 +93,7 @@ impl Engine {
         let partitions = usize::try_from((all / PARTITION_ROWS).clamp(8, PARTITIONS_MAX)).unwrap_or(8);
         let Attempt { begun, key, ledger, kept: [source_kept, target_kept], before } =
             self.attempt(&how, now, (&source, &target), partitions).await?;
+        let kept_items = !source_kept.is_empty();
         let canaries = match how.planting {
             Planting::Canaries => {
                 Canaries::new(key.derive("canaries", &[begun.started.to_string().as_bytes()]), &begun.rows)
@@ -135,7 +136,10 @@ impl Engine {
             && (self.idle(source.from, target.from).await?
                 || outcome.differing()
                     && self.unchanged((&source_side, &target_side), &outcome, &files, how.workers).await?);
-        let cut = Cut { before, after, source: source.position, target: target.position, quiet };
+        let snapshots = |store| store == Store::Postgres;
+        let ordered =
+            snapshots(self.migration.target_store()) && (snapshots(self.migration.source_store()) || !kept_items);
+        let cut = Cut { before, after, source: source.position, target: target.position, quiet, ordered };
         let unseen =
             |error: &Error| tracing::warn!(%error, "no unit can be looked at by itself: what moved stays unsettled");
         let comparer = self.comparer().await.inspect_err(unseen).ok();

@@ -252,12 +252,16 @@ impl Engine {
                 }
             }
         }
+        // DynamoDB counts its items some times a day: a table that was just filled still has none, and would be shadowed whole.
+        let all: u64 = source.rows.iter().sum();
+        let stale = self.migration.target_store() == Store::DynamoDb;
+        let size = |rows: &u64| if stale && *rows == 0 { all } else { *rows };
         let begun = Begun {
             depends,
             started: how.started,
             key: drawn,
             before: now.clone(),
-            rows: target.rows.iter().zip(&*self.tables).map(|(rows, _)| *rows).collect(),
+            rows: target.rows.iter().zip(&*self.tables).map(|(rows, _)| size(rows)).collect(),
             partitions,
         };
         let ledger = how.spill.begin(&begun)?;
@@ -306,7 +310,7 @@ impl Engine {
             known("the day, by which rules hold or let rows go", if dated { day } else { String::new() }),
             known("rehome", env!("CARGO_PKG_VERSION").to_owned()),
             known("the mapping", to_hex(&self.migration.generation())),
-            known("the rules", to_hex(&how.rules.id())),
+            known("the rules", to_hex(&how.rules.whole())),
             known("the digest key", to_hex(&key.derive("comparison", &[])[..8])),
             known("whether faults are planted", planting.to_owned()),
         ])

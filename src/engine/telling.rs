@@ -8,7 +8,7 @@ use crate::reconcile::{Discrepancy, Field, FieldKind, Proof, Shown, Sides, Write
 use crate::rules::{Comparison, Pair};
 
 use super::diff::RowDifference;
-use super::judging::{Grounds, Judging, row_of};
+use super::judging::{Grounds, Judging, pair_of, row_of};
 
 impl Judging<'_> {
     /// Counts a difference, and tells of it.
@@ -30,9 +30,8 @@ impl Judging<'_> {
         let shape = &context.shapes[usize::from(found.table)];
         let locator = if found.expected.is_empty() { found.actual } else { found.expected };
         let key = Key::decode(locator).map(|key| key_text(&key.0)).unwrap_or_default();
-        let fields = row_of(rows, found).map(|row| self.fields(row)).unwrap_or_default();
-        let names: Vec<&str> = fields.iter().map(|field| &*field.field).collect();
-        let id = discrepancy_id(unit, &shape.name, &key, finding.kind, &names);
+        let fields = row_of(rows, found).map(|row| self.fields(row, pair_of(found))).unwrap_or_default();
+        let id = discrepancy_id(unit, &shape.name, &key, finding.kind);
         let writer = match (found.difference, found.actual.is_empty()) {
             (_, true) => Writer::Unknown,
             (Difference::Foreign | Difference::ForeignChanged, false) => Writer::Foreign,
@@ -65,10 +64,10 @@ impl Judging<'_> {
     }
 
     /// The fields in which two rows differ, as the rules see them.
-    fn fields(&mut self, row: &RowDifference) -> Vec<Field> {
+    fn fields(&mut self, row: &RowDifference, pair: Pair) -> Vec<Field> {
         let (Some(expected), Some(actual)) = (&row.expected, &row.actual) else { return Vec::new() };
         let rules = self.grounds.context.rules.table(row.key.table);
-        let Comparison::Different(fields) = rules.compare(expected, actual, Pair::Key, &mut self.uses) else {
+        let Comparison::Different(fields) = rules.compare(expected, actual, pair, &mut self.uses) else {
             return Vec::new();
         };
         let field = |field: crate::rules::FieldDifference| Field {

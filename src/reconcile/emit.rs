@@ -1,6 +1,6 @@
 //! From a row of one side to its record in the spill: scope, rules, digests, sums, shadows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use super::spill::{Spill, Tag, Writer};
 use super::sum::Sum;
 use crate::event::{Canonical as _, DigestKey, Digester, Key, Value};
 use crate::mapping::{Migration, Part, SourceTable};
-use crate::rules::{self, Contribution, Judged, Pair, Ruleset, TableRules, Uses};
+use crate::rules::{self, Contribution, Judged, Pair, RuleId, Ruleset, Side, TableRules, Uses};
 use crate::target::{TableShape, TargetRow, TargetTable};
 
 /// What both sides are read with.
@@ -89,8 +89,13 @@ impl Context {
 
     /// Digest of all that is compared of a row; uses of rules are not counted.
     pub fn strict(&self, row: &TargetRow) -> [u8; 32] {
+        self.digest(row, Pair::Key)
+    }
+
+    /// Digest of all that is compared of a row in a pair of a kind.
+    pub fn digest(&self, row: &TargetRow, pair: Pair) -> [u8; 32] {
         let mut form = Vec::with_capacity(512);
-        (self.form)(self.rules.table(row.table), row, Pair::Key, &mut Uses::default(), &mut form);
+        (self.form)(self.rules.table(row.table), row, pair, &mut Uses::default(), &mut form);
         *blake3::keyed_hash(&self.rows[usize::from(row.table.0)], &form).as_bytes()
     }
 
@@ -196,6 +201,8 @@ struct Work {
     shadows: Shadows,
     buffer: Vec<u8>,
     locator: Vec<u8>,
+    /// What rows added to sums that are not grouped: one for all rows, which would else fill a partition.
+    ungrouped: BTreeMap<(RuleId, bool, bool), i128>,
 }
 
 /// The spills of a comparison.
@@ -230,6 +237,7 @@ impl Emitter {
             shadows: Shadows::default(),
             buffer: Vec::with_capacity(512),
             locator: Vec::new(),
+            ungrouped: BTreeMap::new(),
         };
         Self { context: Arc::clone(context), work }
     }
@@ -281,6 +289,7 @@ impl Emitter {
     /// # Errors
     /// [`Error::Spill`] when the disk does not take it.
     pub fn finish(&mut self) -> Result<(), Error> {
+        self.work.tell_ungrouped()?;
         self.work.rows.finish()?;
         self.work.groups.finish()?;
         self.work.added.finish()
@@ -439,8 +448,13 @@ impl Work {
     }
 
     fn told(&mut self, standing: Standing, tell: impl FnOnce(&mut dyn FnMut(Contribution))) -> Result<(), Error> {
-        let (added, mut failed) = (&mut self.added, None);
+        let (added, ungrouped, mut failed) = (&mut self.added, &mut self.ungrouped, None);
         tell(&mut |contribution| {
+            if contribution.group.is_empty() && contribution.once.is_none() {
+                let of = (contribution.expect, contribution.side == Side::Right, standing == Standing::Aside);
+                *ungrouped.entry(of).or_default() += contribution.amount;
+                return;
+            }
             let group = Key(contribution.group.clone()).encode();
             let digest = *blake3::hash(&group).as_bytes();
             let put = |out: &mut Vec<u8>| Added::put(&contribution, standing, &group, out);
@@ -449,6 +463,20 @@ impl Work {
             }
         });
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Writes down what was added to sums that are not grouped.
+    fn tell_ungrouped(&mut self) -> Result<(), Error> {
+        for ((expect, right, aside), amount) in std::mem::take(&mut self.ungrouped) {
+            let side = if right { Side::Right } else { Side::Left };
+            let standing = if aside { Standing::Aside } else { Standing::Judged };
+            let contribution = Contribution { expect, side, group: Vec::new(), once: None, amount };
+            let group = Key(Vec::new()).encode();
+            let digest = *blake3::hash(&group).as_bytes();
+            self.added
+                .add(hash_of(&short(&digest)), &digest, |out| Added::put(&contribution, standing, &group, out))?;
+        }
+        Ok(())
     }
 }
 

@@ -150,6 +150,8 @@ struct Member<'a> {
     by: Vec<Value>,
     /// Its place in the group.
     order: Vec<u8>,
+    /// Digest of all that is compared of rows that a rule pairs: their keys differ.
+    matched: [u8; 32],
     strict: [u8; 32],
     scope: &'a [u8],
     locator: &'a [u8],
@@ -164,12 +166,13 @@ impl<'a> Member<'a> {
 
     fn of(context: &Context, row: TargetRow, scope: &'a [u8], locator: &'a [u8]) -> Option<Self> {
         let pairing = context.rules.table(row.table).pairing(&row)?;
-        Some(Self { strict: context.strict(&row), by: pairing.group, order: pairing.order, row, scope, locator })
+        let (strict, matched) = (context.strict(&row), context.digest(&row, Pair::Match));
+        Some(Self { strict, matched, by: pairing.group, order: pairing.order, row, scope, locator })
     }
 
     /// Which of two rows of a group comes first; of rows that the rule gives one place, the one with the smaller digest.
     fn place(&self, other: &Self) -> Ordering {
-        (&self.order, &self.strict).cmp(&(&other.order, &other.strict))
+        (&self.order, [&self.matched, &self.strict]).cmp(&(&other.order, [&other.matched, &other.strict]))
     }
 }
 

@@ -20,6 +20,8 @@ const RULES_MAX: usize = u16::MAX as usize;
 const SAYINGS: [&str; 4] = ["reason", "author", "until", "name"];
 /// Kinds of rules that decide about what is compared as what, by their names in the file.
 const DECIDING: [&str; 6] = ["scope", "retention", "normalise", "ignore", "match", "tolerate"];
+/// Kinds that decide about what is found.
+const JUDGING: [&str; 2] = ["waive", "expect"];
 
 impl Ruleset {
     /// Reads the text of `reconcile-rules/<migration>.toml`, for a run on the day `today`: a rule whose `until` is past is an
@@ -34,7 +36,8 @@ impl Ruleset {
             let problems = Problems::new(file.clone());
             let mut compiler = Compiler { migration, today, file, problems, rules: Ruleset::none(migration) };
             compiler.all(&raw);
-            compiler.rules.id = meaning(&normal_form(&file.text));
+            compiler.rules.id = meaning(&normal_form(&file.text, &DECIDING));
+            compiler.rules.whole = meaning(&normal_form(&file.text, &[&DECIDING[..], &JUDGING].concat()));
             found.extend(compiler.problems.into_found());
             if found.is_empty() {
                 return Ok(compiler.rules);
@@ -227,12 +230,12 @@ impl Compiler<'_> {
     }
 }
 
-/// The rules that decide about rows, without what is said about them: keys sorted, no comments, no layout.
-fn normal_form(text: &str) -> String {
+/// The rules of some kinds, without what is said about them: keys sorted, no comments, no layout.
+fn normal_form(text: &str, kinds: &[&str]) -> String {
     let file = toml::from_str::<toml::Table>(text).unwrap_or_default();
     let mut out = String::new();
-    for kind in DECIDING {
-        for rule in file.get(kind).and_then(toml::Value::as_array).into_iter().flatten() {
+    for kind in kinds {
+        for rule in file.get(*kind).and_then(toml::Value::as_array).into_iter().flatten() {
             out.push_str(kind);
             let mut rule = rule.clone();
             if let Some(members) = rule.as_table_mut() {

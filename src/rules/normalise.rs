@@ -37,6 +37,11 @@ pub(super) struct Nothing {
 }
 
 impl Change {
+    /// Whether it makes forms of nothing one.
+    pub(super) fn unifies(&self) -> bool {
+        matches!(self, Self::Unify(_))
+    }
+
     /// Applies it to the value at one place; absent is `None`.
     pub(super) fn apply(&self, value: Option<Value>) -> Option<Value> {
         if let Self::Unify(nothing) = self {

@@ -109,6 +109,7 @@ pub struct RuleText {
 #[derive(Debug, Clone)]
 pub struct Ruleset {
     pub(super) id: [u8; 32],
+    pub(super) whole: [u8; 32],
     pub(super) tables: Vec<TableRules>,
     pub(super) expects: Vec<Expect>,
     pub(super) texts: Vec<RuleText>,
@@ -118,13 +119,18 @@ impl Ruleset {
     /// No rules: every column is compared, strictly.
     pub fn none(migration: &Migration) -> Self {
         let tables = migration.target_tables().iter().map(TableRules::none).collect();
-        Self { id: meaning(""), tables, expects: Vec::new(), texts: Vec::new() }
+        Self { id: meaning(""), whole: meaning(""), tables, expects: Vec::new(), texts: Vec::new() }
     }
 
     /// Digest of what the rules mean, for the key of every digest of compared rows: reasons, names, authors, ends, comments
     /// and layout do not count. Two sets with one id compare alike; digests under two ids must not be compared.
     pub fn id(&self) -> [u8; 32] {
         self.id
+    }
+
+    /// As [`id`](Self::id), of waivers and invariants too: what was noted by one set of rules is to be judged by it.
+    pub fn whole(&self) -> [u8; 32] {
+        self.whole
     }
 
     /// The rules of a target table.

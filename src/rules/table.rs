@@ -288,6 +288,13 @@ impl TableRules {
                     rule.what.iter().fold(value, |value, change| change.apply(value))
                 })
             });
+            // A document that is nothing is the nothing that it is made one with, whichever way it was written.
+            if rule.place.steps.is_empty()
+                && rule.what.iter().any(Change::unifies)
+                && cells[column] == Cell::Document(Value::Null)
+            {
+                cells[column] = Cell::Plain(Value::Null);
+            }
             if let Some(uses) = &mut uses
                 && before.as_ref() != Some(&cells[column])
             {

@@ -489,5 +489,5 @@ fn a_unit_is_read_backwards_only_where_its_name_has_one_reading() {
         [is("of", known)],
         "times have another text there"
     );
-    assert_eq!(conditions(ids, "{.of}", "no id"), [("of".to_owned(), vec![])]);
+    assert_eq!(conditions("of = \"uuid not null\"", "{.of}", "no id"), [("of".to_owned(), vec![])]);
 }

@@ -108,6 +108,25 @@ async fn rows_that_nobody_recorded_are_paired_by_a_rule() {
     bench().compare(rows(200), target).await.found_exactly(&found);
 }
 
+/// I8: rows that the rule gives one place are paired with their equals, whatever their keys are.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_one_place_are_paired_with_their_equals() {
+    let at_once = |mut rows: Vec<Vec<Value>>| {
+        for row in &mut rows {
+            row[2] = Value::Int(id(row));
+            row[3] = Value::Timestamp(Timestamp(0));
+        }
+        rows
+    };
+    let (source, mut target) = (at_once(calls()), theirs(at_once(calls())));
+    let compared = known().compare(source.clone(), target.clone()).await;
+    compared.found_exactly(&[]);
+    let (planted, found) = compared.summary().recall();
+    assert!(planted > 50 && planted == found, "{found} of {planted}");
+    target.remove(6);
+    assert!(!known().compare(source, target).await.outcome.differences.is_empty(), "one is missing");
+}
+
 /// I8: a row that is there twice has a counterpart, and is none for a row that is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_is_there_twice_is_not_paired_by_a_rule() {

@@ -164,7 +164,7 @@ pub fn ledger(side: Side, table: &str, cover: Cover) -> LedgerEntry {
 pub fn discrepancy(number: u64) -> Discrepancy {
     let key = format!("order-{number}");
     Discrepancy {
-        id: discrepancy_id(Some("u"), "orders", &key, Kind::Changed, &["total"]),
+        id: discrepancy_id(Some("u"), "orders", &key, Kind::Changed),
         kind: Kind::Changed,
         table: "orders".to_owned(),
         key,

@@ -49,6 +49,32 @@ fn a_difference_is_told_at_the_smallest_place() {
 }
 
 #[test]
+fn a_document_that_is_nothing_is_one_with_null() {
+    let set = things(
+        "[[normalise]]\ntable = \"things\"\nfields = [\"body\"]\nunify = [\"null\", \"empty\"]\nreason = \"r\"\n",
+    );
+    let table = set.table(FIRST);
+    let forms = [row(&[]), row(&[("body", json("null"))]), row(&[("body", json("[]"))]), row(&[("body", json("{}"))])];
+    for one in &forms {
+        for other in &forms {
+            assert_eq!(strict(table, one), strict(table, other));
+            assert_eq!(places(table, one, other, Pair::Key), [""; 0]);
+        }
+        assert_ne!(strict(table, one), strict(table, &row(&[("body", json("[1]"))])));
+    }
+}
+
+#[test]
+fn what_judges_findings_counts_where_a_comparison_goes_on_and_not_for_digests() {
+    let ignore = "[[ignore]]\ntable = \"things\"\nfields = [\"note\"]\nreason = \"r\"\n";
+    let expect = "[[expect]]\nname = \"n\"\nleft = [{ legacy = \"things\", add = 1 }]\nis = \"=\"\nright = [{ target = \"things\", add = 1 }]\nreason = \"r\"\n";
+    let [plain, more] = [ignore.to_owned(), format!("{ignore}{expect}")].map(|text| things(&text));
+    assert_eq!(plain.id(), more.id());
+    assert_ne!(plain.whole(), more.whole());
+    assert_eq!(plain.whole(), things(&ignore.replace("\"r\"", "\"another reason\"")).whole());
+}
+
+#[test]
 fn what_is_normalised_or_ignored_is_alike_and_counted_by_row() {
     let set = things(
         "[[normalise]]\ntable = \"things\"\nfields = [\"name\", \"body.*.t\"]\nas = [\"trim\", \"lower\"]\nreason = \"r\"\n\

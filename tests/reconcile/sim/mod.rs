@@ -198,7 +198,7 @@ pub async fn compare(world: &Arc<World>, how: How) -> Compared {
         _ => None,
     };
     let quiet = before.is_none() && world.position() == from && world.held().rows == held.rows;
-    let cut = Cut { before, after, source: Some(position), target: None, quiet };
+    let cut = Cut { before, after, source: Some(position), target: None, quiet, ordered: true };
     let started = jiff::Timestamp::UNIX_EPOCH;
     let mut judging = Judging::new(Grounds {
         context: &context,
