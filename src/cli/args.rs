@@ -469,10 +469,13 @@ pub enum QuarantineAction {
     Retry {
         /// The migration.
         migration: String,
-        /// Units; all parked ones when none is named.
+        /// Units; when none is named, all that are parked or have rows in quarantine, but for skipped ones.
         units: Vec<String>,
     },
-    /// Leave a unit out of the migration, for a reason that is kept in the log; `retry` takes it back in.
+    /// Leave a parked unit out of the migration, for a reason that is kept in the log; `retry` with its name takes it back in.
+    ///
+    /// All of the unit is left out: rows of it that are at the target go. A unit of which only single rows are in quarantine is
+    /// refused.
     Skip {
         /// The migration.
         migration: String,

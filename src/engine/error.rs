@@ -52,8 +52,8 @@ pub enum Error {
     /// A slot that is to be removed is being read.
     #[error("replication slot {0} is active: a rehome with another state folder reads it")]
     SlotHeld(String),
-    /// A unit that is not in quarantine was to be left out.
-    #[error("unit {0} is not in quarantine: leaving it out would remove its rows from the target")]
+    /// A unit that is not parked was to be left out.
+    #[error("unit {0} is not parked: leaving it out would remove its rows from the target")]
     NotParked(String),
     /// What was to be erased must not be, or not yet.
     #[error("nothing was erased: {0}")]
@@ -183,7 +183,9 @@ impl Error {
             }
             Error::NothingToDraft(_) => "name other tables with --tables, or mend what is listed",
             Error::Draft(_) => "name the other tables with --tables, and please report this",
-            Error::NotParked(_) => "look at `rehome quarantine list`",
+            Error::NotParked(_) => {
+                "`rehome quarantine list` tells parked units (scope `unit`) from single rows in quarantine, which are left out as it is"
+            }
             Error::Project(crate::project::Error::OtherWriter) => {
                 "stop the other rehome that writes this migration, or name its folder with --state"
             }

@@ -42,7 +42,7 @@ pub enum Request {
     Files,
     /// Evaluate units again.
     Retry {
-        /// Units; all parked ones when empty.
+        /// Units; all in quarantine but skipped ones when empty.
         units: Vec<String>,
     },
     /// Leave a unit out of the migration, for a reason that is kept.
@@ -113,6 +113,9 @@ pub enum Answer {
     Noted {
         /// How many.
         units: u64,
+        /// Skipped units that were left as they are, since nobody named them.
+        #[serde(default)]
+        skipped: u64,
     },
     /// To [`Request::AcceptSchema`].
     Accepted {

@@ -312,29 +312,39 @@ impl Session {
     }
 
     async fn retry(&self, units: Vec<String>) -> Result<Answer, Error> {
-        let units: Vec<String> = if units.is_empty() {
-            let units: BTreeSet<String> = self.quarantine()?.into_iter().map(|parked| parked.unit).collect();
-            units.into_iter().filter(|unit| !unit.is_empty()).collect()
+        // A unit that was skipped after what the state has applied is not known as such yet: the notice's own word keeps it so.
+        let (word, units, skipped) = if units.is_empty() {
+            let parked: BTreeSet<String> = self.quarantine()?.into_iter().map(|parked| parked.unit).collect();
+            let (mut units, mut skipped) = (Vec::new(), 0);
+            for unit in parked.into_iter().filter(|unit| !unit.is_empty()) {
+                match self.state.get(Space::Meta, &names::skipped(&unit_key(&unit)))? {
+                    Some(_) => skipped += 1,
+                    None => units.push(unit),
+                }
+            }
+            (names::RETRY_PARKED, units, skipped)
         } else {
             for unit in &units {
                 self.known(unit)?;
             }
-            units
+            (names::RETRY, units, 0)
         };
         let count = units.len() as u64;
-        let notice = |unit: String| Notice { unit: unit.into(), reason: format!("{}: asked for", names::RETRY).into() };
+        let notice = |unit: String| Notice { unit: unit.into(), reason: format!("{word}: asked for").into() };
         self.log.append(Batch { notices: units.into_iter().map(notice).collect(), ..Batch::default() }).await?;
-        Ok(Answer::Noted { units: count })
+        Ok(Answer::Noted { units: count, skipped })
     }
 
     async fn skip(&self, unit: &str, reason: &str) -> Result<Answer, Error> {
         self.known(unit)?;
-        if !self.quarantine()?.iter().any(|parked| parked.unit == unit) {
+        // Where only rows of it are in quarantine, all others are at the target and would go.
+        let parked = |parked: &ParkedUnit| parked.unit == unit && parked.result.parked_for().is_some();
+        if !self.quarantine()?.iter().any(parked) {
             return Err(Error::NotParked(unit.to_owned()));
         }
         let notice = Notice { unit: unit.into(), reason: format!("{}: {reason}", names::SKIP).into() };
         self.log.append(Batch { notices: vec![notice], ..Batch::default() }).await?;
-        Ok(Answer::Noted { units: 1 })
+        Ok(Answer::Noted { units: 1, skipped: 0 })
     }
 
     async fn accept_schema(&self, table: &str) -> Result<Answer, Error> {

@@ -417,7 +417,7 @@ fn apply_notice(
         scopes.insert(whole_of(&unit));
     }
     for scope in scopes {
-        if kind == names::RETRY {
+        if matches!(kind, names::RETRY | names::RETRY_PARKED) {
             session.put(Space::Meta, &names::rewrite(&scope), Vec::new());
         }
         touch(session, &scope, offset, marking, |_| {})?;
