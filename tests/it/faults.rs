@@ -264,7 +264,7 @@ async fn a_long_transaction_in_the_source_delays_the_beginning_and_does_not_end_
     rig.rehome(&["up", "luthien"]).expect(0);
     let mut writer = rig.legacy.connect().await;
     sql(&mut writer, "begin; insert into conversation_calls (call_id, status) values ('a', 'success')").await;
-    let mut run = rig.start(&[]);
+    let mut run = rig.start(&["--until", "caught-up"]);
     // Longer than the lock timeout of every session of ours.
     let waits = "select count(*)::text from pg_stat_activity where datname = current_database() \
         and backend_type = 'walsender' and wait_event_type = 'Lock' and now() - query_start > interval '11 seconds'";
@@ -274,6 +274,13 @@ async fn a_long_transaction_in_the_source_delays_the_beginning_and_does_not_end_
         assert!(Instant::now() < deadline, "nothing waits: {}", run.told());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    // Stopped before it could begin, in either way, it has not caught up.
+    rig.rehome(&["stop", "luthien"]).expect(0);
+    run.ended().expect(2);
+    let mut run = rig.start(&["--until", "caught-up"]);
+    rig.until("it waits again", &mut run, |_| true);
+    run.terminate().expect(2);
+    let mut run = rig.start(&[]);
     sql(&mut writer, "commit").await;
     rig.settled(&mut run).await;
     run.terminate().expect(0);
