@@ -32,6 +32,9 @@ pub enum Error {
         /// Whose it should be.
         wanted: String,
     },
+    /// The running process began with other files than there are now.
+    #[error("what runs in {} maps by other files than there are now", .0.display())]
+    OtherMapping(PathBuf),
     /// A file cannot stand for a table.
     #[error("lookup {table}: {reason}")]
     Lookup {
@@ -173,6 +176,9 @@ impl Error {
             Error::Busy(_) => "look for a stopped or hung rehome process; when there is none, try again",
             Error::Running(_) => "send SIGTERM to it, or run `rehome stop`",
             Error::OtherMigration { .. } => "name another folder with --state",
+            Error::OtherMapping(_) => {
+                "stop the run and start it again: it evaluates everything again as the files say now"
+            }
             Error::OtherSource => "check --source; if it is right, as after a restore, run again with --accept-source",
             Error::Recorded { .. } => {
                 "name that folder with --state; if it is lost, `rehome up MIGRATION --adopt` takes its units over"

@@ -68,6 +68,17 @@ impl Folder {
         self.0.join("migration").exists()
     }
 
+    /// Refuses a folder that is another migration's, without taking it.
+    ///
+    /// # Errors
+    /// [`Error::OtherMigration`] when it is.
+    pub fn check(&self, migration: &str) -> Result<(), Error> {
+        match fs::read_to_string(self.0.join("migration")) {
+            Ok(found) if !found.is_empty() && found.trim() != migration => Err(self.other(found.trim(), migration)),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes the folder for one process; `None` when another has it.
     ///
     /// # Errors
@@ -79,7 +90,8 @@ impl Folder {
         let lock = lock.map_err(|source| self.file("open", &path, source))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
+            // Whose it is does not depend on who has it.
+            Err(TryLockError::WouldBlock) => return self.check(migration).map(|()| None),
             Err(TryLockError::Error(source)) => return Err(self.file("lock", &path, source)),
         }
         let name = self.0.join("migration");
@@ -88,8 +100,7 @@ impl Folder {
             // An empty one is what a full disk left.
             Ok(found) if found.is_empty() => self.write(&name, migration.as_bytes())?,
             Ok(found) => {
-                let found = found.trim().to_owned();
-                return Err(Error::OtherMigration { path: self.0.clone(), found, wanted: migration.to_owned() });
+                return Err(self.other(found.trim(), migration));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 self.write(&name, migration.as_bytes())?;
@@ -128,6 +139,11 @@ impl Folder {
             File::open(&self.0)?.sync_all()
         };
         write().map_err(|source| self.file("write", path, source))
+    }
+
+    /// The folder is another migration's.
+    pub fn other(&self, found: &str, wanted: &str) -> Error {
+        Error::OtherMigration { path: self.0.clone(), found: found.to_owned(), wanted: wanted.to_owned() }
     }
 
     fn file(&self, action: &'static str, path: &Path, source: std::io::Error) -> Error {

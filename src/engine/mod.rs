@@ -40,7 +40,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use crate::capture::CaptureStatus;
-use crate::event::DigestKey;
+use crate::event::{DigestKey, to_hex};
 use crate::log::{Batch, EmbeddedLog, EventLog, Options as LogOptions};
 use crate::mapping::Migration;
 use crate::project::names;
@@ -63,7 +63,7 @@ pub use setup::{Adopted, Down, Earlier, Up};
 pub use unit::{Comparer, Sums};
 
 use folder::Owned;
-use protocol::{Answer, Request};
+use protocol::{Answer, Question, Reads, Request};
 use session::{Live, Session};
 
 /// Attempts to take the folder or to reach its owner, who may be just starting, ending, or looking something up.
@@ -180,7 +180,7 @@ impl Engine {
         }
         // A process that is just starting or ending holds the lock without answering; a few tries outlast that.
         for _ in 0..LOCK_ATTEMPTS {
-            if let Some(answer) = control::ask(&self.folder, &request).await? {
+            if let Some(answer) = self.ask_running(request.clone()).await? {
                 return Ok(answer);
             }
             if let Some(owned) = self.folder.own(self.migration.name())? {
@@ -263,8 +263,21 @@ impl Engine {
     }
 
     /// Asks the running process only; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::OtherMigration`] when it works on another one, [`Error::OtherMapping`] when it began with other files, and the
+    /// answer depends on them.
     pub async fn ask_running(&self, request: Request) -> Result<Option<Answer>, Error> {
-        control::ask(&self.folder, &request).await
+        let mapping = match request.reads() {
+            Reads::AsMapped => Some(to_hex(&self.migration.generation())),
+            Reads::Alone => None,
+        };
+        let question = Question { migration: self.migration.name().to_owned(), mapping, request };
+        match control::ask(&self.folder, &question).await? {
+            Some(Answer::OtherMigration { found }) => Err(self.folder.other(&found, self.migration.name())),
+            Some(Answer::OtherMapping) => Err(Error::OtherMapping(self.settings.state.clone())),
+            answer => Ok(answer),
+        }
     }
 }
 

@@ -9,6 +9,18 @@ use crate::project::conservation::Conservation;
 use crate::project::result::{PartResult, QuarantinedRow};
 use crate::project::run::Progress;
 
+/// What is sent: a question, and what it takes for granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// The migration that is asked about.
+    pub migration: String,
+    /// Digest of the mapping that whoever asks maps by, in hex; absent where the answer is the same whatever it is.
+    pub mapping: Option<String>,
+    /// The question itself.
+    pub request: Request,
+}
+
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "ask", deny_unknown_fields)]
@@ -74,6 +86,34 @@ pub enum Request {
     Stop,
 }
 
+/// Whether an answer means anything to one who maps otherwise than the process that gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// It speaks of target rows or of parts, as a mapping makes them: both must have the same one.
+    AsMapped,
+    /// It speaks for itself.
+    Alone,
+}
+
+impl Request {
+    /// What its answer is read by.
+    pub fn reads(&self) -> Reads {
+        match self {
+            Request::Unit { .. } | Request::Units | Request::Stand | Request::Since { .. } | Request::Parts { .. } => {
+                Reads::AsMapped
+            }
+            Request::Status
+            | Request::Quarantine
+            | Request::Files
+            | Request::Retry { .. }
+            | Request::Skip { .. }
+            | Request::AcceptSchema { .. }
+            | Request::Log { .. }
+            | Request::Stop => Reads::Alone,
+        }
+    }
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "answer")]
@@ -131,6 +171,13 @@ pub enum Answer {
     },
     /// To [`Request::Stop`].
     Stopping,
+    /// The process works on another migration than the one that is asked about.
+    OtherMigration {
+        /// Which one.
+        found: String,
+    },
+    /// The process maps otherwise than whoever asks, and the answer would be misread.
+    OtherMapping,
     /// The question could not be answered.
     Failed {
         /// Why.

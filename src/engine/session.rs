@@ -28,7 +28,7 @@ use crate::project::state::{Space, State};
 
 use crate::target::TableShape;
 
-use super::protocol::{Answer, ParkedUnit, Request, Status, UnitView};
+use super::protocol::{Answer, ParkedUnit, Question, Request, Status, UnitView};
 use super::{CaptureStatus, Error};
 use crate::capture::load::file::standing;
 use crate::capture::{self, Phase, marks};
@@ -72,6 +72,17 @@ pub struct Live {
 }
 
 impl Session {
+    /// Answers a question of another process, which may be about something else, or be asked with other files.
+    pub async fn answer_asked(&self, question: Question) -> Answer {
+        if question.migration != self.migration.name() {
+            return Answer::OtherMigration { found: self.migration.name().to_owned() };
+        }
+        if question.mapping.is_some_and(|mapping| mapping != to_hex(&self.migration.generation())) {
+            return Answer::OtherMapping;
+        }
+        self.answer(question.request).await
+    }
+
     /// Answers a question; failures become answers.
     pub async fn answer(&self, request: Request) -> Answer {
         match self.try_answer(request).await {

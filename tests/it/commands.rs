@@ -2,6 +2,7 @@
 
 use crate::support::cluster::{cluster, on_socket};
 use crate::support::rig::{Outcome, Rig, bare, finish};
+use crate::support::schemas::edited;
 
 /// Stands in rows, and nowhere else.
 const MARKER: &str = "QuiteSecret";
@@ -89,6 +90,22 @@ async fn every_command_answers_beside_a_run_and_alone_as_json_too_and_hides_cont
             "{refused:?}"
         );
     }
+    // Whose folder it is matters beside a run too.
+    for command in [&["status"][..], &["stop"], &["quarantine", "list"], &["log", "show"], &["run"], &["diff"]] {
+        let unit = if command == ["diff"] { vec!["1"] } else { Vec::new() };
+        let refused = rig.rehome(&[command, &["semantik"], &unit].concat()).expect(3);
+        assert!(
+            refused.err.contains("belongs to luthien") && refused.err.contains("--state"),
+            "{command:?}: {refused:?}"
+        );
+    }
+    // So does what it maps by, where an answer depends on that.
+    let edit = [("tells a synthetic completion", "marks a synthetic completion")];
+    let schemas = edited(rig.folder.path(), "schemas/luthien", &edit);
+    let refused = rig.rehome(&["diff", "luthien", "a", "--schemas", &schemas]).expect(3);
+    assert!(refused.err.contains("other files") && refused.err.contains("start it again"), "{refused:?}");
+    rig.rehome(&["status", "luthien", "--schemas", &schemas]).expect(0);
+    run.assert_alive("it was not asked to stop");
     assert!(rig.rehome(&["stop", "luthien"]).expect(0).out.contains("stopping"));
     let ended = run.ended();
     assert_eq!(ended.code, 0, "{ended:?}");
