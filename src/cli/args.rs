@@ -227,7 +227,7 @@ pub enum Command {
     },
     /// Remove what rehome made: slot and publication, its records at the target, the state folder. Target tables stay.
     ///
-    /// Works without the state folder too: what carries the migration's name is found in both databases.
+    /// Their rows count as someone else's from then on, and what lies in the state folder beside rehome's own files stays. Works without the state folder too: what carries the migration's name is found in both databases.
     Down {
         /// The migration.
         migration: String,

@@ -32,6 +32,14 @@ pub enum Error {
         /// Whose it should be.
         wanted: String,
     },
+    /// A folder holds something, and not a migration.
+    #[error("{} holds {holds}, and does not say that it is a migration's state folder", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// Something in it.
+        holds: String,
+    },
     /// The running process began with other files than there are now.
     #[error("what runs in {} maps by other files than there are now", .0.display())]
     OtherMapping(PathBuf),
@@ -176,6 +184,10 @@ impl Error {
             Error::Busy(_) => "look for a stopped or hung rehome process; when there is none, try again",
             Error::Running(_) => "send SIGTERM to it, or run `rehome stop`",
             Error::OtherMigration { .. } => "name another folder with --state",
+            Error::NotEmpty { .. } => {
+                "name an empty folder, or one that is not there yet, with --state; where this one is the migration's own, write \
+                 the migration's name into a file `migration` in it"
+            }
             Error::OtherMapping(_) => {
                 "stop the run and start it again: it evaluates everything again as the files say now"
             }

@@ -59,7 +59,7 @@ pub use query::{Reply, Rows};
 pub use reconcile::{Planting, Reconciling};
 pub use resume::SpillFolder;
 pub use run::Until;
-pub use setup::{Adopted, Down, Earlier, Up};
+pub use setup::{Adopted, Down, Earlier, FolderRemoved, Up};
 pub use unit::{Comparer, Sums};
 
 use folder::Owned;
@@ -147,6 +147,11 @@ impl Engine {
     /// Its target tables.
     pub fn tables(&self) -> &Arc<[TableShape]> {
         &self.tables
+    }
+
+    /// Its state folder.
+    pub fn state_folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Begins the names of what is made in the source.

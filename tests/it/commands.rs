@@ -234,14 +234,38 @@ async fn down_removes_what_was_made_and_leaves_the_rows() {
     let mut rig = filled().await;
     rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
     let asked = rig.rehome(&["down", "luthien"]).expect(3);
-    assert!(asked.err.contains("--yes"), "{asked:?}");
+    let state = rig.state().display().to_string();
+    for word in ["--yes", &state, "record"] {
+        assert!(asked.err.contains(word), "{word}: {asked:?}");
+    }
+    // What a removal that was cut off leaves may be anyone's; it is neither passed over nor taken for nothing.
+    let name = rig.state().join("migration");
+    std::fs::remove_file(&name).expect("it was there");
+    for command in [&["down", "luthien", "--yes"][..], &["up", "luthien"]] {
+        let refused = rig.rehome(command).expect(3);
+        assert!(refused.err.contains(&state) && refused.err.contains("a file `migration`"), "{refused:?}");
+    }
+    std::fs::write(&name, "luthien").expect("writable");
+    // What is not rehome's stays, and then so does the folder.
+    let note = rig.state().join("note.txt");
+    std::fs::write(&note, "theirs").expect("writable");
     let told = rig.rehome(&["down", "luthien", "--yes", "--json"]).expect(0).json();
     assert!(told["removed"].as_array().is_some_and(|removed| removed.len() >= 4), "{told}");
-    assert!(!rig.state().exists());
+    assert!(told["left"].to_string().contains("note.txt"), "{told}");
+    let left: Vec<_> =
+        std::fs::read_dir(rig.state()).expect("it is there").flatten().map(|entry| entry.path()).collect();
+    assert_eq!(left, [note]);
+    let refused = rig.rehome(&["up", "luthien"]).expect(3);
+    assert!(refused.err.contains("note.txt") && refused.err.contains("--state"), "{refused:?}");
+    std::fs::remove_file(&left[0]).expect("it is there");
+    rig.rehome(&["down", "luthien", "--yes"]).expect(0);
     let slots =
         rig.legacy.text("select count(*)::text from pg_replication_slots where database = current_database()").await;
     let publications = rig.legacy.text("select count(*)::text from pg_publication").await;
     assert_eq!((slots.as_str(), publications.as_str()), ("0", "0"));
     assert_eq!(rig.target.text("select count(*)::text from pg_namespace where nspname = 'rehome'").await, "0");
     assert_eq!(rig.target.text("select count(*)::text from conversation_calls_v2").await, "1", "target rows stay");
+    rig.rehome(&["up", "luthien"]).expect(0);
+    rig.rehome(&["down", "luthien", "--yes"]).expect(0);
+    assert!(!rig.state().exists());
 }
