@@ -59,7 +59,7 @@ pub async fn down(global: &Global, migration: &str, yes: bool) -> Result<Exit, F
     }
     let down = engine.down().await?;
     let mut removed = down.source.removed.clone();
-    removed.push(format!("{} unit records at the target", down.target.records));
+    removed.push(format!("{} records of parts at the target", down.target.records));
     if down.target.schema_dropped {
         removed.push("schema rehome at the target".to_owned());
     }

@@ -32,6 +32,7 @@ mod sides;
 mod standing;
 mod stores;
 mod telling;
+mod told;
 mod unit;
 pub mod witness;
 

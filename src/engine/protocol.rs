@@ -268,7 +268,8 @@ pub struct Status {
     pub migration: String,
     /// Whether a `run` is under way.
     pub running: bool,
-    /// One word for where it is: `stopped`, `copying`, `projecting`, `live`, `caught_up`.
+    /// One word for where it is: `stopped`, `starting`, `copying`, `projecting`, `catching_up` until the stream has passed the end
+    /// of the copy, `live`, `caught_up`, `waiting` while the source is away, `stopping`.
     pub phase: String,
     /// The capture as it tells of itself; absent when stopped.
     pub capture: Option<serde_json::Value>,
@@ -278,7 +279,7 @@ pub struct Status {
     pub log_end: u64,
     /// Offset after the last record applied.
     pub applied: u64,
-    /// Units that wait to be projected.
+    /// Units, or parts of them, that wait to be projected.
     pub dirty: u64,
     /// Tables whose changed shape waits to be accepted, and what changed.
     pub paused: BTreeMap<String, String>,

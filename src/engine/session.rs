@@ -29,9 +29,10 @@ use crate::project::state::{Space, State};
 use crate::target::TableShape;
 
 use super::protocol::{Answer, ParkedUnit, Question, Request, Status, UnitView};
+use super::told::{capture_json, phase};
 use super::{CaptureStatus, Error};
 use crate::capture::load::file::standing;
-use crate::capture::{self, Phase, marks};
+use crate::capture::{self, marks};
 use crate::mapping::schema::Store;
 
 /// Bytes of the log read at once when records are shown.
@@ -458,68 +459,6 @@ fn paused_text((difference, acceptable): (String, Acceptable)) -> String {
         Acceptable::Yes => difference,
         Acceptable::No => format!("{difference} (cannot be accepted: the mapping needs what is gone)"),
     }
-}
-
-/// One word for where a run is.
-fn phase(capture: Option<&CaptureStatus>, progress: Option<&Progress>) -> &'static str {
-    match (capture, progress) {
-        (Some(capture), _) if matches!(capture.phase, Phase::Starting | Phase::Copying) => "copying",
-        (Some(_), Some(progress)) if progress.current => "caught_up",
-        (Some(_), Some(progress)) if progress.units == 0 => "projecting",
-        (Some(_), _) => "live",
-        (None, _) => "stopped",
-    }
-}
-
-/// The capture's own account of itself.
-fn capture_json(capture: &CaptureStatus) -> serde_json::Value {
-    let tables: serde_json::Map<String, serde_json::Value> = capture
-        .tables
-        .iter()
-        .map(|(name, table)| {
-            let shown = serde_json::json!({
-                "ranges_done": table.ranges_done, "ranges_total": table.ranges_total,
-                "rows": table.rows, "bytes": table.bytes,
-            });
-            (name.to_string(), shown)
-        })
-        .collect();
-    let streams: serde_json::Map<String, serde_json::Value> = capture
-        .streams
-        .iter()
-        .map(|(name, stream)| {
-            let shown = serde_json::json!({
-                "shards_open": stream.shards_open, "shards_waiting": stream.shards_waiting,
-                "newest": stream.newest.map(|time| time.to_string()),
-            });
-            (name.to_string(), shown)
-        })
-        .collect();
-    let read_rate = capture.read_rate.map(|rate| {
-        serde_json::json!({
-            "units": rate.units, "units_per_second": rate.units_per_second,
-            "limit": rate.limit, "throttled": rate.throttled,
-        })
-    });
-    serde_json::json!({
-        "streams": streams,
-        "read_rate": read_rate,
-        "phase": format!("{:?}", capture.phase).to_lowercase(),
-        "epoch": capture.epoch.map(|epoch| epoch.0),
-        "epoch_reason": capture.epoch_reason,
-        "tables": tables,
-        "durable": capture.durable.to_string(),
-        "wal_end": capture.wal_end.to_string(),
-        "streamed": capture.streamed,
-        "slot": capture.slot,
-        "safe_wal_bytes": capture.safe_wal_bytes,
-        "retained_bytes": capture.retained_bytes,
-        "findings": capture.findings.iter().map(|finding| serde_json::json!({
-            "place": finding.place, "what": finding.what, "fix": finding.fix,
-        })).collect::<Vec<_>>(),
-        "error": capture.error,
-        "retries": capture.retries,
-    })
 }
 
 /// An error with its causes, on one line.

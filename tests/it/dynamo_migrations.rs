@@ -66,6 +66,14 @@ async fn jobs_go_from_postgres_to_one_shared_table_and_follow_live() {
     let counts = &status["conservation"]["counts"];
     assert_eq!(counts["orphan_progress"], 1, "{status}");
     assert_eq!(status["conservation"]["rows"]["django_content_type"]["lookup"], 2, "{status}");
+    // The sums that people are shown add up too.
+    let shown = rig.rehome(&["status", "jobs"]).expect(0).out;
+    let words = |row: &str| -> Vec<String> {
+        let row = shown.lines().filter(|line| line.trim_start().starts_with(row)).next_back().expect("a row");
+        row.split_whitespace().map(str::to_owned).collect()
+    };
+    assert!(shown.contains("+ looked up"), "{shown}");
+    assert_eq!(words("django_content_type"), ["django_content_type", "2", "0", "0", "0", "0", "2"], "{shown}");
     assert_eq!(
         status["conservation"]["rows"]["job_progress_history"]["quarantined"]["unknown_content_type"], 1,
         "{status}"

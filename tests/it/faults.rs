@@ -258,7 +258,7 @@ async fn a_target_table_that_someone_locks_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_transaction_in_the_source_delays_the_beginning_and_does_not_end_it() {
     let mut rig = Rig::new().await;
-    let (_own, mut source) = own_server().await;
+    let (own, mut source) = own_server().await;
     source.run(DDL).await;
     rig.legacy = source;
     rig.rehome(&["up", "luthien"]).expect(0);
@@ -282,6 +282,15 @@ async fn a_long_transaction_in_the_source_delays_the_beginning_and_does_not_end_
     run.terminate().expect(2);
     let mut run = rig.start(&[]);
     sql(&mut writer, "commit").await;
+    rig.settled(&mut run).await;
+    // Nobody is caught up with a source that is away.
+    control(&own, &["stop", "-m", "immediate"]);
+    let away = |status: &serde_json::Value| status["capture"]["error"].is_string() && status["phase"] == "waiting";
+    rig.until("it has noticed", &mut run, away);
+    let shown = rig.rehome(&["status", "luthien"]).expect(0).out;
+    assert!(shown.starts_with("luthien: waiting;") && shown.contains("WAITING for the source"), "{shown}");
+    control(&own, &["start", "-l", "restarted.log"]);
+    rig.legacy.connection = sqlx::PgConnection::connect(&rig.legacy.url).await.expect("it runs again");
     rig.settled(&mut run).await;
     run.terminate().expect(0);
     assert_eq!(rig.target.texts("select call_id from conversation_calls_v2").await, ["a"]);
