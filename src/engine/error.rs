@@ -208,11 +208,11 @@ impl Error {
                 "stop the other rehome that writes this migration, or name its folder with --state"
             }
             Error::Project(crate::project::Error::Emptied { .. }) => {
-                "check that --source is the right database; if the table was emptied on purpose, pass --sweep-max 18446744073709551615"
+                "check that the source, or the dump, is the right one; if the table was emptied on purpose, pass --sweep-max 18446744073709551615"
             }
             Error::Target(crate::target::Error::Refused { .. })
             | Error::Project(crate::project::Error::Target(crate::target::Error::Refused { .. })) => {
-                "mend what the target's server says, and run again: nothing was lost; `rehome up` creates missing tables"
+                "mend what the target's server says, and give the same command again: nothing was lost; `rehome up` creates missing tables"
             }
             Error::Source(crate::source::Error::Refused { .. }) => {
                 "`rehome check --source URL` names what is missing, and its fix"
@@ -243,7 +243,7 @@ impl Error {
                 "check the disk; what was acknowledged is kept, and the next run goes on from it"
             }
             Error::Project(crate::project::Error::Breaker { .. }) => {
-                "look at `rehome quarantine list`, mend the cause, `rehome quarantine retry` and run again; \
+                "look at `rehome quarantine list`, mend the cause, `rehome quarantine retry`, and give the same command again; \
                  --park-percent-max 100 never halts"
             }
             Error::Reconcile(crate::reconcile::Error::SpillBroken { .. }) => "check the disk, and compare again",
@@ -252,7 +252,7 @@ impl Error {
                 "compare again with --resume: what was read and has not changed is not read again"
             }
             Error::Project(crate::project::Error::SweepTooLarge { .. }) => {
-                "check that --source is the right database; then run again with --sweep-max N"
+                "check that the source, or the dump, is the right one; then give the same command again with --sweep-max N"
             }
             _ => return None,
         };

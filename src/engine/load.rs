@@ -8,15 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capture;
 use crate::capture::load::file::forget;
-use crate::capture::load::{Dump, Form, Loaded, load};
+use crate::capture::load::{Dump, Form, Loaded, load, unchanged};
 use crate::event::Epoch;
 use crate::log::{Batch, EventLog, Partition};
 use crate::mapping::schema::Store;
 use crate::postgres::target::provision;
+use crate::project::apply::Applier;
 use crate::project::names;
-use crate::project::run::Progress;
+use crate::project::run::{Progress, dirty_parts};
 
-use super::{Engine, Error};
+use super::{Engine, Error, Open};
 
 /// The log's mark of the epoch that dumps are loaded in.
 pub(super) const EPOCH: &str = "load/epoch";
@@ -28,7 +29,8 @@ impl Engine {
     ///
     /// A file is that of the table whose name, or name in the mapping, it bears without its ending. When all tables had been
     /// loaded before, this is a new reading: rows that are no longer in the dumps are swept. So it is with `again`, whatever was
-    /// cut off.
+    /// cut off. A call that loaded all and did not get to project all, as one that was halted, is gone on with where no dump has
+    /// changed.
     ///
     /// # Errors
     /// [`Error::Dumps`] when a table has no file or a file no table, or the log was captured from a live source; errors
@@ -53,7 +55,7 @@ impl Engine {
         for dump in dumps.iter().filter(|dump| dump.form != Form::Csv) {
             forget(&*open.log, &dump.relation.name).await?;
         }
-        let epoch = self.begin_epoch(&*open.log, again).await?;
+        let epoch = self.begin_epoch(&open, &dumps, again).await?;
         tokio::select! {
             // A call that is dropped leaves a file loaded up to its last mark.
             loaded = load(&*open.log, epoch, &dumps, tell) => loaded?,
@@ -84,15 +86,17 @@ impl Engine {
     }
 
     /// The epoch to load in: the one that was cut off, or the next.
-    async fn begin_epoch(&self, log: &dyn EventLog, again: bool) -> Result<Epoch, Error> {
+    async fn begin_epoch(&self, open: &Open, dumps: &[Dump], again: bool) -> Result<Epoch, Error> {
+        let log = &*open.log;
         let read = |bytes: Vec<u8>| String::from_utf8(bytes).ok()?.parse::<u32>().ok();
         let known = log.mark(EPOCH)?.and_then(read);
-        let complete = log.mark(COMPLETE)?.is_some();
-        let epoch = match known {
-            Some(known) if !complete && !again => return Ok(Epoch(known)),
-            Some(known) => known + 1,
-            None => 1,
-        };
+        if let Some(known) = known.map(Epoch).filter(|_| !again) {
+            let complete = log.mark(COMPLETE)?.is_some();
+            if !complete || (!open.projected()? && all_unchanged(log, known, dumps).await?) {
+                return Ok(known);
+            }
+        }
+        let epoch = known.map_or(1, |known| known + 1);
         let marks = [(EPOCH.to_owned(), Some(epoch.to_string().into_bytes())), (COMPLETE.to_owned(), None)];
         log.append(Batch { marks: marks.into_iter().collect(), ..Batch::default() }).await?;
         Ok(Epoch(epoch))
@@ -162,6 +166,28 @@ impl Engine {
         self.own().await?.digest_key()?;
         Ok(())
     }
+}
+
+impl Open {
+    /// Whether the target holds what the log tells, sweeps that it asks for included.
+    fn projected(&self) -> Result<bool, Error> {
+        let frozen = self.state.freeze();
+        let behind = Applier::checkpoint_at(&frozen)? < self.log.end(Partition(0))
+            || dirty_parts(&frozen, self.mapping_generation)? > 0
+            || !self.log.marks(names::SWEEP)?.is_empty();
+        Ok(!behind)
+    }
+}
+
+/// Whether every dump is loaded whole in an epoch, and still is what was loaded.
+async fn all_unchanged(log: &dyn EventLog, epoch: Epoch, dumps: &[Dump]) -> Result<bool, Error> {
+    // A file that stands for a lookup is taken anew by itself where it changed.
+    for dump in dumps.iter().filter(|dump| dump.form != Form::Csv) {
+        if !unchanged(log, epoch, dump).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a file of items is an export, whose lines hold each item as a member.
