@@ -206,7 +206,7 @@ pub enum Command {
         #[command(subcommand)]
         action: LogAction,
     },
-    /// Stop a run that is under way, cleanly, as SIGTERM does.
+    /// Stop a run or a load that is under way, cleanly, as SIGTERM does.
     Stop {
         /// The migration.
         migration: String,

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 
-use crate::engine::protocol::{Answer, Request};
 use crate::engine::{Earlier, Engine, FolderRemoved};
 
 use super::args::{Global, Lookups};
@@ -107,11 +106,7 @@ fn confirmed(engine: &Engine) -> Result<bool, Failure> {
 /// Stops a run that is under way.
 pub async fn stop(global: &Global, migration: &str) -> Result<Exit, Failure> {
     let engine = engine(global, migration)?;
-    let stopped = match engine.ask_running(Request::Stop).await? {
-        Some(Answer::Stopping) => true,
-        Some(Answer::Failed { message, hint }) => return Err(Failure { message, hint }),
-        _ => false,
-    };
+    let stopped = engine.stop().await?;
     if global.json {
         output::json(&serde_json::json!({ "stopping": stopped }));
     } else {

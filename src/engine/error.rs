@@ -17,8 +17,13 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another process owns the state folder and does not answer.
-    #[error("{} is in use by another process that does not answer on its socket", .0.display())]
-    Busy(PathBuf),
+    #[error("{} is in use by {}, which does not answer: it is starting, or ending, or hangs", path.display(), who(*process))]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// The process, as far as it could say so.
+        process: Option<u32>,
+    },
     /// Another process owns the state folder, and this command must own it.
     #[error("{} is in use by a running rehome; stop it first", .0.display())]
     Running(PathBuf),
@@ -181,7 +186,7 @@ impl Error {
         }
         let text = match self {
             Error::File { .. } => "check that the disk is not full and that the folder may be written",
-            Error::Busy(_) => "look for a stopped or hung rehome process; when there is none, try again",
+            Error::Busy { .. } => "try again in a moment; a process that hangs is ended by SIGTERM, sent twice",
             Error::Running(_) => "send SIGTERM to it, or run `rehome stop`",
             Error::OtherMigration { .. } => "name another folder with --state",
             Error::NotEmpty { .. } => {
@@ -258,4 +263,9 @@ impl Error {
         };
         Some(text.to_owned())
     }
+}
+
+/// A process, for people.
+fn who(process: Option<u32>) -> String {
+    process.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"))
 }

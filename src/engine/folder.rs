@@ -2,7 +2,7 @@
 //!
 //! | entry | what |
 //! |---|---|
-//! | `lock` | held by the one process that owns the folder |
+//! | `lock` | held by the one process that owns the folder, whose number it holds |
 //! | `migration` | name of the migration |
 //! | `digest.key` | secret of this deployment's digests, readable by its owner only |
 //! | `control.sock` | where a running process answers other commands |
@@ -117,7 +117,14 @@ impl Folder {
             }
             Err(source) => return Err(self.file("read", &name, source)),
         }
+        // For people only: a disk that is full must not keep anybody from looking.
+        let _ = lock.set_len(0).and_then(|()| (&lock).write_all(std::process::id().to_string().as_bytes()));
         Ok(Some(Owned { folder: self.clone(), _lock: lock }))
+    }
+
+    /// The process that last took the folder, as far as it could say so.
+    pub fn process(&self) -> Option<u32> {
+        fs::read_to_string(self.0.join("lock")).ok()?.trim().parse().ok()
     }
 
     /// The deployment's digest key, where one was drawn.

@@ -16,13 +16,24 @@ use crate::postgres::target::provision;
 use crate::project::apply::Applier;
 use crate::project::names;
 use crate::project::run::{Progress, dirty_parts};
+use crate::target::Target;
 
-use super::{Engine, Error, Open};
+use super::session::Live;
+use super::{Engine, Error, Open, control};
 
 /// The log's mark of the epoch that dumps are loaded in.
 pub(super) const EPOCH: &str = "load/epoch";
 /// The log's mark that says that every table's dump is loaded.
 pub(super) const COMPLETE: &str = "load/complete";
+
+/// How loading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loading {
+    /// The log holds all of every dump.
+    Whole,
+    /// It was stopped before.
+    Stopped,
+}
 
 impl Engine {
     /// Loads a dump of every source table, and projects them to the target; goes on where an earlier call was cut off.
@@ -55,20 +66,69 @@ impl Engine {
         for dump in dumps.iter().filter(|dump| dump.form != Form::Csv) {
             forget(&*open.log, &dump.relation.name).await?;
         }
-        let epoch = self.begin_epoch(&open, &dumps, again).await?;
+        let (told, progress) = watch::channel(Progress::default());
+        let live = Live { capture: None, progress, stop: stop.clone() };
+        let session = self.session(&open, Some(live));
+        let ended = CancellationToken::new();
+        let working = async {
+            let result = match self.load_files(&open, &dumps, again, &stop, tell).await {
+                Ok(Loading::Whole) => self.project_loaded(&open, target, told, &stop).await,
+                Ok(Loading::Stopped) => Ok(()),
+                Err(error) => Err(error),
+            };
+            ended.cancel();
+            result
+        };
+        let serving = async {
+            let result = control::serve(&self.folder, session, ended.clone()).await;
+            // What cannot be asked or stopped from outside is not left running.
+            if result.is_err() {
+                stop.cancel();
+            }
+            result
+        };
+        let (worked, served) = tokio::join!(working, serving);
+        worked.and(served)
+    }
+
+    /// Loads dumps until all are whole.
+    async fn load_files(
+        &self,
+        open: &Open,
+        dumps: &[Dump],
+        again: bool,
+        stop: &CancellationToken,
+        tell: impl FnMut(&Dump, Loaded) + Send,
+    ) -> Result<Loading, Error> {
+        let epoch = tokio::select! {
+            // As below: what it appends was appended or not.
+            epoch = self.begin_epoch(open, dumps, again) => epoch?,
+            () = stop.cancelled() => return Ok(Loading::Stopped),
+        };
         tokio::select! {
             // A call that is dropped leaves a file loaded up to its last mark.
-            loaded = load(&*open.log, epoch, &dumps, tell) => loaded?,
-            () = stop.cancelled() => return Ok(()),
+            loaded = load(&*open.log, epoch, dumps, tell) => loaded?,
+            () = stop.cancelled() => return Ok(Loading::Stopped),
         }
         let mut marks = vec![(COMPLETE.to_owned(), Some(Vec::new()))];
         if epoch > Epoch(1) {
             marks.push((capture::marks::sweep(epoch), Some(Vec::new())));
         }
         open.log.append(Batch { marks: marks.into_iter().collect(), ..Batch::default() }).await?;
-        let (progress, mut seen) = watch::channel(Progress::default());
+        Ok(Loading::Whole)
+    }
+
+    /// Projects until the target holds what the log does, or it is stopped.
+    async fn project_loaded(
+        &self,
+        open: &Open,
+        target: Arc<dyn Target>,
+        told: watch::Sender<Progress>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut seen = told.subscribe();
         let halt = stop.child_token();
-        let projecting = self.projection(&open, target).run(progress, halt.clone());
+        let projecting = self.projection(open, target).run(told, halt.clone());
         let log = Arc::clone(&open.log);
         let waiting = async {
             // What the dumps did not hold is deleted by records that the projection has yet to append.

@@ -165,18 +165,22 @@ impl Engine {
     /// Takes the folder, as soon as a command that only looks into it is done.
     ///
     /// # Errors
-    /// [`Error::Running`] when a run has it.
+    /// [`Error::Running`] when a run or a load has it, [`Error::Busy`] when something has it that does not answer.
     async fn own(&self) -> Result<Owned, Error> {
         for _ in 0..LOCK_ATTEMPTS {
             if let Some(owned) = self.folder.own(self.migration.name())? {
                 return Ok(owned);
             }
             if control::answers(&self.folder).await {
-                break;
+                return Err(Error::Running(self.settings.state.clone()));
             }
             tokio::time::sleep(LOCK_PAUSE).await;
         }
-        Err(Error::Running(self.settings.state.clone()))
+        Err(self.busy())
+    }
+
+    fn busy(&self) -> Error {
+        Error::Busy { path: self.settings.state.clone(), process: self.folder.process() }
     }
 
     /// Asks the running process, or opens log and state and answers itself.
@@ -196,7 +200,27 @@ impl Engine {
             }
             tokio::time::sleep(LOCK_PAUSE).await;
         }
-        Err(Error::Busy(self.settings.state.clone()))
+        Err(self.busy())
+    }
+
+    /// Asks who works in the folder to stop, as soon as it answers; `false` when nobody does.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when a process has the folder and does not answer, as one that is just starting.
+    pub async fn stop(&self) -> Result<bool, Error> {
+        if !self.folder.exists() {
+            return Ok(false);
+        }
+        for _ in 0..LOCK_ATTEMPTS {
+            match self.ask_running(Request::Stop).await? {
+                Some(Answer::Stopping) => return Ok(true),
+                Some(Answer::Failed { message, .. }) => return Err(Error::Remote(message)),
+                Some(_) => return Err(Error::Remote("the running process answered another question".to_owned())),
+                None if self.folder.own(self.migration.name())?.is_some() => return Ok(false),
+                None => tokio::time::sleep(LOCK_PAUSE).await,
+            }
+        }
+        Err(self.busy())
     }
 
     async fn open(&self, owned: Owned) -> Result<Open, Error> {
@@ -273,7 +297,7 @@ impl Engine {
     /// # Errors
     /// [`Error::OtherMigration`] when it works on another one, [`Error::OtherMapping`] when it began with other files, and the
     /// answer depends on them.
-    pub async fn ask_running(&self, request: Request) -> Result<Option<Answer>, Error> {
+    async fn ask_running(&self, request: Request) -> Result<Option<Answer>, Error> {
         let mapping = match request.reads() {
             Reads::AsMapped => Some(to_hex(&self.migration.generation())),
             Reads::Alone => None,

@@ -266,9 +266,9 @@ pub struct ParkedUnit {
 pub struct Status {
     /// Migration.
     pub migration: String,
-    /// Whether a `run` is under way.
+    /// Whether a `run` or a `load` is under way.
     pub running: bool,
-    /// One word for where it is: `stopped`, `starting`, `copying`, `projecting`, `catching_up` until the stream has passed the end
+    /// One word for where it is: `stopped`, `loading` dumps, `starting`, `copying`, `projecting`, `catching_up` until the stream has passed the end
     /// of the copy, `live`, `caught_up`, `waiting` while the source is away, `stopping`.
     pub phase: String,
     /// The capture as it tells of itself; absent when stopped.

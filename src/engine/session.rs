@@ -64,8 +64,8 @@ pub struct Session {
 /// What only a running process knows.
 #[derive(Clone)]
 pub struct Live {
-    /// The capture.
-    pub capture: watch::Receiver<CaptureStatus>,
+    /// The capture; absent while dumps are loaded.
+    pub capture: Option<watch::Receiver<CaptureStatus>>,
     /// The projection.
     pub progress: watch::Receiver<Progress>,
     /// Stops the process.
@@ -123,7 +123,7 @@ impl Session {
         let frozen = self.state.freeze();
         let conservation = Conservation::count(&frozen, &self.sources, self.mapping_generation)?;
         let progress = self.live.as_ref().map(|live| live.progress.borrow().clone());
-        let capture = self.live.as_ref().map(|live| live.capture.borrow().clone());
+        let capture = self.live.as_ref().and_then(|live| live.capture.as_ref()).map(|capture| capture.borrow().clone());
         let applied = Applier::checkpoint_at(&frozen)?.0;
         Ok(Status {
             migration: self.migration.name().to_owned(),

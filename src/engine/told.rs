@@ -7,7 +7,11 @@ use super::CaptureStatus;
 
 /// One word for where a run is.
 pub(super) fn phase(capture: Option<&CaptureStatus>, progress: Option<&Progress>) -> &'static str {
-    let (Some(capture), Some(progress)) = (capture, progress) else { return "stopped" };
+    let Some(progress) = progress else { return "stopped" };
+    let Some(capture) = capture else {
+        // Dumps are loaded whole before anything is projected.
+        return if progress.end == 0 { "loading" } else { "projecting" };
+    };
     match capture.phase {
         // A session that is being opened again after an error has not begun yet.
         _ if capture.error.is_some() && capture.phase != Phase::Stopped => "waiting",
@@ -99,6 +103,6 @@ mod tests {
         for at in [Phase::Waiting, Phase::Starting] {
             assert_eq!(told(capture(at, Some("it is away")), true), "waiting");
         }
-        assert_eq!(phase(None, None), "stopped");
+        assert_eq!((phase(None, None), phase(None, Some(&progress(false)))), ("stopped", "loading"));
     }
 }
