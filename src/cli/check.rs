@@ -44,6 +44,7 @@ struct Found {
 /// Reads a migration, runs its cases, and looks the source over where its address is given.
 pub async fn run(global: &Global, name: &str, lookups: &Lookups) -> Result<Exit, Failure> {
     let engine = engine_with(global, name, lookups, |_| {})?;
+    engine.check_name()?;
     let migration = engine.migration();
     let rules = locate::rules(global, migration)?;
     let mut results = run_cases(migration);

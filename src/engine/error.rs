@@ -72,8 +72,29 @@ pub enum Error {
     #[error("unit {0} is not parked: leaving it out would remove its rows from the target")]
     NotParked(String),
     /// What was to be erased must not be, or not yet.
-    #[error("nothing was erased: {0}")]
-    NotErased(String),
+    #[error("nothing was erased: {reason}")]
+    NotErased {
+        /// Why.
+        reason: String,
+        /// What to do about it, when that is known.
+        next: Option<String>,
+    },
+    /// No slot and publication of its own can be named after a migration.
+    #[error("the name {name} {why}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The migration has no such source table.
+    #[error("the migration has no source table {table}")]
+    NoSourceTable {
+        /// What was asked for.
+        table: String,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// Nothing was set up yet.
     #[error("{} holds no migration yet", .0.display())]
     NotUp(PathBuf),
@@ -113,6 +134,8 @@ pub enum Error {
         table: String,
         /// Why.
         reason: String,
+        /// What to do about it.
+        next: &'static str,
     },
     /// The running process answered with an error.
     #[error("{0}")]
@@ -124,7 +147,7 @@ pub enum Error {
     #[error(transparent)]
     Load(#[from] crate::capture::load::Error),
     /// An address of another kind of store than the migration is for.
-    #[error("the migration's {side} is another kind of store than this address is for")]
+    #[error("the migration's {side} is another kind of store than this address is for; it looks like {wanted}")]
     OtherStore {
         /// `source` or `target`.
         side: &'static str,
@@ -184,6 +207,12 @@ impl Error {
             };
             return Some(text);
         }
+        if let Error::NoSourceTable { known, .. } = self {
+            return Some(format!("there are: {}", known.join(", ")));
+        }
+        if let Error::NotErased { next, .. } = self {
+            return next.clone();
+        }
         let text = match self {
             Error::File { .. } => "check that the disk is not full and that the folder may be written",
             Error::Busy { .. } => "try again in a moment; a process that hangs is ended by SIGTERM, sent twice",
@@ -223,16 +252,17 @@ impl Error {
                 "`rehome check --source URL` names what is missing, and its fix"
             }
             Error::Query(_) => "`rehome query MIGRATION` lists the queries with their arguments",
-            Error::NotErased(_) => {
-                "delete the rows in the source, let `rehome run MIGRATION --until caught-up` end, and erase them then"
-            }
             Error::NotUp(_) => "run `rehome up MIGRATION --source URL --target URL` first",
             Error::NoAddress { side: "source" } => "pass --source URL or set REHOME_SOURCE",
             Error::NoAddress { .. } => "pass --target URL or set REHOME_TARGET",
             Error::NotReady(_) => "mend what is listed and run the command again",
             Error::NoUnit(_) => "the unit is neither in the source nor in the state; check its spelling",
-            Error::NotAcceptable { .. } => {
-                "correct legacy.toml and mapping.toml and run `rehome check`; where the live table is as they say again, accept with --read-again"
+            Error::NotAcceptable { next, .. } => next,
+            Error::Name { .. } => {
+                "give it another name, after `migration =` in mapping.toml: letters from a to z, digits and _"
+            }
+            Error::OtherStore { .. } => {
+                "check --source and --target, and REHOME_SOURCE and REHOME_TARGET: they may stand in each other's place"
             }
             Error::Source(crate::source::Error::Unreachable { .. }) => {
                 "check the source's address, and that the server runs"

@@ -44,6 +44,7 @@ pub use crate::capture::CaptureStatus;
 use crate::event::{DigestKey, to_hex};
 use crate::log::{Batch, EmbeddedLog, EventLog, Options as LogOptions};
 use crate::mapping::Migration;
+use crate::mapping::schema::Store;
 use crate::project::names;
 use crate::project::source::SourceShape;
 use crate::project::state::{Space, State};
@@ -67,6 +68,8 @@ use folder::Owned;
 use protocol::{Answer, Question, Reads, Request};
 use session::{Live, Session};
 
+/// Begins the names of slots and publications.
+const PREFIX: &str = "rehome_";
 /// Attempts to take the folder or to reach its owner, who may be just starting, ending, or looking something up.
 const LOCK_ATTEMPTS: u32 = 100;
 /// Between two of them.
@@ -157,9 +160,20 @@ impl Engine {
 
     /// Begins the names of what is made in the source.
     fn prefix(&self) -> String {
-        let plain =
-            |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '_' };
-        format!("rehome_{}", self.migration.name().chars().map(plain).collect::<String>())
+        let plain = |character| if plain(character) { character } else { replaced(character) };
+        format!("{PREFIX}{}", self.migration.name().chars().map(plain).collect::<String>())
+    }
+
+    /// Refuses a name from which no slot of its own can be made: too long, or alike another once its characters are replaced. What
+    /// was begun under such a name goes on: its slot is there.
+    ///
+    /// # Errors
+    /// [`Error::Name`].
+    pub fn check_name(&self) -> Result<(), Error> {
+        match self.migration.source_store() {
+            Store::Postgres if !self.folder.exists() => check_slot_name(self.migration.name()),
+            Store::Postgres | Store::DynamoDb => Ok(()),
+        }
     }
 
     /// Takes the folder, as soon as a command that only looks into it is done.
@@ -331,6 +345,32 @@ impl Settings {
             sharing: Sharing::Shared,
         }
     }
+}
+
+/// Refuses a name of a migration by which no slot and publication of its own can be named.
+///
+/// # Errors
+/// [`Error::Name`].
+pub fn check_slot_name(name: &str) -> Result<(), Error> {
+    let max = crate::capture::PREFIX_LENGTH_MAX - PREFIX.len();
+    let wrong = |why| Err(Error::Name { name: name.to_owned(), why });
+    if name.chars().count() > max {
+        return wrong(format!("has more than the {max} characters that a slot's name has room for"));
+    }
+    match name.chars().find(|character| !plain(*character)) {
+        Some(other) => wrong(format!("has {other:?}, which the names of slot and publication cannot have")),
+        None => Ok(()),
+    }
+}
+
+/// Whether a character stands in the names of slots as it is.
+fn plain(character: char) -> bool {
+    matches!(character, 'a'..='z' | '0'..='9' | '_')
+}
+
+/// What stands in the names of slots for a character that cannot.
+fn replaced(character: char) -> char {
+    if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '_' }
 }
 
 /// Milliseconds since 1970: the generation of a log that is made now. Nothing else reads a clock.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::encoding::ordered::key_from_bytes;
 use crate::event::key_text;
-use crate::event::{Canonical, Key, Relation, SchemaHash, to_hex};
+use crate::event::{Canonical, Key, Relation, RelationName, SchemaHash, to_hex};
 use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, erased_to_json, notice_to_json, to_json};
 use crate::mapping::{Migration, Part, evaluate};
 use crate::project::apply::Applier;
@@ -29,6 +29,7 @@ use crate::project::state::{Space, State};
 use crate::target::TableShape;
 
 use super::protocol::{Answer, ParkedUnit, Question, Request, Status, UnitView};
+use super::shapes;
 use super::told::{capture_json, phase};
 use super::{CaptureStatus, Error};
 use crate::capture::load::file::standing;
@@ -360,38 +361,43 @@ impl Session {
     }
 
     async fn accept_schema(&self, table: &str) -> Result<Answer, Error> {
-        let not = |reason: &str| Error::NotAcceptable { table: table.to_owned(), reason: reason.to_owned() };
-        let found = (0..).zip(self.sources.iter()).find(|(_, source)| &*source.label == table);
-        let (index, source) = found.ok_or_else(|| not("the migration has no such table"))?;
-        let (difference, acceptable) = self.difference(index)?.ok_or_else(|| not("its shape has not changed"))?;
+        let (index, source) = shapes::named(&self.sources, table)?;
+        let unchanged = || Error::NotAcceptable {
+            table: table.to_owned(),
+            reason: "its shape has not changed".to_owned(),
+            next: "`rehome status` names the tables whose events are held back",
+        };
+        let (difference, acceptable) = self.difference(index)?.ok_or_else(unchanged)?;
         if acceptable == Acceptable::No {
-            return Err(not(&format!("{difference}; the mapping needs what is gone")));
+            return Err(needed(table, &difference));
         }
         let mut batch = Batch::default();
         for relation in self.log.relations().iter().filter(|relation| relation.name == source.relation) {
             let name = names::accepted(&relation.name, relation.schema_hash());
             batch.marks.insert(name, Some(difference.clone().into_bytes()));
         }
-        batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {table}", names::ACCEPT).into() });
+        batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {}", names::ACCEPT, source.label).into() });
         self.log.append(batch).await?;
         Ok(Answer::Accepted { difference })
     }
 
     /// Gives up what is held back of a table, and has the next run read the source again in a new epoch.
     async fn read_again(&self, table: &str) -> Result<Answer, Error> {
-        let not = |reason: &str| Error::NotAcceptable { table: table.to_owned(), reason: reason.to_owned() };
+        let (_, source) = shapes::named(&self.sources, table)?;
         if self.live.is_some() {
-            return Err(not("stop the run first: the next one reads the source again"));
+            return Err(Error::NotAcceptable {
+                table: table.to_owned(),
+                reason: "a run is under way, and only the next one reads the source again".to_owned(),
+                next: "stop it with `rehome stop`, and give this command again",
+            });
         }
-        let source = self.sources.iter().find(|source| &*source.label == table);
-        let source = source.ok_or_else(|| not("the migration has no such table"))?;
         let latest = self.log.mark(&format!("{}{}", marks::SHAPE, source.relation))?;
         let latest = latest.and_then(|hash| self.log.relation(SchemaHash(hash.try_into().ok()?)));
         let mut batch = Batch::default();
         let bound = |accepted| latest.as_ref().map(|latest| (latest, bind(&self.sources, latest, accepted)));
         let difference = match (bound(true), bound(false)) {
             (Some((_, Binding::Paused { difference, .. })), _) => {
-                return Err(not(&format!("{difference}; the mapping needs what is gone")));
+                return Err(needed(table, &difference));
             }
             (_, Some((latest, Binding::Paused { difference, .. }))) => {
                 let name = names::accepted(&latest.name, latest.schema_hash());
@@ -402,7 +408,9 @@ impl Session {
             // An item has no shape, and neither has a table that was never there.
             (None, _) => "the log knows no shape of it".to_owned(),
         };
-        batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {table}", names::READ_AGAIN).into() });
+        batch
+            .notices
+            .push(Notice { unit: "".into(), reason: format!("{}: {}", names::READ_AGAIN, source.label).into() });
         // The new epoch's sweep makes up for one that waited for what is given up; by itself that would find every row old.
         batch.marks.insert(format!("{}{}", names::SWEEP_HELD, source.relation), None);
         let reason = format!("table {table} is read again, because a person asked for it");
@@ -415,10 +423,25 @@ impl Session {
         Ok(Answer::Accepted { difference })
     }
 
+    /// Tables of the log that a name means: source tables, or tables that the mapping does not mention.
+    fn logged(&self, table: &str) -> Result<BTreeSet<RelationName>, Error> {
+        let known = |name: &RelationName| *name.table == *table;
+        let mut found: BTreeSet<RelationName> =
+            self.log.relations().iter().map(|relation| &relation.name).filter(|name| known(name)).cloned().collect();
+        match shapes::named(&self.sources, table) {
+            Ok((_, source)) => found.insert(source.relation.clone()),
+            Err(error) if found.is_empty() => return Err(error),
+            Err(_) => false,
+        };
+        Ok(found)
+    }
+
     async fn log_records(&self, from: u64, limit: u64, reveal: bool, table: Option<&str>) -> Result<Answer, Error> {
         let mut records = Vec::new();
         let mut next = Offset(from);
         let reveal = if reveal { Reveal::Yes } else { Reveal::No };
+        let wanted = table.map(|table| self.logged(table)).transpose()?;
+        let left_out = |name: &RelationName| wanted.as_ref().is_some_and(|wanted| !wanted.contains(name));
         while (records.len() as u64) < limit {
             let chunk = self.log.read(Partition(0), next, SHOW_BYTES).await?;
             if chunk.records.is_empty() {
@@ -433,14 +456,14 @@ impl Session {
                     Record::Event(event) => {
                         let relation =
                             self.log.relation(event.relation).ok_or(crate::project::Error::Damaged("relations"))?;
-                        if table.is_some_and(|table| *table != *relation.name.table) {
+                        if left_out(&relation.name) {
                             continue;
                         }
                         to_json(&event, &relation, reveal)
                     }
-                    Record::Notice(_) if table.is_some() => continue,
+                    Record::Notice(_) if wanted.is_some() => continue,
                     Record::Notice(notice) => notice_to_json(&notice),
-                    Record::Erased(erased) if table.is_some_and(|table| *table != *erased.relation.table) => continue,
+                    Record::Erased(erased) if left_out(&erased.relation) => continue,
                     Record::Erased(erased) => erased_to_json(&erased),
                 };
                 if let Some(fields) = shown.as_object_mut() {
@@ -450,6 +473,16 @@ impl Session {
             }
         }
         Ok(Answer::Log { records, next: next.0 })
+    }
+}
+
+/// A change cannot be accepted, since the mapping needs what is gone.
+fn needed(table: &str, difference: &str) -> Error {
+    Error::NotAcceptable {
+        table: table.to_owned(),
+        reason: format!("{difference}; the mapping needs what is gone"),
+        next: "correct legacy.toml and mapping.toml and run `rehome check`; where the live table is as they say again, accept with \
+               --read-again",
     }
 }
 

@@ -83,6 +83,9 @@ impl Engine {
     /// state folder and adopting it was not asked for.
     pub async fn up(&self, earlier: Earlier) -> Result<Up, Error> {
         self.check_addresses()?;
+        if earlier == Earlier::Refuse {
+            self.check_name()?;
+        }
         let findings = self.preflight().await?;
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(Error::NotReady(findings));

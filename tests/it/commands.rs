@@ -189,6 +189,66 @@ async fn usage_and_addresses_that_are_wrong_exit_with_3_and_say_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_told_with_what_helps_there() {
+    let mut rig = filled().await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    let schemas = edited(rig.folder.path(), "schemas/luthien", &[]);
+    let called = |name: &str| {
+        let edits = [("migration = \"luthien\"", &*format!("migration = {name:?}"))];
+        edited(&rig.folder.path().join(name), "schemas/luthien", &edits)
+    };
+    let (two, long) = (called("luthien-two"), called(&"l".repeat(34)));
+    let other = rig.folder.path().join("other").display().to_string();
+    let begun = rig.folder.path().join("begun").display().to_string();
+    let run = |arguments: &[&str]| {
+        let mut command = bare();
+        command.args(arguments).args(["--source", &rig.legacy.url]);
+        let state = rig.state().display().to_string();
+        for (option, value) in [("--schemas", &schemas), ("--state", &state), ("--target", &rig.target.url)] {
+            if !arguments.contains(&option) {
+                command.args([option, value]);
+            }
+        }
+        finish(command)
+    };
+    let tables = "there are: conversation_calls, conversation_events";
+    let erase = |table: &'static str, key: &'static str| vec!["log", "erase", "luthien", table, key];
+    let accept = |table: &'static str| vec!["accept-schema", "luthien", table];
+    let cases: Vec<(Vec<&str>, Vec<&str>)> = vec![
+        (erase("nowhere", "a"), vec!["no source table nowhere", tables]),
+        (erase("conversation_calls", "nobody"), vec!["has the key nobody", "next: `rehome log show"]),
+        (erase("conversation_calls", "a"), vec!["still there", "next: delete it in the source"]),
+        (accept("nothing"), vec!["no source table nothing", tables]),
+        (accept("conversation_calls"), vec!["has not changed", "next: `rehome status`"]),
+        (vec!["log", "show", "luthien", "--table", "nothing"], vec!["no source table nothing", tables]),
+        (vec!["up", "luthien", "--target", "dynamodb://eu-west-1"], vec!["looks like postgres://", "--target"]),
+        (vec!["new", "luthien-three", "--into", &other], vec!["luthien-three has '-'", "another name"]),
+        (vec!["check", "luthien", "--schemas", &two, "--state", &other], vec!["luthien-two has '-'", "another name"]),
+        (vec!["up", "luthien", "--schemas", &two, "--state", &other], vec!["luthien-two has '-'", "another name"]),
+        (
+            vec!["up", "luthien", "--schemas", &long, "--state", &other],
+            vec!["more than the 33 characters", "another name"],
+        ),
+    ];
+    for (command, words) in cases {
+        let refused = run(&command).expect(3);
+        for word in words {
+            assert!(refused.err.contains(word), "{command:?} {word}: {refused:?}");
+        }
+    }
+    // What was begun under such a name goes on under it.
+    std::fs::create_dir(&begun).expect("a folder");
+    std::fs::write(rig.folder.path().join("begun/migration"), "luthien-two").expect("a file");
+    run(&["check", "luthien", "--schemas", &two, "--state", &begun]).expect(0);
+    // A table's shape changed, and a run is under way.
+    let mut beside = rig.start(&[]);
+    rig.settled(&mut beside).await;
+    let refused = rig.rehome(&["accept-schema", "luthien", "conversation_calls", "--read-again"]).expect(3);
+    assert!(refused.err.contains("next: stop it with `rehome stop`"), "{refused:?}");
+    beside.terminate().expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn both_databases_are_reached_through_a_unix_socket() {
     let mut rig = Rig::new().await;
     for database in [&mut rig.legacy, &mut rig.target] {
