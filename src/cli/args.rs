@@ -429,8 +429,12 @@ pub struct ReportArgs {
     /// Write Markdown, for a ticket or a chat.
     #[arg(long, conflicts_with_all = ["list", "json"])]
     pub markdown: bool,
-    #[command(flatten)]
-    pub alarm: AlarmArgs,
+    /// Raise the alarm of `reconcile` again, by this command. REHOME_ON_ALARM does not count here: looking is no alarm.
+    #[arg(long, value_name = "COMMAND")]
+    pub on_alarm: Option<String>,
+    /// Raise the alarm of `reconcile` again, at this address. REHOME_WEBHOOK does not count here.
+    #[arg(long, value_name = "URL")]
+    pub webhook: Option<String>,
 }
 
 /// Whom to tell when a comparison did not end in MATCH.
