@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::engine::{self, Earlier, Engine, Settings, Sharing};
+use crate::mapping::Migration;
 use args::{Cli, Command, Global, LogForm, Lookups, RunArgs, TargetArgs, Verbosity};
 use engine::session::chain;
 use exit::Exit;
@@ -120,12 +121,16 @@ fn engine_with(
     lookups: &Lookups,
     tune: impl FnOnce(&mut Settings),
 ) -> Result<Engine, Failure> {
-    let migration = locate::load(global, migration)?;
+    Ok(engine_of(global, locate::load(global, migration)?, lookups, tune))
+}
+
+/// An engine for a migration that is loaded.
+fn engine_of(global: &Global, migration: Migration, lookups: &Lookups, tune: impl FnOnce(&mut Settings)) -> Engine {
     let state = global.state.clone().unwrap_or_else(|| std::path::Path::new(".rehome").join(migration.name()));
     let mut settings = Settings::new(state, global.source.clone(), global.target.clone());
     settings.lookups = lookups.lookups.iter().cloned().collect();
     tune(&mut settings);
-    Ok(Engine::new(migration.into(), settings))
+    Engine::new(migration.into(), settings)
 }
 
 /// What `run` is told beside the migration.

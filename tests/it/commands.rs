@@ -189,6 +189,33 @@ async fn usage_and_addresses_that_are_wrong_exit_with_3_and_say_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_tells_of_mistakes_in_the_files_as_of_other_errors() {
+    let rig = Rig::new().await;
+    let check = |schemas: &str, more: &[&str]| {
+        let mut command = bare();
+        command.args(["check", "luthien", "--schemas", schemas]).args(more);
+        finish(command)
+    };
+    let well = edited(rig.folder.path(), "schemas/luthien", &[]);
+    assert!(check(&well, &[]).expect(0).out.contains("no --source and no --target, so no database was looked at"));
+    let target = check(&well, &["--target", &rig.target.url]).expect(0);
+    assert!(target.out.contains("no --source, so it was not looked at; 0 finding(s) in the target"), "{target:?}");
+
+    let broken =
+        edited(&rig.folder.path().join("broken"), "schemas/luthien", &[("role = \"unit\"", "rôle = \"unit\"")]);
+    let told = check(&broken, &[]).expect(1);
+    assert!(told.err.contains("legacy.toml"), "{told:?}");
+    let told = check(&broken, &["--json"]).expect(1).json();
+    let problem = &told["problems"][0];
+    assert!(problem["file"].as_str().is_some_and(|file| file.ends_with("legacy.toml")), "{told}");
+    assert!(problem["line"].as_u64() > Some(1) && problem["what"].is_string() && problem["fix"].is_string(), "{told}");
+    // To any other command they are configuration that cannot be used.
+    let mut other = bare();
+    other.args(["status", "luthien", "--schemas", &broken]);
+    assert!(finish(other).expect(3).err.contains("next: mend them"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_is_told_with_what_helps_there() {
     let mut rig = filled().await;
     rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
