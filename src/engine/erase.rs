@@ -130,7 +130,7 @@ async fn find(
         }
         for (_, record) in chunk.records {
             let Record::Event(event) = record else { continue };
-            let relation = log.relation(event.relation).ok_or(crate::project::Error::Damaged("relations"))?;
+            let relation = log.relation(event.relation).ok_or(crate::project::Error::LogDamaged("relations"))?;
             if relation.name != source.relation {
                 continue;
             }

@@ -37,6 +37,15 @@ pub enum Error {
         /// Whose it should be.
         wanted: String,
     },
+    /// The state store does not open, or what is in it does not read back.
+    #[error("the state store in {} cannot be used", folder.display())]
+    State {
+        /// Where it lies.
+        folder: PathBuf,
+        /// What was found.
+        #[source]
+        source: crate::project::Error,
+    },
     /// A folder holds something, and not a migration.
     #[error("{} holds {holds}, and does not say that it is a migration's state folder", path.display())]
     NotEmpty {
@@ -197,6 +206,17 @@ impl From<crate::capture::Error> for Error {
 }
 
 impl Error {
+    /// Names the folder of the state store where that is what cannot be used: nothing else may be deleted for it.
+    pub(super) fn in_state(self, folder: &std::path::Path) -> Self {
+        use crate::project::Error as Failed;
+        match self {
+            Error::Project(source @ (Failed::Damaged(_) | Failed::State { action: "open", .. })) => {
+                Error::State { folder: folder.to_owned(), source }
+            }
+            other => other,
+        }
+    }
+
     /// What a person can do about it, when that is known.
     pub fn hint(&self) -> Option<String> {
         if let Error::NoQuery { known, .. } = self {
@@ -212,6 +232,15 @@ impl Error {
         }
         if let Error::NotErased { next, .. } = self {
             return next.clone();
+        }
+        if let Error::State { folder, source } = self {
+            let disk = if matches!(source, crate::project::Error::State { .. }) {
+                "check the disk; if that is well, "
+            } else {
+                ""
+            };
+            let folder = folder.display();
+            return Some(format!("{disk}delete {folder} and nothing else: it is rebuilt from the log beside it"));
         }
         let text = match self {
             Error::File { .. } => "check that the disk is not full and that the folder may be written",
@@ -276,6 +305,12 @@ impl Error {
             | Error::Project(crate::project::Error::Log(_))
             | Error::Project(crate::project::Error::State { .. }) => {
                 "check the disk; what was acknowledged is kept, and the next run goes on from it"
+            }
+            Error::Project(crate::project::Error::Damaged(_)) => {
+                "delete the folder `state` in the state folder and nothing else: it is rebuilt from the log beside it"
+            }
+            Error::Project(crate::project::Error::LogDamaged(_)) => {
+                "put a copy of the state folder back that was made before, or begin anew: another --state, and `rehome up MIGRATION --adopt`"
             }
             Error::Project(crate::project::Error::Breaker { .. }) => {
                 "look at `rehome quarantine list`, mend the cause, `rehome quarantine retry`, and give the same command again; \

@@ -88,7 +88,7 @@ impl Engine {
             result
         };
         let (worked, served) = tokio::join!(working, serving);
-        worked.and(served)
+        worked.and(served).map_err(|error| self.in_state(error))
     }
 
     /// Loads dumps until all are whole.

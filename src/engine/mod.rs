@@ -253,7 +253,7 @@ impl Engine {
     /// Opens the state, and begins it anew when it was built for other source tables.
     fn open_state(&self) -> Result<State, Error> {
         let shapes = shapes::digest(&self.sources, &self.migration);
-        let state = State::open(&self.folder.state())?;
+        let state = State::open(&self.folder.state()).map_err(|error| self.in_state(error.into()))?;
         match state.get(Space::Meta, names::SHAPES)? {
             Some(found) if found == shapes => return Ok(state),
             Some(_) => tracing::info!("what says where rows belong has changed: the state is rebuilt from the log"),
@@ -267,6 +267,10 @@ impl Engine {
         drop(state);
         State::discard(&self.folder.state())?;
         self.open_state()
+    }
+
+    fn in_state(&self, error: Error) -> Error {
+        error.in_state(&self.folder.state())
     }
 
     /// Counts the mappings this log was projected with; a new one has every unit evaluated again.

@@ -79,7 +79,7 @@ impl Engine {
             result
         };
         let (worked, served) = tokio::join!(working, serving);
-        worked.and(served)
+        worked.and(served).map_err(|error| self.in_state(error))
     }
 
     /// Opens folder and target.

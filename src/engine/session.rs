@@ -89,7 +89,10 @@ impl Session {
     pub async fn answer(&self, request: Request) -> Answer {
         match self.try_answer(request).await {
             Ok(answer) => answer,
-            Err(error) => Answer::Failed { message: chain(&error), hint: error.hint() },
+            Err(error) => {
+                let error = error.in_state(self.state.folder());
+                Answer::Failed { message: chain(&error), hint: error.hint() }
+            }
         }
     }
 
@@ -455,7 +458,7 @@ impl Session {
                 let mut shown = match record {
                     Record::Event(event) => {
                         let relation =
-                            self.log.relation(event.relation).ok_or(crate::project::Error::Damaged("relations"))?;
+                            self.log.relation(event.relation).ok_or(crate::project::Error::LogDamaged("relations"))?;
                         if left_out(&relation.name) {
                             continue;
                         }

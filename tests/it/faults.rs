@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rehome::demo::cluster::{Cluster, Options};
+use rehome::project::state::{Space, State};
 use sqlx::Connection as _;
 
 use crate::support::cluster::{Database, run as sql};
@@ -41,6 +42,45 @@ async fn lost_state_is_rebuilt_from_the_log_and_deletes_still_reach_the_target()
     rig.catch_up();
     std::fs::remove_dir_all(&state).expect("the state was there");
     copy_folder(&copy, &state);
+    rig.catch_up();
+    rig.compare().await.assert_equal();
+    assert_eq!(rig.status()["balanced"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_does_not_read_is_told_by_its_own_folder_and_rebuilt_without_it() {
+    let mut rig = Rig::up().await;
+    let mut writer = Writer::new(5, "c");
+    for _ in 0..5 {
+        rig.legacy.run(writer.call()).await;
+    }
+    rig.catch_up();
+    let folder = rig.state().join("state");
+    let state = State::open(&folder).expect("a state");
+    let mut session = state.session();
+    let mut parts = Vec::new();
+    let take = |scope: &[u8], _: &[u8]| {
+        parts.push(scope.to_vec());
+        Ok(true)
+    };
+    state.scan(Space::Parts, &[], take).expect("it reads");
+    parts.iter().for_each(|scope| session.put(Space::Parts, scope, [0xff; 3]));
+    session.commit().expect("writable");
+    drop(state);
+    let only = format!("delete {} and nothing else", folder.display());
+    for command in [&["status", "luthien"][..], &["run", "luthien", "--until", "caught-up"]] {
+        if command[0] == "run" {
+            rig.legacy.run("update conversation_calls set provider = 'p'").await;
+        }
+        let refused = rig.rehome(command).expect(3);
+        assert!(refused.err.contains("do not read back") && refused.err.contains(&only), "{refused:?}");
+    }
+    // What stands in its place is no store at all.
+    std::fs::remove_dir_all(&folder).expect("it is there");
+    std::fs::write(&folder, "no store").expect("writable");
+    let refused = rig.rehome(&["status", "luthien"]).expect(3);
+    assert!(refused.err.contains("check the disk") && refused.err.contains(&only), "{refused:?}");
+    std::fs::remove_file(&folder).expect("it is there");
     rig.catch_up();
     rig.compare().await.assert_equal();
     assert_eq!(rig.status()["balanced"], true);
