@@ -26,6 +26,6 @@ mod stream;
 mod watch;
 
 pub use error::Error;
-pub use run::{Config, run};
+pub use run::{Config, PREFIX_LENGTH_MAX, run};
 pub use status::{CaptureStatus, Phase, Position, TableProgress};
 pub use stream::{null_copy, null_stream};

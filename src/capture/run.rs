@@ -16,7 +16,7 @@ use crate::postgres::Server;
 use crate::postgres::preflight::TableExpectation;
 
 /// Longest prefix: the server's names have 63 bytes, and epoch and nonce want 22.
-const PREFIX_LENGTH_MAX: usize = 40;
+pub const PREFIX_LENGTH_MAX: usize = 40;
 
 /// What to capture, and how.
 #[derive(Debug, Clone)]

@@ -145,21 +145,7 @@ pub enum Command {
     ///
     /// A line is a row as an object of columns (a json column as a string that holds its text), or an item in DynamoDB JSON.
     /// Goes on where it was cut off; a broken line is named by its number. Loaded again, what the dumps no longer hold goes.
-    Load {
-        /// The migration.
-        migration: String,
-        /// The files, one for every source table that no --lookup gives.
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-        /// Take every file anew, also where an earlier load was cut off: a file has changed since.
-        #[arg(long)]
-        again: bool,
-        /// Halt before a new reading deletes more rows than this that it did not find.
-        #[arg(long, value_name = "ROWS", default_value_t = 1_000)]
-        sweep_max: u64,
-        #[command(flatten)]
-        lookups: Lookups,
-    },
+    Load(LoadArgs),
     /// Compare one unit by the migration's rules: what the mapping makes of its legacy rows, and what the target holds, field by
     /// field.
     Diff {
@@ -220,14 +206,14 @@ pub enum Command {
         #[command(subcommand)]
         action: LogAction,
     },
-    /// Stop a run that is under way, cleanly, as SIGTERM does.
+    /// Stop a run or a load that is under way, cleanly, as SIGTERM does.
     Stop {
         /// The migration.
         migration: String,
     },
     /// Remove what rehome made: slot and publication, its records at the target, the state folder. Target tables stay.
     ///
-    /// Works without the state folder too: what carries the migration's name is found in both databases.
+    /// Their rows count as someone else's from then on, and what lies in the state folder beside rehome's own files stays. Works without the state folder too: what carries the migration's name is found in both databases.
     Down {
         /// The migration.
         migration: String,
@@ -349,19 +335,9 @@ pub struct ReconcileArgs {
     pub alarm: AlarmArgs,
 }
 
-/// Options of `run`.
+/// How the target is written, by `run` and by `load`.
 #[derive(Debug, Clone, Args)]
-pub struct RunArgs {
-    /// The migration.
-    pub migration: String,
-    #[command(flatten)]
-    pub lookups: Lookups,
-    /// Stop by itself when the target holds everything that the source held when the copy was complete.
-    #[arg(long, value_enum, default_value_t = UntilArg::Stopped)]
-    pub until: UntilArg,
-    /// Ranges copied at the same time.
-    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub copy_workers: u16,
+pub struct TargetArgs {
     /// Connections that write to the target.
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub target_connections: u16,
@@ -371,10 +347,51 @@ pub struct RunArgs {
     /// Halt when more than this share of the units evaluated were parked, or have rows in quarantine; 100 never halts.
     #[arg(long, default_value_t = 20, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(0..=100))]
     pub park_percent_max: u64,
-    /// After a new snapshot, delete at most this many rows that it did not find; more halt the run, and so does a table of
-    /// which it found no row at all. 18446744073709551615 deletes whatever is missing.
+    /// After a new snapshot, or a new reading of dumps, delete at most this many rows that it did not find; more halt, and so
+    /// does a table of which it found no row at all. 18446744073709551615 deletes whatever is missing.
     #[arg(long, default_value_t = 1_000, value_name = "ROWS")]
     pub sweep_max: u64,
+    /// Write at most this many units a second to a DynamoDB target.
+    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub write_capacity: Option<u32>,
+    /// Nobody else writes the DynamoDB target's tables: while one that was empty is filled, items go in batches, without a
+    /// condition each.
+    #[arg(long)]
+    pub exclusive_target: bool,
+}
+
+/// Options of `load`.
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    /// The migration.
+    pub migration: String,
+    /// The files, one for every source table that no --lookup gives.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Take every file anew, also where an earlier load was cut off: a file has changed since.
+    #[arg(long)]
+    pub again: bool,
+    #[command(flatten)]
+    pub lookups: Lookups,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The migration.
+    pub migration: String,
+    #[command(flatten)]
+    pub lookups: Lookups,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Stop by itself when the target holds everything that the source held when the copy was complete.
+    #[arg(long, value_enum, default_value_t = UntilArg::Stopped)]
+    pub until: UntilArg,
+    /// Ranges copied at the same time.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub copy_workers: u16,
     /// Take the source for the right one although it is another server or database than before, such as a restored one.
     #[arg(long)]
     pub accept_source: bool,
@@ -384,13 +401,6 @@ pub struct RunArgs {
     /// Read at most this many units a second in the scan of a DynamoDB source.
     #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u32).range(1..))]
     pub read_capacity: Option<u32>,
-    /// Write at most this many units a second to a DynamoDB target.
-    #[arg(long, value_name = "UNITS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub write_capacity: Option<u32>,
-    /// Nobody else writes the DynamoDB target's tables: while one that was empty is filled, items go in batches, without a
-    /// condition each.
-    #[arg(long)]
-    pub exclusive_target: bool,
 }
 
 /// When a run ends by itself.
@@ -419,8 +429,12 @@ pub struct ReportArgs {
     /// Write Markdown, for a ticket or a chat.
     #[arg(long, conflicts_with_all = ["list", "json"])]
     pub markdown: bool,
-    #[command(flatten)]
-    pub alarm: AlarmArgs,
+    /// Raise the alarm of `reconcile` again, by this command. REHOME_ON_ALARM does not count here: looking is no alarm.
+    #[arg(long, value_name = "COMMAND")]
+    pub on_alarm: Option<String>,
+    /// Raise the alarm of `reconcile` again, at this address. REHOME_WEBHOOK does not count here.
+    #[arg(long, value_name = "URL")]
+    pub webhook: Option<String>,
 }
 
 /// Whom to tell when a comparison did not end in MATCH.
@@ -469,10 +483,13 @@ pub enum QuarantineAction {
     Retry {
         /// The migration.
         migration: String,
-        /// Units; all parked ones when none is named.
+        /// Units; when none is named, all that are parked or have rows in quarantine, but for skipped ones.
         units: Vec<String>,
     },
-    /// Leave a unit out of the migration, for a reason that is kept in the log; `retry` takes it back in.
+    /// Leave a parked unit out of the migration, for a reason that is kept in the log; `retry` with its name takes it back in.
+    ///
+    /// All of the unit is left out: rows of it that are at the target go. A unit of which only single rows are in quarantine is
+    /// refused.
     Skip {
         /// The migration.
         migration: String,

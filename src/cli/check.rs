@@ -3,13 +3,13 @@
 
 use serde::Serialize;
 
-use crate::mapping::{Case, Migration, run_cases};
+use crate::mapping::{Case, LoadError, Migration, Problem, run_cases};
 use crate::postgres::preflight::Severity;
 use crate::rules::{RuleKind, Ruleset};
 
 use super::args::{Global, Lookups};
 use super::exit::Exit;
-use super::{Failure, engine_with, locate, output};
+use super::{Failure, engine_of, locate, output};
 
 #[derive(Serialize)]
 struct Report {
@@ -25,6 +25,22 @@ struct Report {
     unmentioned: Option<Vec<String>>,
     /// What the target lacks of what the mapping requires; absent without an address.
     target: Option<Vec<Found>>,
+}
+
+/// In place of a [`Report`], where the files do not read.
+#[derive(Serialize)]
+struct Refused {
+    migration: String,
+    problems: Vec<Wrong>,
+}
+
+#[derive(Serialize)]
+struct Wrong {
+    file: String,
+    line: usize,
+    column: usize,
+    what: String,
+    fix: String,
 }
 
 #[derive(Serialize)]
@@ -43,9 +59,17 @@ struct Found {
 
 /// Reads a migration, runs its cases, and looks the source over where its address is given.
 pub async fn run(global: &Global, name: &str, lookups: &Lookups) -> Result<Exit, Failure> {
-    let engine = engine_with(global, name, lookups, |_| {})?;
+    let migration = match locate::read(global, name)? {
+        Ok(migration) => migration,
+        Err(error) => return Ok(refused(global, &error)),
+    };
+    let engine = engine_of(global, migration, lookups, |_| {});
+    engine.check_name()?;
     let migration = engine.migration();
-    let rules = locate::rules(global, migration)?;
+    let rules = match locate::read_rules(global, migration)? {
+        Ok(rules) => rules,
+        Err(error) => return Ok(refused(global, &error)),
+    };
     let mut results = run_cases(migration);
     for (result, case) in results.iter_mut().zip(migration.cases()) {
         result.failures.extend(broken(&rules, migration, case));
@@ -98,6 +122,27 @@ pub async fn run(global: &Global, name: &str, lookups: &Lookups) -> Result<Exit,
     Ok(if report.failed.is_empty() && !errors { Exit::Success } else { Exit::Mismatch })
 }
 
+/// Tells what is wrong in the files: nothing else can be looked at before that is mended.
+fn refused(global: &Global, error: &LoadError) -> Exit {
+    if global.json {
+        let problem = |problem: &Problem| {
+            let (line, column) = problem.position();
+            Wrong {
+                file: problem.file.name.clone(),
+                line,
+                column,
+                what: problem.message.clone(),
+                fix: problem.fix.clone(),
+            }
+        };
+        let problems = error.problems.iter().map(problem).collect();
+        output::json(&Refused { migration: error.migration.clone(), problems });
+    } else {
+        output::say(locate::rendered(error));
+    }
+    Exit::Mismatch
+}
+
 /// Invariants that an example breaks. What it shows is right, so either its mapping or the invariant is wrong.
 fn broken(rules: &Ruleset, migration: &Migration, case: &Case) -> Vec<String> {
     match rules.broken_by(migration, case) {
@@ -138,9 +183,19 @@ fn show(report: &Report) {
         report.cases,
         report.rules,
         report.invariants,
-        match &report.source {
-            None => "; no --source, so no database was looked at".to_owned(),
-            Some(found) => format!("; {} finding(s) in the source", found.len()),
-        }
+        looked_at(report)
     ));
+}
+
+/// Which databases were looked at, and what came of it.
+fn looked_at(report: &Report) -> String {
+    let side = |name: &str, found: &Option<Vec<Found>>| match found {
+        None => format!("; no --{name}, so it was not looked at"),
+        Some(found) => format!("; {} finding(s) in the {name}", found.len()),
+    };
+    match (&report.source, &report.target) {
+        (None, None) => "; no --source and no --target, so no database was looked at".to_owned(),
+        (source, None) => side("source", source),
+        (source, target) => side("source", source) + &side("target", target),
+    }
 }

@@ -1,37 +1,24 @@
 //! `rehome load`: a migration from dumps.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::protocol::{Answer, Request};
 
-use super::args::{Global, Lookups};
+use super::args::{Global, LoadArgs};
 use super::exit::Exit;
 use super::run::stop_on_signal;
-use super::{Failure, engine_with, output, status};
-
-/// What is loaded, and how.
-pub struct What {
-    /// A file for each table.
-    pub files: Vec<PathBuf>,
-    /// Whether every file is taken anew.
-    pub again: bool,
-    /// Rows that a new reading may delete.
-    pub sweep_max: u64,
-    /// Files that stand for lookups.
-    pub lookups: Lookups,
-}
+use super::{Failure, engine_with, output, status, tune_target};
 
 /// Loads a dump of every table and projects them.
-pub async fn load(global: &Global, migration: &str, what: &What) -> Result<Exit, Failure> {
-    let engine = engine_with(global, migration, &what.lookups, |settings| settings.sweep_max = what.sweep_max)?;
+pub async fn load(global: &Global, args: &LoadArgs) -> Result<Exit, Failure> {
+    let engine = engine_with(global, &args.migration, &args.lookups, |settings| tune_target(&args.target, settings))?;
     let stop = CancellationToken::new();
     let signals = tokio::spawn(stop_on_signal(stop.clone()));
     let mut rows: BTreeMap<String, u64> = BTreeMap::new();
     let outcome = engine
-        .load(&what.files, what.again, stop.clone(), |dump, loaded| {
+        .load(&args.files, args.again, stop.clone(), |dump, loaded| {
             rows.insert(dump.relation.name.table.to_string(), loaded.rows);
         })
         .await;

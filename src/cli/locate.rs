@@ -95,21 +95,28 @@ pub fn find(global: &Global, name: &str) -> Result<Place, Failure> {
 
 /// Finds and loads a migration; diagnostics go into the failure, as a compiler would show them.
 pub fn load(global: &Global, name: &str) -> Result<Migration, Failure> {
-    let place = find(global, name)?;
-    Migration::load(place.path()).map_err(|error| Failure {
-        message: rendered(&error),
-        hint: Some(format!("mend them and run `rehome check {name}`")),
-    })
+    read(global, name)?.map_err(|error| to_mend(name, &error))
+}
+
+/// Finds and loads a migration; what is wrong with its files is the inner error.
+pub fn read(global: &Global, name: &str) -> Result<Result<Migration, LoadError>, Failure> {
+    Ok(Migration::load(find(global, name)?.path()))
+}
+
+fn to_mend(migration: &str, error: &LoadError) -> Failure {
+    Failure { message: rendered(error), hint: Some(format!("mend them and run `rehome check {migration}`")) }
 }
 
 /// Finds and reads the rules by which a migration's rows are compared, for a run today; none where there is no file.
 pub fn rules(global: &Global, migration: &Migration) -> Result<Ruleset, Failure> {
-    let Some(file) = rules_file(global, migration.name())? else { return Ok(Ruleset::none(migration)) };
+    read_rules(global, migration)?.map_err(|error| to_mend(migration.name(), &error))
+}
+
+/// As [`rules`]; what is wrong with the file is the inner error.
+pub fn read_rules(global: &Global, migration: &Migration) -> Result<Result<Ruleset, LoadError>, Failure> {
+    let Some(file) = rules_file(global, migration.name())? else { return Ok(Ok(Ruleset::none(migration))) };
     let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
-    Ruleset::read(&file, migration, today).map_err(|error| Failure {
-        message: rendered(&error),
-        hint: Some(format!("mend them and run `rehome check {}`", migration.name())),
-    })
+    Ok(Ruleset::read(&file, migration, today))
 }
 
 fn rules_file(global: &Global, migration: &str) -> Result<Option<SourceFile>, Failure> {
@@ -135,7 +142,7 @@ fn rules_file(global: &Global, migration: &str) -> Result<Option<SourceFile>, Fa
 }
 
 /// Diagnostics as a compiler shows them: file, line, column, the text, what is wrong with it, and the fix.
-fn rendered(error: &LoadError) -> String {
+pub fn rendered(error: &LoadError) -> String {
     use std::io::IsTerminal as _;
     let theme =
         if std::io::stderr().is_terminal() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };

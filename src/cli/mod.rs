@@ -27,7 +27,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::engine::{self, Earlier, Engine, Settings, Sharing};
-use args::{Cli, Command, Global, LogForm, Lookups, RunArgs, Verbosity};
+use crate::mapping::Migration;
+use args::{Cli, Command, Global, LogForm, Lookups, RunArgs, TargetArgs, Verbosity};
 use engine::session::chain;
 use exit::Exit;
 
@@ -75,9 +76,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::AcceptSchema { migration, table, read_again } => {
             records::accept_schema(global, &migration, &table, read_again).await
         }
-        Command::Load { migration, files, again, sweep_max, lookups } => {
-            load::load(global, &migration, &load::What { files, again, sweep_max, lookups }).await
-        }
+        Command::Load(args) => load::load(global, &args).await,
         Command::Log { action } => records::act(global, action).await,
         Command::Stop { migration } => setup::stop(global, &migration).await,
         Command::Down { migration, yes } => setup::down(global, &migration, yes).await,
@@ -122,26 +121,35 @@ fn engine_with(
     lookups: &Lookups,
     tune: impl FnOnce(&mut Settings),
 ) -> Result<Engine, Failure> {
-    let migration = locate::load(global, migration)?;
+    Ok(engine_of(global, locate::load(global, migration)?, lookups, tune))
+}
+
+/// An engine for a migration that is loaded.
+fn engine_of(global: &Global, migration: Migration, lookups: &Lookups, tune: impl FnOnce(&mut Settings)) -> Engine {
     let state = global.state.clone().unwrap_or_else(|| std::path::Path::new(".rehome").join(migration.name()));
     let mut settings = Settings::new(state, global.source.clone(), global.target.clone());
     settings.lookups = lookups.lookups.iter().cloned().collect();
     tune(&mut settings);
-    Ok(Engine::new(migration.into(), settings))
+    Engine::new(migration.into(), settings)
 }
 
 /// What `run` is told beside the migration.
 fn tune(run: &RunArgs, settings: &mut Settings) {
+    tune_target(&run.target, settings);
     settings.copy_workers = run.copy_workers.into();
     settings.read_capacity = run.read_capacity;
-    settings.write_capacity = run.write_capacity;
-    settings.sharing = if run.exclusive_target { Sharing::Exclusive } else { Sharing::Shared };
-    settings.target_connections = run.target_connections.into();
-    settings.unit_bytes_max = run.unit_bytes_max;
-    settings.park_percent_max = run.park_percent_max;
-    settings.sweep_max = run.sweep_max;
     settings.abandon_slot_at = run.abandon_slot_at;
     settings.accept_source = run.accept_source;
+}
+
+/// What whoever writes the target is told of that.
+fn tune_target(target: &TargetArgs, settings: &mut Settings) {
+    settings.write_capacity = target.write_capacity;
+    settings.sharing = if target.exclusive_target { Sharing::Exclusive } else { Sharing::Shared };
+    settings.target_connections = target.target_connections.into();
+    settings.unit_bytes_max = target.unit_bytes_max;
+    settings.park_percent_max = target.park_percent_max;
+    settings.sweep_max = target.sweep_max;
 }
 
 /// Sends what is told to standard error; row contents are never in it (I12).

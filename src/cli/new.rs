@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::dynamo::Address;
+use crate::engine::check_slot_name;
 use crate::engine::new::{Drafting, Skeleton, draft};
 use crate::mapping::schema::Store;
 
@@ -29,6 +30,9 @@ pub async fn run(global: &Global, args: NewArgs) -> Result<Exit, Failure> {
         message: "the address of the source database is not known".to_owned(),
         hint: Some("pass --source URL or set REHOME_SOURCE".to_owned()),
     })?;
+    if !Address::meant(&source) {
+        check_slot_name(&args.name)?;
+    }
     let target = global.target.as_deref().map(kind).transpose()?;
     let skeleton = draft(&Drafting { name: args.name.clone(), source, target, tables: args.tables }).await?;
     write(&folder, &rules, &skeleton)?;

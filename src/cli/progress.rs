@@ -120,5 +120,5 @@ fn target_text(capture: &CaptureStatus, progress: &Progress) -> String {
         let (units, rate, throttled) = (cost.write_units, cost.write_units_per_second, cost.throttled);
         format!("{units} write units ({rate}/s, throttled {throttled} times), ")
     });
-    format!("{} units, {} rows written, {cost}{parked} parked, {state}", progress.units, progress.target_rows)
+    format!("{} parts evaluated, {} rows written, {cost}{parked} parked, {state}", progress.units, progress.target_rows)
 }

@@ -74,11 +74,14 @@ fn show(units: &[ParkedUnit], details: bool) {
 async fn note(global: &Global, migration: &str, request: Request) -> Result<Exit, Failure> {
     let engine = engine(global, migration)?;
     match engine.ask(request).await? {
-        Answer::Noted { units } => {
+        Answer::Noted { units, skipped } => {
             if global.json {
-                output::json(&serde_json::json!({ "units": units }));
+                output::json(&serde_json::json!({ "units": units, "skipped": skipped }));
             } else {
                 output::line(format!("{units} unit(s) noted in the log; a run evaluates them again"));
+                if skipped > 0 {
+                    output::line(format!("{skipped} unit(s) stay skipped; `retry` takes one in again that it names"));
+                }
             }
             Ok(Exit::Success)
         }

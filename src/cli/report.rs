@@ -7,7 +7,7 @@ use crate::reconcile::{Cover, Digests, RuleKind, Summary, Verdict};
 use crate::report::words::{self, number, plain};
 use crate::report::{self, Night, Reports, markdown};
 
-use super::args::{Global, ReportArgs};
+use super::args::{AlarmArgs, Global, ReportArgs};
 use super::exit::Exit;
 use super::{Failure, alarm, output};
 
@@ -34,7 +34,7 @@ pub async fn run(global: &Global, args: ReportArgs) -> Result<Exit, Failure> {
         show(&summary);
         output::line(format!("  page: {}", folder.join(report::folder::PAGE).display()));
     }
-    alarm::raise(&args.alarm, &folder, &summary).await;
+    alarm::raise(&AlarmArgs { on_alarm: args.on_alarm, webhook: args.webhook }, &folder, &summary).await;
     Ok(exit(summary.verdict))
 }
 

@@ -21,7 +21,8 @@ pub async fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let stop = CancellationToken::new();
     let signals = tokio::spawn(stop_on_signal(stop.clone()));
     let mut display = None;
-    let outcome = engine.run(until, stop, |capture, progress| display = Some(Display::start(capture, progress))).await;
+    let outcome =
+        engine.run(until, stop.clone(), |capture, progress| display = Some(Display::start(capture, progress))).await;
     signals.abort();
     if let Some(display) = display {
         display.finish().await;
@@ -35,7 +36,10 @@ pub async fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     } else {
         status::show(&status);
     }
-    Ok(if until == Until::Stopped || status.proven() { Exit::Success } else { Exit::Incomplete })
+    // Having caught up ends it without this: whoever asked for that and stopped it meanwhile, by a signal or by `rehome stop`,
+    // has not got it, however well the sums stand.
+    let caught_up = status.proven() && !stop.is_cancelled();
+    Ok(if until == Until::Stopped || caught_up { Exit::Success } else { Exit::Incomplete })
 }
 
 /// Stops the run at the first signal; a second one ends the process as if there were no handler.

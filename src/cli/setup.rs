@@ -2,8 +2,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 
-use crate::engine::protocol::{Answer, Request};
-use crate::engine::{Earlier, Taken};
+use crate::engine::{Earlier, Engine, FolderRemoved, Taken};
 
 use super::args::{Global, Lookups};
 use super::exit::Exit;
@@ -60,18 +59,22 @@ pub async fn up(global: &Global, migration: &str, earlier: Earlier, lookups: &Lo
 /// Removes what rehome made.
 pub async fn down(global: &Global, migration: &str, yes: bool) -> Result<Exit, Failure> {
     let engine = engine(global, migration)?;
-    if !yes && !confirmed(migration)? {
+    if !yes && !confirmed(&engine)? {
         return Ok(Exit::Incomplete);
     }
     let down = engine.down().await?;
     let mut removed = down.source.removed.clone();
-    removed.push(format!("{} unit records at the target", down.target.records));
+    removed.push(format!("{} records of parts at the target", down.target.records));
     if down.target.schema_dropped {
         removed.push("schema rehome at the target".to_owned());
     }
     let mut left = down.source.left.clone();
     match down.folder {
-        Some(folder) => removed.push(format!("state folder {}", folder.display())),
+        Some(FolderRemoved { path, stays: None }) => removed.push(format!("state folder {}", path.display())),
+        Some(FolderRemoved { path, stays: Some(why) }) => {
+            removed.push(format!("what rehome made in {}", path.display()));
+            left.push(format!("state folder {}: {why}", path.display()));
+        }
         None => left.push("a state folder, if it is elsewhere: there is none here".to_owned()),
     }
     left.extend(down.target.left.iter().map(|table| format!("target table {table}, with its rows")));
@@ -88,14 +91,19 @@ pub async fn down(global: &Global, migration: &str, yes: bool) -> Result<Exit, F
     Ok(Exit::Success)
 }
 
-fn confirmed(migration: &str) -> Result<bool, Failure> {
+fn confirmed(engine: &Engine) -> Result<bool, Failure> {
+    let (migration, folder) = (engine.migration().name(), engine.state_folder().display());
+    let what = format!(
+        "This removes slot and publication of {migration}, its event log and state in {folder}, and the record that \
+         a Postgres target holds of what it wrote: those rows count as someone else's from then on."
+    );
     if !std::io::stdin().is_terminal() {
         return Err(Failure {
-            message: "down removes the event log, and there is nobody to ask".to_owned(),
+            message: format!("there is nobody to ask. {what}"),
             hint: Some("pass --yes".to_owned()),
         });
     }
-    output::say(format!("This removes slot, publication, event log and state of {migration}. Type its name to go on:"));
+    output::say(format!("{what} Type {migration} to go on:"));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::from(error.to_string()))?;
     Ok(answer.trim() == migration)
@@ -104,11 +112,7 @@ fn confirmed(migration: &str) -> Result<bool, Failure> {
 /// Stops a run that is under way.
 pub async fn stop(global: &Global, migration: &str) -> Result<Exit, Failure> {
     let engine = engine(global, migration)?;
-    let stopped = match engine.ask_running(Request::Stop).await? {
-        Some(Answer::Stopping) => true,
-        Some(Answer::Failed { message, hint }) => return Err(Failure { message, hint }),
-        _ => false,
-    };
+    let stopped = engine.stop().await?;
     if global.json {
         output::json(&serde_json::json!({ "stopping": stopped }));
     } else {

@@ -25,9 +25,12 @@ pub async fn run(global: &Global, migration: &str) -> Result<Exit, Failure> {
 /// Shows a status as tables.
 pub fn show(status: &Status) {
     output::line(format!(
-        "{}: {}; {} of {} events applied, {} units to be projected",
+        "{}: {}; {} of {} events applied, {} parts to be projected",
         status.migration, status.phase, status.applied, status.log_end, status.dirty
     ));
+    if let Some(capture) = &status.capture {
+        show_capture(capture);
+    }
     for (table, difference) in &status.paused {
         output::line(format!(
             "PAUSED {table}: {difference}; its events are kept: `rehome accept-schema {} {table}` goes on",
@@ -59,7 +62,8 @@ pub fn show(status: &Status) {
         ]);
     }
     output::line(events.to_string());
-    let mut rows = output::table(&["rows of", "read", "= mapped", "+ dropped", "+ quarantined", "+ waiting"]);
+    let mut rows =
+        output::table(&["rows of", "read", "= mapped", "+ dropped", "+ quarantined", "+ waiting", "+ looked up"]);
     for (table, balance) in &status.conservation.rows {
         rows.add_row([
             table.clone(),
@@ -68,6 +72,7 @@ pub fn show(status: &Status) {
             reasons(&balance.counts.dropped),
             reasons(&balance.counts.quarantined),
             balance.waiting.to_string(),
+            balance.lookup.to_string(),
         ]);
     }
     output::line(rows.to_string());
@@ -81,6 +86,25 @@ pub fn show(status: &Status) {
         output::line(format!("counted: {}", reasons(&status.conservation.counts)));
     }
     output::line(if status.balanced { "all equations hold" } else { "AN EQUATION DOES NOT HOLD: please report this" });
+}
+
+/// Shows how the source is followed: an error that it waits after, how far behind it is, and what that costs the source.
+fn show_capture(capture: &serde_json::Value) {
+    let number = |name: &str| capture[name].as_i64();
+    if let Some(error) = capture["error"].as_str() {
+        let tries = number("retries").unwrap_or_default();
+        output::line(format!("WAITING for the source, tried again {tries} times: {error}"));
+    }
+    // Streams of DynamoDB have no slot.
+    let Some(slot) = capture["slot"].as_str() else { return };
+    let mut told = format!("{} bytes of WAL behind", number("lag_bytes").unwrap_or_default());
+    if let Some(kept) = number("retained_bytes") {
+        told.push_str(&format!("; slot {slot} keeps {kept} bytes of it"));
+    }
+    if let Some(safe) = number("safe_wal_bytes") {
+        told.push_str(&format!(", and is lost after {safe} more"));
+    }
+    output::line(told);
 }
 
 fn reasons(counts: &std::collections::BTreeMap<String, u64>) -> String {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use super::folder::Folder;
-use super::protocol::{Answer, Request};
+use super::protocol::{Answer, Question};
 use super::session::Session;
 
 /// A question longer than this is not one of ours.
@@ -59,8 +59,8 @@ async fn answer(stream: UnixStream, session: &Session) {
     if !matches!(read, Ok(Ok(1..))) {
         return;
     }
-    let answer = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => session.answer(request).await,
+    let answer = match serde_json::from_str::<Question>(&line) {
+        Ok(question) => session.answer_asked(question).await,
         Err(_) => Answer::Failed { message: "not a question that this version knows".to_owned(), hint: None },
     };
     let mut text = serde_json::to_string(&answer).expect("answers are plain data under text keys");
@@ -79,9 +79,9 @@ pub async fn answers(folder: &Folder) -> bool {
 ///
 /// # Errors
 /// [`Error::Remote`] when the answer does not read.
-pub async fn ask(folder: &Folder, request: &Request) -> Result<Option<Answer>, Error> {
+pub async fn ask(folder: &Folder, question: &Question) -> Result<Option<Answer>, Error> {
     let Ok(mut stream) = UnixStream::connect(folder.socket()).await else { return Ok(None) };
-    let mut text = serde_json::to_string(request).expect("questions are plain data under text keys");
+    let mut text = serde_json::to_string(question).expect("questions are plain data under text keys");
     text.push('\n');
     if stream.write_all(text.as_bytes()).await.is_err() {
         return Ok(None);

@@ -12,7 +12,7 @@ use crate::project::run::dirty_parts;
 use crate::project::source::SourceShape;
 use crate::project::state::{Space, State};
 
-use super::{Engine, Error, Open};
+use super::{Engine, Error, Open, shapes};
 
 /// Bytes of the log that are looked through at once.
 const READ_BYTES: usize = 4 * 1024 * 1024;
@@ -39,11 +39,7 @@ impl Engine {
         }
         let owned = self.own().await?;
         let Open { _owned, digest_key, log, state, mapping_generation } = self.open(owned).await?;
-        let refused = |reason: String| Err(Error::NotErased(reason));
-        let named = |source: &SourceShape| *source.label == *table || *source.relation.table == *table;
-        let Some((place, source)) = (0_u16..).zip(&*self.sources).find(|(_, source)| named(source)) else {
-            return refused(format!("the migration has no source table {table}"));
-        };
+        let (place, source) = shapes::named(&self.sources, table)?;
         let frozen = state.freeze();
         let end = log.end(Partition(0));
         let mut behind = Applier::checkpoint_at(&frozen)? < end || dirty_parts(&frozen, mapping_generation)? > 0;
@@ -52,7 +48,8 @@ impl Engine {
             Ok(())
         })?;
         if behind {
-            return refused("the target does not hold yet what the log tells".to_owned());
+            let next = "let `rehome run MIGRATION --until caught-up` end, and erase then";
+            return refused("the target does not hold yet what the log tells".to_owned(), next);
         }
         let mut parts = 0;
         frozen.each(Space::Meta, |name, _| {
@@ -60,11 +57,9 @@ impl Engine {
             Ok(())
         })?;
         if parts > 0 {
-            let why = format!(
-                "the target refused the last write of {parts} part(s), and may hold what they were before: \
-                 `rehome quarantine list` names them"
-            );
-            return refused(why);
+            let why =
+                format!("the target refused the last write of {parts} part(s), and may hold what they were before");
+            return refused(why, "mend what `rehome quarantine list` names");
         }
         let mut held = 0;
         frozen.each(Space::Held, |_, _| {
@@ -72,21 +67,26 @@ impl Engine {
             Ok(())
         })?;
         if held > 0 {
-            return refused(format!("{held} event(s) of a table whose shape changed are held back"));
+            let why = format!("{held} event(s) of a table whose shape changed are held back");
+            return refused(why, "`rehome status` names the table: accept-schema, and a run, release them");
         }
         drop(frozen);
         let found = find(&*log, source, keys).await?;
         if let Some(unknown) = keys.iter().find(|key| !found.contains_key(key.as_str())) {
-            return refused(format!("no event of {table} has the key {unknown}"));
+            let next = "`rehome log show MIGRATION --table TABLE` shows keys as they are to be given";
+            return refused(format!("no event of {table} has the key {unknown}"), next);
         }
         if let Some((text, _)) = found.iter().find(|(_, keys)| keys.len() > 1) {
-            return refused(format!("more than one row of {table} has a key that reads {text}"));
+            let reason = format!("more than one row of {table} has a key that reads {text}");
+            return Err(Error::NotErased { reason, next: None });
         }
         let wanted: BTreeSet<&Key> = found.values().flatten().collect();
         for key in &wanted {
             let head = state.get(Space::Heads, &head_key(place, key))?;
             if head.map(|bytes| Head::from_bytes(&bytes)).transpose()?.is_some_and(|head| head.scope.is_some()) {
-                return refused(format!("the row {} of {table} is still there", key_text(&key.0)));
+                let next =
+                    "delete it in the source, let `rehome run MIGRATION --until caught-up` end, and erase it then";
+                return refused(format!("the row {} of {table} is still there", key_text(&key.0)), next);
             }
         }
         drop(log);
@@ -109,6 +109,10 @@ impl Engine {
     }
 }
 
+fn refused<T>(reason: String, next: &str) -> Result<T, Error> {
+    Err(Error::NotErased { reason, next: Some(next.to_owned()) })
+}
+
 /// The rows of a table that have one of some keys, by the text of the key. A row that was once under another key is refused,
 /// unless both keys are named: without the event of the change a replay of the log would bring the old row back.
 async fn find(
@@ -126,7 +130,7 @@ async fn find(
         }
         for (_, record) in chunk.records {
             let Record::Event(event) = record else { continue };
-            let relation = log.relation(event.relation).ok_or(crate::project::Error::Damaged("relations"))?;
+            let relation = log.relation(event.relation).ok_or(crate::project::Error::LogDamaged("relations"))?;
             if relation.name != source.relation {
                 continue;
             }
@@ -134,7 +138,8 @@ async fn find(
             let old = event.old_key.as_ref().map(|key| key_text(&key.0));
             let (ours, old_ours) = (wanted.contains(text.as_str()), old.as_deref().map(|old| wanted.contains(old)));
             if let Some(old) = old.filter(|_| old_ours == Some(!ours)) {
-                return Err(Error::NotErased(format!("the row {old} became the row {text}: name both, or neither")));
+                let reason = format!("the row {old} became the row {text}");
+                return Err(Error::NotErased { reason, next: Some("name both, or neither".to_owned()) });
             }
             if ours {
                 found.entry(text).or_default().insert(event.key);

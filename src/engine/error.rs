@@ -17,8 +17,13 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another process owns the state folder and does not answer.
-    #[error("{} is in use by another process that does not answer on its socket", .0.display())]
-    Busy(PathBuf),
+    #[error("{} is in use by {}, which does not answer: it is starting, or ending, or hangs", path.display(), who(*process))]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// The process, as far as it could say so.
+        process: Option<u32>,
+    },
     /// Another process owns the state folder, and this command must own it.
     #[error("{} is in use by a running rehome; stop it first", .0.display())]
     Running(PathBuf),
@@ -32,6 +37,26 @@ pub enum Error {
         /// Whose it should be.
         wanted: String,
     },
+    /// The state store does not open, or what is in it does not read back.
+    #[error("the state store in {} cannot be used", folder.display())]
+    State {
+        /// Where it lies.
+        folder: PathBuf,
+        /// What was found.
+        #[source]
+        source: crate::project::Error,
+    },
+    /// A folder holds something, and not a migration.
+    #[error("{} holds {holds}, and does not say that it is a migration's state folder", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// Something in it.
+        holds: String,
+    },
+    /// The running process began with other files than there are now.
+    #[error("what runs in {} maps by other files than there are now", .0.display())]
+    OtherMapping(PathBuf),
     /// A file cannot stand for a table.
     #[error("lookup {table}: {reason}")]
     Lookup {
@@ -58,12 +83,33 @@ pub enum Error {
     /// A slot that is to be removed is being read.
     #[error("replication slot {0} is active: a rehome with another state folder reads it")]
     SlotHeld(String),
-    /// A unit that is not in quarantine was to be left out.
-    #[error("unit {0} is not in quarantine: leaving it out would remove its rows from the target")]
+    /// A unit that is not parked was to be left out.
+    #[error("unit {0} is not parked: leaving it out would remove its rows from the target")]
     NotParked(String),
     /// What was to be erased must not be, or not yet.
-    #[error("nothing was erased: {0}")]
-    NotErased(String),
+    #[error("nothing was erased: {reason}")]
+    NotErased {
+        /// Why.
+        reason: String,
+        /// What to do about it, when that is known.
+        next: Option<String>,
+    },
+    /// No slot and publication of its own can be named after a migration.
+    #[error("the name {name} {why}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The migration has no such source table.
+    #[error("the migration has no source table {table}")]
+    NoSourceTable {
+        /// What was asked for.
+        table: String,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// Nothing was set up yet.
     #[error("{} holds no migration yet", .0.display())]
     NotUp(PathBuf),
@@ -103,6 +149,8 @@ pub enum Error {
         table: String,
         /// Why.
         reason: String,
+        /// What to do about it.
+        next: &'static str,
     },
     /// The running process answered with an error.
     #[error("{0}")]
@@ -114,7 +162,7 @@ pub enum Error {
     #[error(transparent)]
     Load(#[from] crate::capture::load::Error),
     /// An address of another kind of store than the migration is for.
-    #[error("the migration's {side} is another kind of store than this address is for")]
+    #[error("the migration's {side} is another kind of store than this address is for; it looks like {wanted}")]
     OtherStore {
         /// `source` or `target`.
         side: &'static str,
@@ -192,6 +240,17 @@ impl From<crate::capture::Error> for Error {
 }
 
 impl Error {
+    /// Names the folder of the state store where that is what cannot be used: nothing else may be deleted for it.
+    pub(super) fn in_state(self, folder: &std::path::Path) -> Self {
+        use crate::project::Error as Failed;
+        match self {
+            Error::Project(source @ (Failed::Damaged(_) | Failed::State { action: "open", .. })) => {
+                Error::State { folder: folder.to_owned(), source }
+            }
+            other => other,
+        }
+    }
+
     /// What a person can do about it, when that is known.
     pub fn hint(&self) -> Option<String> {
         if let Error::NoQuery { known, .. } = self {
@@ -202,11 +261,33 @@ impl Error {
             };
             return Some(text);
         }
+        if let Error::NoSourceTable { known, .. } = self {
+            return Some(format!("there are: {}", known.join(", ")));
+        }
+        if let Error::NotErased { next, .. } = self {
+            return next.clone();
+        }
+        if let Error::State { folder, source } = self {
+            let disk = if matches!(source, crate::project::Error::State { .. }) {
+                "check the disk; if that is well, "
+            } else {
+                ""
+            };
+            let folder = folder.display();
+            return Some(format!("{disk}delete {folder} and nothing else: it is rebuilt from the log beside it"));
+        }
         let text = match self {
             Error::File { .. } => "check that the disk is not full and that the folder may be written",
-            Error::Busy(_) => "look for a stopped or hung rehome process; when there is none, try again",
+            Error::Busy { .. } => "try again in a moment; a process that hangs is ended by SIGTERM, sent twice",
             Error::Running(_) => "send SIGTERM to it, or run `rehome stop`",
             Error::OtherMigration { .. } => "name another folder with --state",
+            Error::NotEmpty { .. } => {
+                "name an empty folder, or one that is not there yet, with --state; where this one is the migration's own, write \
+                 the migration's name into a file `migration` in it"
+            }
+            Error::OtherMapping(_) => {
+                "stop the run and start it again: it evaluates everything again as the files say now"
+            }
             Error::OtherSource => "check --source; if it is right, as after a restore, run again with --accept-source",
             Error::Recorded { .. } | Error::Marked { .. } => {
                 "name that folder with --state; if it is lost, `rehome up MIGRATION --adopt` takes its units over"
@@ -217,24 +298,23 @@ impl Error {
             }
             Error::NothingToDraft(_) => "name other tables with --tables, or mend what is listed",
             Error::Draft(_) => "name the other tables with --tables, and please report this",
-            Error::NotParked(_) => "look at `rehome quarantine list`",
+            Error::NotParked(_) => {
+                "`rehome quarantine list` tells parked units (scope `unit`) from single rows in quarantine, which are left out as it is"
+            }
             Error::Project(crate::project::Error::OtherWriter) => {
                 "stop the other rehome that writes this migration, or name its folder with --state"
             }
             Error::Project(crate::project::Error::Emptied { .. }) => {
-                "check that --source is the right database; if the table was emptied on purpose, pass --sweep-max 18446744073709551615"
+                "check that the source, or the dump, is the right one; if the table was emptied on purpose, pass --sweep-max 18446744073709551615"
             }
             Error::Target(crate::target::Error::Refused { .. })
             | Error::Project(crate::project::Error::Target(crate::target::Error::Refused { .. })) => {
-                "mend what the target's server says, and run again: nothing was lost; `rehome up` creates missing tables"
+                "mend what the target's server says, and give the same command again: nothing was lost; `rehome up` creates missing tables"
             }
             Error::Source(crate::source::Error::Refused { .. }) => {
                 "`rehome check --source URL` names what is missing, and its fix"
             }
             Error::Query(_) => "`rehome query MIGRATION` lists the queries with their arguments",
-            Error::NotErased(_) => {
-                "delete the rows in the source, let `rehome run MIGRATION --until caught-up` end, and erase them then"
-            }
             Error::NotUp(_) => "run `rehome up MIGRATION --source URL --target URL` first",
             Error::NoAddress { side: "source" } => "pass --source URL or set REHOME_SOURCE",
             Error::NoAddress { .. } => "pass --target URL or set REHOME_TARGET",
@@ -244,8 +324,12 @@ impl Error {
             Error::TargetAddress { .. } => "--target is postgres://USER@HOST/DATABASE or dynamodb://REGION",
             Error::NotReady(_) => "mend what is listed and run the command again",
             Error::NoUnit(_) => "the unit is neither in the source nor in the state; check its spelling",
-            Error::NotAcceptable { .. } => {
-                "correct legacy.toml and mapping.toml and run `rehome check`; where the live table is as they say again, accept with --read-again"
+            Error::NotAcceptable { next, .. } => next,
+            Error::Name { .. } => {
+                "give it another name, after `migration =` in mapping.toml: letters from a to z, digits and _"
+            }
+            Error::OtherStore { .. } => {
+                "check --source and --target, and REHOME_SOURCE and REHOME_TARGET: they may stand in each other's place"
             }
             Error::Source(crate::source::Error::Unreachable { .. }) => {
                 "check the source's address, and that the server runs"
@@ -260,8 +344,14 @@ impl Error {
             | Error::Project(crate::project::Error::State { .. }) => {
                 "check the disk; what was acknowledged is kept, and the next run goes on from it"
             }
+            Error::Project(crate::project::Error::Damaged(_)) => {
+                "delete the folder `state` in the state folder and nothing else: it is rebuilt from the log beside it"
+            }
+            Error::Project(crate::project::Error::LogDamaged(_)) => {
+                "put a copy of the state folder back that was made before, or begin anew: another --state, and `rehome up MIGRATION --adopt`"
+            }
             Error::Project(crate::project::Error::Breaker { .. }) => {
-                "look at `rehome quarantine list`, mend the cause, `rehome quarantine retry` and run again; \
+                "look at `rehome quarantine list`, mend the cause, `rehome quarantine retry`, and give the same command again; \
                  --park-percent-max 100 never halts"
             }
             Error::Reconcile(crate::reconcile::Error::SpillBroken { .. }) => "check the disk, and compare again",
@@ -274,10 +364,15 @@ impl Error {
                  log; then run again"
             }
             Error::Project(crate::project::Error::SweepTooLarge { .. }) => {
-                "check that --source is the right database; then run again with --sweep-max N"
+                "check that the source, or the dump, is the right one; then give the same command again with --sweep-max N"
             }
             _ => return None,
         };
         Some(text.to_owned())
     }
+}
+
+/// A process, for people.
+fn who(process: Option<u32>) -> String {
+    process.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"))
 }

@@ -2,11 +2,15 @@
 //!
 //! | entry | what |
 //! |---|---|
-//! | `lock` | held by the one process that owns the folder |
+//! | `lock` | held by the one process that owns the folder, whose number it holds |
 //! | `migration` | name of the migration |
 //! | `digest.key` | secret of this deployment's digests, readable by its owner only |
 //! | `control.sock` | where a running process answers other commands |
 //! | `log/`, `state/` | event log; state store, which can be deleted and is rebuilt from the log |
+//! | `rehome-spill-…`, `rehome-pass-…` | what a comparison, or another pass over everything, does not hold in memory |
+//!
+//! Nothing else is ours: a folder that holds other things, and no name of a migration, is not taken, and what lies beside our
+//! entries is never removed.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
@@ -68,18 +72,36 @@ impl Folder {
         self.0.join("migration").exists()
     }
 
+    /// Whether something of ours lies here, be it only what a removal that was cut off has left.
+    pub fn holds_ours(&self) -> bool {
+        self.exists() || ["log", "state", "digest.key"].iter().any(|name| self.0.join(name).exists())
+    }
+
+    /// Refuses a folder that is another migration's, without taking it.
+    ///
+    /// # Errors
+    /// [`Error::OtherMigration`] when it is.
+    pub fn check(&self, migration: &str) -> Result<(), Error> {
+        match fs::read_to_string(self.0.join("migration")) {
+            Ok(found) if !found.is_empty() && found.trim() != migration => Err(self.other(found.trim(), migration)),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes the folder for one process; `None` when another has it.
     ///
     /// # Errors
     /// [`Error::File`] when the folder cannot be used, [`Error::OtherMigration`] when it is someone else's.
     pub fn own(&self, migration: &str) -> Result<Option<Owned>, Error> {
         fs::create_dir_all(&self.0).map_err(|source| self.file("create", &self.0, source))?;
+        self.refuse_others()?;
         let path = self.0.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(|source| self.file("open", &path, source))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
+            // Whose it is does not depend on who has it.
+            Err(TryLockError::WouldBlock) => return self.check(migration).map(|()| None),
             Err(TryLockError::Error(source)) => return Err(self.file("lock", &path, source)),
         }
         let name = self.0.join("migration");
@@ -88,15 +110,21 @@ impl Folder {
             // An empty one is what a full disk left.
             Ok(found) if found.is_empty() => self.write(&name, migration.as_bytes())?,
             Ok(found) => {
-                let found = found.trim().to_owned();
-                return Err(Error::OtherMigration { path: self.0.clone(), found, wanted: migration.to_owned() });
+                return Err(self.other(found.trim(), migration));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 self.write(&name, migration.as_bytes())?;
             }
             Err(source) => return Err(self.file("read", &name, source)),
         }
+        // For people only: a disk that is full must not keep anybody from looking.
+        let _ = lock.set_len(0).and_then(|()| (&lock).write_all(std::process::id().to_string().as_bytes()));
         Ok(Some(Owned { folder: self.clone(), _lock: lock }))
+    }
+
+    /// The process that last took the folder, as far as it could say so.
+    pub fn process(&self) -> Option<u32> {
+        fs::read_to_string(self.0.join("lock")).ok()?.trim().parse().ok()
     }
 
     /// The deployment's digest key, where one was drawn.
@@ -130,6 +158,38 @@ impl Folder {
         write().map_err(|source| self.file("write", path, source))
     }
 
+    /// Refuses a folder that holds something and does not say whose it is: `down` removes what is taken here.
+    fn refuse_others(&self) -> Result<(), Error> {
+        let names = self.names()?;
+        // What another process may have made of ours before the name, and what a file system brings along.
+        let empty = |name: &String| matches!(&**name, "lock" | "migration.new" | "control.sock" | "lost+found");
+        if names.iter().any(|name| name == "migration") {
+            return Ok(());
+        }
+        match names.into_iter().find(|name| !empty(name)) {
+            Some(holds) => Err(Error::NotEmpty { path: self.0.clone(), holds }),
+            None => Ok(()),
+        }
+    }
+
+    /// What lies here, in order.
+    fn names(&self) -> Result<Vec<String>, Error> {
+        let read = || -> std::io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(&self.0)? {
+                names.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+            names.sort_unstable();
+            Ok(names)
+        };
+        read().map_err(|source| self.file("read", &self.0, source))
+    }
+
+    /// The folder is another migration's.
+    pub fn other(&self, found: &str, wanted: &str) -> Error {
+        Error::OtherMigration { path: self.0.clone(), found: found.to_owned(), wanted: wanted.to_owned() }
+    }
+
     fn file(&self, action: &'static str, path: &Path, source: std::io::Error) -> Error {
         Error::File { action, path: path.to_owned(), source }
     }
@@ -148,6 +208,54 @@ impl Owned {
         self.folder.write(&self.folder.0.join("digest.key"), &secret)?;
         Ok(DigestKey::new(secret))
     }
+
+    /// Removes what is ours, and the folder where nothing else lies in it; answers why it stays, if it does.
+    ///
+    /// The migration's name goes last: by it a removal that was cut off is found, and goes on.
+    ///
+    /// # Errors
+    /// [`Error::File`] when something cannot be removed.
+    pub fn remove(self) -> Result<Option<String>, Error> {
+        let folder = &self.folder;
+        let gone = |path: &Path, removed: std::io::Result<()>| match removed {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(folder.file("remove", path, source)),
+            _ => Ok(()),
+        };
+        // Half a log must not look like one.
+        let (log, aside) = (folder.log(), folder.0.join("log.removed"));
+        gone(&aside, fs::remove_dir_all(&aside))?;
+        gone(&log, fs::rename(&log, &aside))?;
+        let names = folder.names()?;
+        let (ours, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| ours(name));
+        for name in ours.iter().filter(|name| !matches!(&***name, "migration" | "lock")) {
+            let path = folder.0.join(name);
+            gone(&path, if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) })?;
+        }
+        for name in ["migration", "lock"] {
+            let path = folder.0.join(name);
+            gone(&path, fs::remove_file(&path))?;
+        }
+        if !others.is_empty() {
+            return Ok(Some(format!("it also holds {}", others.join(", "))));
+        }
+        match fs::remove_dir(&folder.0) {
+            Err(source) if source.kind() == std::io::ErrorKind::ResourceBusy => {
+                Ok(Some("a file system is mounted on it".to_owned()))
+            }
+            removed => gone(&folder.0, removed).map(|()| None),
+        }
+    }
+}
+
+/// Whether an entry of a state folder is made by rehome; see the table above.
+fn ours(name: &str) -> bool {
+    let begins = |beginning: &str| name.starts_with(beginning);
+    matches!(name, "lock" | "migration" | "migration.new" | "digest.key" | "digest.new" | "control.sock" | "log" | "state")
+        // Stores that are being replaced or removed.
+        || begins("log.")
+        || begins("state.")
+        || begins(super::resume::COMPARISON)
+        || begins(super::resume::PASS)
 }
 
 #[cfg(test)]

@@ -8,27 +8,40 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capture;
 use crate::capture::load::file::forget;
-use crate::capture::load::{Dump, Form, Loaded, load};
+use crate::capture::load::{Dump, Form, Loaded, load, unchanged};
 use crate::event::Epoch;
 use crate::log::{Batch, EventLog, Partition};
 use crate::mapping::schema::Store;
 use crate::postgres::target::provision;
+use crate::project::apply::Applier;
 use crate::project::names;
-use crate::project::run::Progress;
+use crate::project::run::{Progress, dirty_parts};
+use crate::target::Target;
 
-use super::{Engine, Error};
+use super::session::Live;
+use super::{Engine, Error, Open, control};
 
 /// The log's mark of the epoch that dumps are loaded in.
 pub(super) const EPOCH: &str = "load/epoch";
 /// The log's mark that says that every table's dump is loaded.
 pub(super) const COMPLETE: &str = "load/complete";
 
+/// How loading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loading {
+    /// The log holds all of every dump.
+    Whole,
+    /// It was stopped before.
+    Stopped,
+}
+
 impl Engine {
     /// Loads a dump of every source table, and projects them to the target; goes on where an earlier call was cut off.
     ///
     /// A file is that of the table whose name, or name in the mapping, it bears without its ending. When all tables had been
     /// loaded before, this is a new reading: rows that are no longer in the dumps are swept. So it is with `again`, whatever was
-    /// cut off.
+    /// cut off. A call that loaded all and did not get to project all, as one that was halted, is gone on with where no dump has
+    /// changed.
     ///
     /// # Errors
     /// [`Error::Dumps`] when a table has no file or a file no table, or the log was captured from a live source; errors
@@ -53,20 +66,69 @@ impl Engine {
         for dump in dumps.iter().filter(|dump| dump.form != Form::Csv) {
             forget(&*open.log, &dump.relation.name).await?;
         }
-        let epoch = self.begin_epoch(&*open.log, again).await?;
+        let (told, progress) = watch::channel(Progress::default());
+        let live = Live { capture: None, progress, stop: stop.clone() };
+        let session = self.session(&open, Some(live));
+        let ended = CancellationToken::new();
+        let working = async {
+            let result = match self.load_files(&open, &dumps, again, &stop, tell).await {
+                Ok(Loading::Whole) => self.project_loaded(&open, target, told, &stop).await,
+                Ok(Loading::Stopped) => Ok(()),
+                Err(error) => Err(error),
+            };
+            ended.cancel();
+            result
+        };
+        let serving = async {
+            let result = control::serve(&self.folder, session, ended.clone()).await;
+            // What cannot be asked or stopped from outside is not left running.
+            if result.is_err() {
+                stop.cancel();
+            }
+            result
+        };
+        let (worked, served) = tokio::join!(working, serving);
+        worked.and(served).map_err(|error| self.in_state(error))
+    }
+
+    /// Loads dumps until all are whole.
+    async fn load_files(
+        &self,
+        open: &Open,
+        dumps: &[Dump],
+        again: bool,
+        stop: &CancellationToken,
+        tell: impl FnMut(&Dump, Loaded) + Send,
+    ) -> Result<Loading, Error> {
+        let epoch = tokio::select! {
+            // As below: what it appends was appended or not.
+            epoch = self.begin_epoch(open, dumps, again) => epoch?,
+            () = stop.cancelled() => return Ok(Loading::Stopped),
+        };
         tokio::select! {
             // A call that is dropped leaves a file loaded up to its last mark.
-            loaded = load(&*open.log, epoch, &dumps, tell) => loaded?,
-            () = stop.cancelled() => return Ok(()),
+            loaded = load(&*open.log, epoch, dumps, tell) => loaded?,
+            () = stop.cancelled() => return Ok(Loading::Stopped),
         }
         let mut marks = vec![(COMPLETE.to_owned(), Some(Vec::new()))];
         if epoch > Epoch(1) {
             marks.push((capture::marks::sweep(epoch), Some(Vec::new())));
         }
         open.log.append(Batch { marks: marks.into_iter().collect(), ..Batch::default() }).await?;
-        let (progress, mut seen) = watch::channel(Progress::default());
+        Ok(Loading::Whole)
+    }
+
+    /// Projects until the target holds what the log does, or it is stopped.
+    async fn project_loaded(
+        &self,
+        open: &Open,
+        target: Arc<dyn Target>,
+        told: watch::Sender<Progress>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut seen = told.subscribe();
         let halt = stop.child_token();
-        let projecting = self.projection(&open, target).run(progress, halt.clone());
+        let projecting = self.projection(open, target).run(told, halt.clone());
         let log = Arc::clone(&open.log);
         let waiting = async {
             // What the dumps did not hold is deleted by records that the projection has yet to append.
@@ -84,15 +146,17 @@ impl Engine {
     }
 
     /// The epoch to load in: the one that was cut off, or the next.
-    async fn begin_epoch(&self, log: &dyn EventLog, again: bool) -> Result<Epoch, Error> {
+    async fn begin_epoch(&self, open: &Open, dumps: &[Dump], again: bool) -> Result<Epoch, Error> {
+        let log = &*open.log;
         let read = |bytes: Vec<u8>| String::from_utf8(bytes).ok()?.parse::<u32>().ok();
         let known = log.mark(EPOCH)?.and_then(read);
-        let complete = log.mark(COMPLETE)?.is_some();
-        let epoch = match known {
-            Some(known) if !complete && !again => return Ok(Epoch(known)),
-            Some(known) => known + 1,
-            None => 1,
-        };
+        if let Some(known) = known.map(Epoch).filter(|_| !again) {
+            let complete = log.mark(COMPLETE)?.is_some();
+            if !complete || (!open.projected()? && all_unchanged(log, known, dumps).await?) {
+                return Ok(known);
+            }
+        }
+        let epoch = known.map_or(1, |known| known + 1);
         let marks = [(EPOCH.to_owned(), Some(epoch.to_string().into_bytes())), (COMPLETE.to_owned(), None)];
         log.append(Batch { marks: marks.into_iter().collect(), ..Batch::default() }).await?;
         Ok(Epoch(epoch))
@@ -163,6 +227,28 @@ impl Engine {
         self.own().await?.digest_key()?;
         Ok(())
     }
+}
+
+impl Open {
+    /// Whether the target holds what the log tells, sweeps that it asks for included.
+    fn projected(&self) -> Result<bool, Error> {
+        let frozen = self.state.freeze();
+        let behind = Applier::checkpoint_at(&frozen)? < self.log.end(Partition(0))
+            || dirty_parts(&frozen, self.mapping_generation)? > 0
+            || !self.log.marks(names::SWEEP)?.is_empty();
+        Ok(!behind)
+    }
+}
+
+/// Whether every dump is loaded whole in an epoch, and still is what was loaded.
+async fn all_unchanged(log: &dyn EventLog, epoch: Epoch, dumps: &[Dump]) -> Result<bool, Error> {
+    // A file that stands for a lookup is taken anew by itself where it changed.
+    for dump in dumps.iter().filter(|dump| dump.form != Form::Csv) {
+        if !unchanged(log, epoch, dump).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a file of items is an export, whose lines hold each item as a member.

@@ -32,6 +32,7 @@ mod sides;
 mod standing;
 mod stores;
 mod telling;
+mod told;
 mod unit;
 pub mod witness;
 
@@ -40,9 +41,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use crate::capture::CaptureStatus;
-use crate::event::DigestKey;
+use crate::event::{DigestKey, to_hex};
 use crate::log::{Batch, EmbeddedLog, EventLog, Options as LogOptions};
 use crate::mapping::Migration;
+use crate::mapping::schema::Store;
 use crate::project::names;
 use crate::project::source::SourceShape;
 use crate::project::state::{Space, State};
@@ -59,13 +61,15 @@ pub use query::{Reply, Rows};
 pub use reconcile::{Planting, Reconciling};
 pub use resume::SpillFolder;
 pub use run::Until;
-pub use setup::{Adopted, Down, Earlier, Taken, Up};
+pub use setup::{Adopted, Down, Earlier, FolderRemoved, Taken, Up};
 pub use unit::{Comparer, Sums};
 
 use folder::Owned;
-use protocol::{Answer, Request};
+use protocol::{Answer, Question, Reads, Request};
 use session::{Live, Session};
 
+/// Begins the names of slots and publications.
+const PREFIX: &str = "rehome_";
 /// Attempts to take the folder or to reach its owner, who may be just starting, ending, or looking something up.
 const LOCK_ATTEMPTS: u32 = 100;
 /// Between two of them.
@@ -149,28 +153,48 @@ impl Engine {
         &self.tables
     }
 
+    /// Its state folder.
+    pub fn state_folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// Begins the names of what is made in the source.
     fn prefix(&self) -> String {
-        let plain =
-            |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '_' };
-        format!("rehome_{}", self.migration.name().chars().map(plain).collect::<String>())
+        let plain = |character| if plain(character) { character } else { replaced(character) };
+        format!("{PREFIX}{}", self.migration.name().chars().map(plain).collect::<String>())
+    }
+
+    /// Refuses a name from which no slot of its own can be made: too long, or alike another once its characters are replaced. What
+    /// was begun under such a name goes on: its slot is there.
+    ///
+    /// # Errors
+    /// [`Error::Name`].
+    pub fn check_name(&self) -> Result<(), Error> {
+        match self.migration.source_store() {
+            Store::Postgres if !self.folder.exists() => check_slot_name(self.migration.name()),
+            Store::Postgres | Store::DynamoDb => Ok(()),
+        }
     }
 
     /// Takes the folder, as soon as a command that only looks into it is done.
     ///
     /// # Errors
-    /// [`Error::Running`] when a run has it.
+    /// [`Error::Running`] when a run or a load has it, [`Error::Busy`] when something has it that does not answer.
     async fn own(&self) -> Result<Owned, Error> {
         for _ in 0..LOCK_ATTEMPTS {
             if let Some(owned) = self.folder.own(self.migration.name())? {
                 return Ok(owned);
             }
             if control::answers(&self.folder).await {
-                break;
+                return Err(Error::Running(self.settings.state.clone()));
             }
             tokio::time::sleep(LOCK_PAUSE).await;
         }
-        Err(Error::Running(self.settings.state.clone()))
+        Err(self.busy())
+    }
+
+    fn busy(&self) -> Error {
+        Error::Busy { path: self.settings.state.clone(), process: self.folder.process() }
     }
 
     /// Asks the running process, or opens log and state and answers itself.
@@ -180,7 +204,7 @@ impl Engine {
         }
         // A process that is just starting or ending holds the lock without answering; a few tries outlast that.
         for _ in 0..LOCK_ATTEMPTS {
-            if let Some(answer) = control::ask(&self.folder, &request).await? {
+            if let Some(answer) = self.ask_running(request.clone()).await? {
                 return Ok(answer);
             }
             if let Some(owned) = self.folder.own(self.migration.name())? {
@@ -190,7 +214,27 @@ impl Engine {
             }
             tokio::time::sleep(LOCK_PAUSE).await;
         }
-        Err(Error::Busy(self.settings.state.clone()))
+        Err(self.busy())
+    }
+
+    /// Asks who works in the folder to stop, as soon as it answers; `false` when nobody does.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when a process has the folder and does not answer, as one that is just starting.
+    pub async fn stop(&self) -> Result<bool, Error> {
+        if !self.folder.exists() {
+            return Ok(false);
+        }
+        for _ in 0..LOCK_ATTEMPTS {
+            match self.ask_running(Request::Stop).await? {
+                Some(Answer::Stopping) => return Ok(true),
+                Some(Answer::Failed { message, .. }) => return Err(Error::Remote(message)),
+                Some(_) => return Err(Error::Remote("the running process answered another question".to_owned())),
+                None if self.folder.own(self.migration.name())?.is_some() => return Ok(false),
+                None => tokio::time::sleep(LOCK_PAUSE).await,
+            }
+        }
+        Err(self.busy())
     }
 
     async fn open(&self, owned: Owned) -> Result<Open, Error> {
@@ -209,7 +253,7 @@ impl Engine {
     /// Opens the state, and begins it anew when it was built for other source tables.
     fn open_state(&self) -> Result<State, Error> {
         let shapes = shapes::digest(&self.sources, &self.migration);
-        let state = State::open(&self.folder.state())?;
+        let state = State::open(&self.folder.state()).map_err(|error| self.in_state(error.into()))?;
         match state.get(Space::Meta, names::SHAPES)? {
             Some(found) if found == shapes => return Ok(state),
             Some(_) => tracing::info!("what says where rows belong has changed: the state is rebuilt from the log"),
@@ -223,6 +267,10 @@ impl Engine {
         drop(state);
         State::discard(&self.folder.state())?;
         self.open_state()
+    }
+
+    fn in_state(&self, error: Error) -> Error {
+        error.in_state(&self.folder.state())
     }
 
     /// Counts the mappings this log was projected with; a new one has every unit evaluated again.
@@ -263,8 +311,21 @@ impl Engine {
     }
 
     /// Asks the running process only; `None` when there is none.
-    pub async fn ask_running(&self, request: Request) -> Result<Option<Answer>, Error> {
-        control::ask(&self.folder, &request).await
+    ///
+    /// # Errors
+    /// [`Error::OtherMigration`] when it works on another one, [`Error::OtherMapping`] when it began with other files, and the
+    /// answer depends on them.
+    async fn ask_running(&self, request: Request) -> Result<Option<Answer>, Error> {
+        let mapping = match request.reads() {
+            Reads::AsMapped => Some(to_hex(&self.migration.generation())),
+            Reads::Alone => None,
+        };
+        let question = Question { migration: self.migration.name().to_owned(), mapping, request };
+        match control::ask(&self.folder, &question).await? {
+            Some(Answer::OtherMigration { found }) => Err(self.folder.other(&found, self.migration.name())),
+            Some(Answer::OtherMapping) => Err(Error::OtherMapping(self.settings.state.clone())),
+            answer => Ok(answer),
+        }
     }
 }
 
@@ -288,6 +349,32 @@ impl Settings {
             sharing: Sharing::Shared,
         }
     }
+}
+
+/// Refuses a name of a migration by which no slot and publication of its own can be named.
+///
+/// # Errors
+/// [`Error::Name`].
+pub fn check_slot_name(name: &str) -> Result<(), Error> {
+    let max = crate::capture::PREFIX_LENGTH_MAX - PREFIX.len();
+    let wrong = |why| Err(Error::Name { name: name.to_owned(), why });
+    if name.chars().count() > max {
+        return wrong(format!("has more than the {max} characters that a slot's name has room for"));
+    }
+    match name.chars().find(|character| !plain(*character)) {
+        Some(other) => wrong(format!("has {other:?}, which the names of slot and publication cannot have")),
+        None => Ok(()),
+    }
+}
+
+/// Whether a character stands in the names of slots as it is.
+fn plain(character: char) -> bool {
+    matches!(character, 'a'..='z' | '0'..='9' | '_')
+}
+
+/// What stands in the names of slots for a character that cannot.
+fn replaced(character: char) -> char {
+    if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '_' }
 }
 
 /// Milliseconds since 1970: the generation of a log that is made now. Nothing else reads a clock.

@@ -9,6 +9,18 @@ use crate::project::conservation::Conservation;
 use crate::project::result::{PartResult, QuarantinedRow};
 use crate::project::run::Progress;
 
+/// What is sent: a question, and what it takes for granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// The migration that is asked about.
+    pub migration: String,
+    /// Digest of the mapping that whoever asks maps by, in hex; absent where the answer is the same whatever it is.
+    pub mapping: Option<String>,
+    /// The question itself.
+    pub request: Request,
+}
+
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "ask", deny_unknown_fields)]
@@ -42,7 +54,7 @@ pub enum Request {
     Files,
     /// Evaluate units again.
     Retry {
-        /// Units; all parked ones when empty.
+        /// Units; all in quarantine but skipped ones when empty.
         units: Vec<String>,
     },
     /// Leave a unit out of the migration, for a reason that is kept.
@@ -72,6 +84,34 @@ pub enum Request {
     },
     /// Stop cleanly.
     Stop,
+}
+
+/// Whether an answer means anything to one who maps otherwise than the process that gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// It speaks of target rows or of parts, as a mapping makes them: both must have the same one.
+    AsMapped,
+    /// It speaks for itself.
+    Alone,
+}
+
+impl Request {
+    /// What its answer is read by.
+    pub fn reads(&self) -> Reads {
+        match self {
+            Request::Unit { .. } | Request::Units | Request::Stand | Request::Since { .. } | Request::Parts { .. } => {
+                Reads::AsMapped
+            }
+            Request::Status
+            | Request::Quarantine
+            | Request::Files
+            | Request::Retry { .. }
+            | Request::Skip { .. }
+            | Request::AcceptSchema { .. }
+            | Request::Log { .. }
+            | Request::Stop => Reads::Alone,
+        }
+    }
 }
 
 /// An answer.
@@ -113,6 +153,9 @@ pub enum Answer {
     Noted {
         /// How many.
         units: u64,
+        /// Skipped units that were left as they are, since nobody named them.
+        #[serde(default)]
+        skipped: u64,
     },
     /// To [`Request::AcceptSchema`].
     Accepted {
@@ -128,6 +171,13 @@ pub enum Answer {
     },
     /// To [`Request::Stop`].
     Stopping,
+    /// The process works on another migration than the one that is asked about.
+    OtherMigration {
+        /// Which one.
+        found: String,
+    },
+    /// The process maps otherwise than whoever asks, and the answer would be misread.
+    OtherMapping,
     /// The question could not be answered.
     Failed {
         /// Why.
@@ -216,9 +266,10 @@ pub struct ParkedUnit {
 pub struct Status {
     /// Migration.
     pub migration: String,
-    /// Whether a `run` is under way.
+    /// Whether a `run` or a `load` is under way.
     pub running: bool,
-    /// One word for where it is: `stopped`, `copying`, `projecting`, `live`, `caught_up`.
+    /// One word for where it is: `stopped`, `loading` dumps, `starting`, `copying`, `projecting`, `catching_up` until the stream has passed the end
+    /// of the copy, `live`, `caught_up`, `waiting` while the source is away, `stopping`.
     pub phase: String,
     /// The capture as it tells of itself; absent when stopped.
     pub capture: Option<serde_json::Value>,
@@ -228,7 +279,7 @@ pub struct Status {
     pub log_end: u64,
     /// Offset after the last record applied.
     pub applied: u64,
-    /// Units that wait to be projected.
+    /// Units, or parts of them, that wait to be projected.
     pub dirty: u64,
     /// Tables whose changed shape waits to be accepted, and what changed.
     pub paused: BTreeMap<String, String>,

@@ -29,9 +29,9 @@ use super::sides::Opened;
 use super::{Engine, Error};
 
 /// Begins the name of a comparison's folder.
-const COMPARISON: &str = "rehome-spill-";
+pub(super) const COMPARISON: &str = "rehome-spill-";
 /// Begins the name of a folder of other passes.
-const PASS: &str = "rehome-pass-";
+pub(super) const PASS: &str = "rehome-pass-";
 /// File in it that is locked by the process that uses it.
 const LOCK: &str = "lock";
 /// Folder in it for the spills themselves.

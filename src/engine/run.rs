@@ -48,7 +48,7 @@ impl Engine {
         let (progress, progress_seen) = watch::channel(Progress::default());
         watchers(capture_seen.clone(), progress_seen.clone());
         let ended = CancellationToken::new();
-        let live = Live { capture: capture_seen.clone(), progress: progress_seen.clone(), stop: stop.clone() };
+        let live = Live { capture: Some(capture_seen.clone()), progress: progress_seen.clone(), stop: stop.clone() };
         let session = self.session(&open, Some(live));
         let projection = self.projection(&open, target);
         let log = Arc::clone(&open.log) as Arc<dyn EventLog>;
@@ -81,7 +81,7 @@ impl Engine {
             result
         };
         let (worked, served) = tokio::join!(working, serving);
-        worked.and(served)
+        worked.and(served).map_err(|error| self.in_state(error))
     }
 
     /// Opens folder and target.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::encoding::ordered::key_from_bytes;
 use crate::event::key_text;
-use crate::event::{Canonical, Key, Relation, SchemaHash, to_hex};
+use crate::event::{Canonical, Key, Relation, RelationName, SchemaHash, to_hex};
 use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, erased_to_json, notice_to_json, to_json};
 use crate::mapping::{Migration, Part, evaluate};
 use crate::project::apply::Applier;
@@ -29,10 +29,12 @@ use crate::project::state::{Space, State};
 
 use crate::target::TableShape;
 
-use super::protocol::{Answer, ParkedUnit, Request, Status, UnitView};
+use super::protocol::{Answer, ParkedUnit, Question, Request, Status, UnitView};
+use super::shapes;
+use super::told::{capture_json, phase};
 use super::{CaptureStatus, Error};
 use crate::capture::load::file::standing;
-use crate::capture::{self, Phase, marks};
+use crate::capture::{self, marks};
 use crate::mapping::schema::Store;
 
 /// Bytes of the log read at once when records are shown.
@@ -64,8 +66,8 @@ pub struct Session {
 /// What only a running process knows.
 #[derive(Clone)]
 pub struct Live {
-    /// The capture.
-    pub capture: watch::Receiver<CaptureStatus>,
+    /// The capture; absent while dumps are loaded.
+    pub capture: Option<watch::Receiver<CaptureStatus>>,
     /// The projection.
     pub progress: watch::Receiver<Progress>,
     /// Stops the process.
@@ -73,11 +75,25 @@ pub struct Live {
 }
 
 impl Session {
+    /// Answers a question of another process, which may be about something else, or be asked with other files.
+    pub async fn answer_asked(&self, question: Question) -> Answer {
+        if question.migration != self.migration.name() {
+            return Answer::OtherMigration { found: self.migration.name().to_owned() };
+        }
+        if question.mapping.is_some_and(|mapping| mapping != to_hex(&self.migration.generation())) {
+            return Answer::OtherMapping;
+        }
+        self.answer(question.request).await
+    }
+
     /// Answers a question; failures become answers.
     pub async fn answer(&self, request: Request) -> Answer {
         match self.try_answer(request).await {
             Ok(answer) => answer,
-            Err(error) => Answer::Failed { message: chain(&error), hint: error.hint() },
+            Err(error) => {
+                let error = error.in_state(self.state.folder());
+                Answer::Failed { message: chain(&error), hint: error.hint() }
+            }
         }
     }
 
@@ -112,7 +128,7 @@ impl Session {
         let frozen = self.state.freeze();
         let conservation = Conservation::count(&frozen, &self.sources, self.mapping_generation)?;
         let progress = self.live.as_ref().map(|live| live.progress.borrow().clone());
-        let capture = self.live.as_ref().map(|live| live.capture.borrow().clone());
+        let capture = self.live.as_ref().and_then(|live| live.capture.as_ref()).map(|capture| capture.borrow().clone());
         let applied = Applier::checkpoint_at(&frozen)?.0;
         Ok(Status {
             migration: self.migration.name().to_owned(),
@@ -313,45 +329,58 @@ impl Session {
     }
 
     async fn retry(&self, units: Vec<String>) -> Result<Answer, Error> {
-        let units: Vec<String> = if units.is_empty() {
-            let units: BTreeSet<String> = self.quarantine()?.into_iter().map(|parked| parked.unit).collect();
-            units.into_iter().filter(|unit| !unit.is_empty()).collect()
+        // A unit that was skipped after what the state has applied is not known as such yet: the notice's own word keeps it so.
+        let (word, units, skipped) = if units.is_empty() {
+            let parked: BTreeSet<String> = self.quarantine()?.into_iter().map(|parked| parked.unit).collect();
+            let (mut units, mut skipped) = (Vec::new(), 0);
+            for unit in parked.into_iter().filter(|unit| !unit.is_empty()) {
+                match self.state.get(Space::Meta, &names::skipped(&unit_key(&unit)))? {
+                    Some(_) => skipped += 1,
+                    None => units.push(unit),
+                }
+            }
+            (names::RETRY_PARKED, units, skipped)
         } else {
             for unit in &units {
                 self.known(unit)?;
             }
-            units
+            (names::RETRY, units, 0)
         };
         let count = units.len() as u64;
-        let notice = |unit: String| Notice { unit: unit.into(), reason: format!("{}: asked for", names::RETRY).into() };
+        let notice = |unit: String| Notice { unit: unit.into(), reason: format!("{word}: asked for").into() };
         self.log.append(Batch { notices: units.into_iter().map(notice).collect(), ..Batch::default() }).await?;
-        Ok(Answer::Noted { units: count })
+        Ok(Answer::Noted { units: count, skipped })
     }
 
     async fn skip(&self, unit: &str, reason: &str) -> Result<Answer, Error> {
         self.known(unit)?;
-        if !self.quarantine()?.iter().any(|parked| parked.unit == unit) {
+        // Where only rows of it are in quarantine, all others are at the target and would go.
+        let parked = |parked: &ParkedUnit| parked.unit == unit && parked.result.parked_for().is_some();
+        if !self.quarantine()?.iter().any(parked) {
             return Err(Error::NotParked(unit.to_owned()));
         }
         let notice = Notice { unit: unit.into(), reason: format!("{}: {reason}", names::SKIP).into() };
         self.log.append(Batch { notices: vec![notice], ..Batch::default() }).await?;
-        Ok(Answer::Noted { units: 1 })
+        Ok(Answer::Noted { units: 1, skipped: 0 })
     }
 
     async fn accept_schema(&self, table: &str) -> Result<Answer, Error> {
-        let not = |reason: &str| Error::NotAcceptable { table: table.to_owned(), reason: reason.to_owned() };
-        let found = (0..).zip(self.sources.iter()).find(|(_, source)| &*source.label == table);
-        let (index, source) = found.ok_or_else(|| not("the migration has no such table"))?;
-        let (difference, acceptable) = self.difference(index)?.ok_or_else(|| not("its shape has not changed"))?;
+        let (index, source) = shapes::named(&self.sources, table)?;
+        let unchanged = || Error::NotAcceptable {
+            table: table.to_owned(),
+            reason: "its shape has not changed".to_owned(),
+            next: "`rehome status` names the tables whose events are held back",
+        };
+        let (difference, acceptable) = self.difference(index)?.ok_or_else(unchanged)?;
         if acceptable == Acceptable::No {
-            return Err(not(&format!("{difference}; the mapping needs what is gone")));
+            return Err(needed(table, &difference));
         }
         let mut batch = Batch::default();
         for relation in self.log.relations().iter().filter(|relation| relation.name == source.relation) {
             let name = names::accepted(&relation.name, relation.schema_hash());
             batch.marks.insert(name, Some(difference.clone().into_bytes()));
         }
-        batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {table}", names::ACCEPT).into() });
+        batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {}", names::ACCEPT, source.label).into() });
         self.log.append(batch).await?;
         Ok(Answer::Accepted { difference })
     }
@@ -365,12 +394,14 @@ impl Session {
 
     /// Gives up what is held back of a table, and has the next run read the source again in a new epoch.
     async fn read_again(&self, table: &str) -> Result<Answer, Error> {
-        let not = |reason: &str| Error::NotAcceptable { table: table.to_owned(), reason: reason.to_owned() };
+        let (_, source) = shapes::named(&self.sources, table)?;
         if self.live.is_some() {
-            return Err(not("stop the run first: the next one reads the source again"));
+            return Err(Error::NotAcceptable {
+                table: table.to_owned(),
+                reason: "a run is under way, and only the next one reads the source again".to_owned(),
+                next: "stop it with `rehome stop`, and give this command again",
+            });
         }
-        let source = self.sources.iter().find(|source| &*source.label == table);
-        let source = source.ok_or_else(|| not("the migration has no such table"))?;
         let latest = self.log.mark(&format!("{}{}", marks::SHAPE, source.relation))?;
         let latest = latest.and_then(|hash| self.log.relation(SchemaHash(hash.try_into().ok()?)));
         let mut batch = Batch::default();
@@ -379,7 +410,7 @@ impl Session {
             (Some((_, Binding::Paused { difference, .. })), _) => {
                 // The state took none of its rows, so none is lost; what the table is like now, the log may not know yet.
                 if !self.unread(&source.label)? {
-                    return Err(not(&format!("{difference}; the mapping needs what is gone")));
+                    return Err(needed(table, &difference));
                 }
                 difference.into()
             }
@@ -392,7 +423,9 @@ impl Session {
             // An item has no shape, and neither has a table that was never there.
             (None, _) => "the log knows no shape of it".to_owned(),
         };
-        batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {table}", names::READ_AGAIN).into() });
+        batch
+            .notices
+            .push(Notice { unit: "".into(), reason: format!("{}: {}", names::READ_AGAIN, source.label).into() });
         // The new epoch's sweep makes up for one that waited for what is given up; by itself that would find every row old.
         batch.marks.insert(format!("{}{}", names::SWEEP_HELD, source.relation), None);
         let reason = format!("table {table} is read again, because a person asked for it");
@@ -405,10 +438,25 @@ impl Session {
         Ok(Answer::Accepted { difference })
     }
 
+    /// Tables of the log that a name means: source tables, or tables that the mapping does not mention.
+    fn logged(&self, table: &str) -> Result<BTreeSet<RelationName>, Error> {
+        let known = |name: &RelationName| *name.table == *table;
+        let mut found: BTreeSet<RelationName> =
+            self.log.relations().iter().map(|relation| &relation.name).filter(|name| known(name)).cloned().collect();
+        match shapes::named(&self.sources, table) {
+            Ok((_, source)) => found.insert(source.relation.clone()),
+            Err(error) if found.is_empty() => return Err(error),
+            Err(_) => false,
+        };
+        Ok(found)
+    }
+
     async fn log_records(&self, from: u64, limit: u64, reveal: bool, table: Option<&str>) -> Result<Answer, Error> {
         let mut records = Vec::new();
         let mut next = Offset(from);
         let reveal = if reveal { Reveal::Yes } else { Reveal::No };
+        let wanted = table.map(|table| self.logged(table)).transpose()?;
+        let left_out = |name: &RelationName| wanted.as_ref().is_some_and(|wanted| !wanted.contains(name));
         while (records.len() as u64) < limit {
             let chunk = self.log.read(Partition(0), next, SHOW_BYTES).await?;
             if chunk.records.is_empty() {
@@ -422,15 +470,15 @@ impl Session {
                 let mut shown = match record {
                     Record::Event(event) => {
                         let relation =
-                            self.log.relation(event.relation).ok_or(crate::project::Error::Damaged("relations"))?;
-                        if table.is_some_and(|table| *table != *relation.name.table) {
+                            self.log.relation(event.relation).ok_or(crate::project::Error::LogDamaged("relations"))?;
+                        if left_out(&relation.name) {
                             continue;
                         }
                         to_json(&event, &relation, reveal)
                     }
-                    Record::Notice(_) if table.is_some() => continue,
+                    Record::Notice(_) if wanted.is_some() => continue,
                     Record::Notice(notice) => notice_to_json(&notice),
-                    Record::Erased(erased) if table.is_some_and(|table| *table != *erased.relation.table) => continue,
+                    Record::Erased(erased) if left_out(&erased.relation) => continue,
                     Record::Erased(erased) => erased_to_json(&erased),
                 };
                 if let Some(fields) = shown.as_object_mut() {
@@ -443,74 +491,22 @@ impl Session {
     }
 }
 
+/// A change cannot be accepted, since the mapping needs what is gone.
+fn needed(table: &str, difference: &str) -> Error {
+    Error::NotAcceptable {
+        table: table.to_owned(),
+        reason: format!("{difference}; the mapping needs what is gone"),
+        next: "correct legacy.toml and mapping.toml and run `rehome check`; where the live table is as they say again, accept with \
+               --read-again",
+    }
+}
+
 /// What changed of a paused table, and whether accepting it is enough.
 fn paused_text((difference, acceptable): (String, Acceptable)) -> String {
     match acceptable {
         Acceptable::Yes => difference,
         Acceptable::No => format!("{difference} (cannot be accepted: the mapping needs what is gone)"),
     }
-}
-
-/// One word for where a run is.
-fn phase(capture: Option<&CaptureStatus>, progress: Option<&Progress>) -> &'static str {
-    match (capture, progress) {
-        (Some(capture), _) if matches!(capture.phase, Phase::Starting | Phase::Copying) => "copying",
-        (Some(_), Some(progress)) if progress.current => "caught_up",
-        (Some(_), Some(progress)) if progress.units == 0 => "projecting",
-        (Some(_), _) => "live",
-        (None, _) => "stopped",
-    }
-}
-
-/// The capture's own account of itself.
-fn capture_json(capture: &CaptureStatus) -> serde_json::Value {
-    let tables: serde_json::Map<String, serde_json::Value> = capture
-        .tables
-        .iter()
-        .map(|(name, table)| {
-            let shown = serde_json::json!({
-                "ranges_done": table.ranges_done, "ranges_total": table.ranges_total,
-                "rows": table.rows, "bytes": table.bytes,
-            });
-            (name.to_string(), shown)
-        })
-        .collect();
-    let streams: serde_json::Map<String, serde_json::Value> = capture
-        .streams
-        .iter()
-        .map(|(name, stream)| {
-            let shown = serde_json::json!({
-                "shards_open": stream.shards_open, "shards_waiting": stream.shards_waiting,
-                "newest": stream.newest.map(|time| time.to_string()),
-            });
-            (name.to_string(), shown)
-        })
-        .collect();
-    let read_rate = capture.read_rate.map(|rate| {
-        serde_json::json!({
-            "units": rate.units, "units_per_second": rate.units_per_second,
-            "limit": rate.limit, "throttled": rate.throttled,
-        })
-    });
-    serde_json::json!({
-        "streams": streams,
-        "read_rate": read_rate,
-        "phase": format!("{:?}", capture.phase).to_lowercase(),
-        "epoch": capture.epoch.map(|epoch| epoch.0),
-        "epoch_reason": capture.epoch_reason,
-        "tables": tables,
-        "durable": capture.durable.to_string(),
-        "wal_end": capture.wal_end.to_string(),
-        "streamed": capture.streamed,
-        "slot": capture.slot,
-        "safe_wal_bytes": capture.safe_wal_bytes,
-        "retained_bytes": capture.retained_bytes,
-        "findings": capture.findings.iter().map(|finding| serde_json::json!({
-            "place": finding.place, "what": finding.what, "fix": finding.fix,
-        })).collect::<Vec<_>>(),
-        "error": capture.error,
-        "retries": capture.retries,
-    })
 }
 
 /// An error with its causes, on one line.

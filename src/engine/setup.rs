@@ -88,8 +88,17 @@ pub struct Down {
     pub source: at_source::Removed,
     /// At the target.
     pub target: TargetRemoved,
-    /// The state folder, which was removed; `None` when there was none.
-    pub folder: Option<PathBuf>,
+    /// The state folder; `None` when there was none.
+    pub folder: Option<FolderRemoved>,
+}
+
+/// A state folder of which everything that rehome made was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderRemoved {
+    /// Where it is, or was.
+    pub path: PathBuf,
+    /// Why the folder itself stays, if it does.
+    pub stays: Option<String>,
 }
 
 impl Engine {
@@ -100,6 +109,9 @@ impl Engine {
     /// state folder and adopting it was not asked for.
     pub async fn up(&self, earlier: Earlier) -> Result<Up, Error> {
         self.check_addresses()?;
+        if earlier == Earlier::Refuse {
+            self.check_name()?;
+        }
         let findings = self.preflight().await?;
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(Error::NotReady(findings));
@@ -281,7 +293,7 @@ impl Engine {
         }
     }
 
-    /// Removes what rehome made in both databases, and the state folder. What carries the migration's name is found without
+    /// Removes what rehome made in both databases, and in the state folder. What carries the migration's name is found without
     /// the folder too.
     ///
     /// # Errors
@@ -293,7 +305,7 @@ impl Engine {
             Store::Postgres => Some(self.target_server()?.reached_pool(1).await?),
             Store::DynamoDb => None,
         };
-        let owned = if self.folder.exists() { Some(self.own().await?) } else { None };
+        let owned = if self.folder.holds_ours() { Some(self.own().await?) } else { None };
         let source = match self.migration.source_store() {
             Store::Postgres => {
                 // A log that does not open any more knows no slot; that must not keep anybody from removing it.
@@ -316,12 +328,10 @@ impl Engine {
                 TargetRemoved { records: 0, schema_dropped: false, left: left.tables }
             }
         };
-        let folder = owned.is_some().then(|| self.settings.state.clone());
-        drop(owned);
-        if let Some(path) = &folder {
-            let file = |source| Error::File { action: "remove", path: path.clone(), source };
-            std::fs::remove_dir_all(path).map_err(file)?;
-        }
+        let folder = match owned {
+            Some(owned) => Some(FolderRemoved { path: self.settings.state.clone(), stays: owned.remove()? }),
+            None => None,
+        };
         Ok(Down { source, target, folder })
     }
 }

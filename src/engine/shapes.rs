@@ -7,6 +7,8 @@ use crate::postgres::preflight::{Absence, ColumnExpectation, TableExpectation};
 use crate::project::source::SourceShape;
 use crate::target::{ColumnShape, ForeignScope, TableShape};
 
+use super::Error;
+
 /// Source tables as the projection takes them.
 pub fn sources(migration: &Migration) -> Vec<SourceShape> {
     let tables = migration.source_tables();
@@ -88,4 +90,21 @@ pub fn digest(sources: &[SourceShape], migration: &Migration) -> Vec<u8> {
     }
     hasher.update(&migration.placing().unwrap_or_default());
     hasher.finalize().as_bytes().to_vec()
+}
+
+/// The source table that people name so: by its label, or by its name in the live store; with its place.
+///
+/// # Errors
+/// [`Error::NoSourceTable`].
+pub fn named<'a>(sources: &'a [SourceShape], name: &str) -> Result<(u16, &'a SourceShape), Error> {
+    let all = || (0_u16..).zip(sources);
+    let mut alike = all().filter(|(_, source)| *source.relation.table == *name);
+    let found = all().find(|(_, source)| *source.label == *name).or_else(|| {
+        // Of two tables of one name in two schemas nobody can say which is meant.
+        alike.next().filter(|_| alike.next().is_none())
+    });
+    found.ok_or_else(|| {
+        let known = sources.iter().map(|source| source.label.to_string()).collect();
+        Error::NoSourceTable { table: name.to_owned(), known }
+    })
 }

@@ -45,8 +45,8 @@ impl Session {
     /// Nor while an epoch is copied and swept: its stream passes positions fast, but what changed before that began comes only
     /// with the copy, and what was deleted goes only with the sweep.
     pub(super) fn captured(&self) -> Result<Option<String>, Error> {
-        let Some(live) = &self.live else { return Ok(None) };
-        let captured = live.capture.borrow().durable.to_string();
+        let Some(capture) = self.live.as_ref().and_then(|live| live.capture.as_ref()) else { return Ok(None) };
+        let captured = capture.borrow().durable.to_string();
         let whole = snapshot_complete(&*self.log)? && self.log.marks(names::SWEEP)?.is_empty();
         Ok(whole.then_some(captured))
     }

@@ -81,6 +81,8 @@ impl Engine {
     /// # Errors
     /// When one of them cannot be reached.
     pub async fn comparer(&self) -> Result<Comparer<'_>, Error> {
+        // Before either side is read by tables that the folder's migration may not have.
+        self.folder.check(self.migration.name())?;
         let foreign = super::shapes::foreign_scope(&self.migration);
         let target = match self.migration.target_store() {
             Store::Postgres => {

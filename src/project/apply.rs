@@ -276,7 +276,7 @@ impl Applier {
         if let Some(known) = self.bindings.get(event.relation) {
             return Ok(known);
         }
-        let relation = log.relation(event.relation).ok_or(Error::Damaged("relations"))?;
+        let relation = log.relation(event.relation).ok_or(Error::LogDamaged("relations"))?;
         let accepted = log.mark(&names::accepted(&relation.name, event.relation))?.is_some();
         let sources = Arc::clone(&self.sources);
         Ok(self.bindings.of(event.relation, || bind(&sources, &relation, accepted)))
@@ -364,7 +364,7 @@ impl Applier {
 
     /// What a sweep found is gone, whatever this state holds of it.
     fn swept_below(&mut self, state: &State, detail: &str, offset: Offset) -> Result<(), Error> {
-        let (floor, label) = sweep::swept_below(detail).ok_or(Error::Damaged("notices"))?;
+        let (floor, label) = sweep::swept_below(detail).ok_or(Error::LogDamaged("notices"))?;
         let found = self.sources.iter().position(|source| *source.label == *label);
         let Some(table) = found.and_then(|index| u16::try_from(index).ok()) else { return Ok(()) };
         self.remove_below(state, table, floor, offset)
@@ -417,7 +417,7 @@ fn apply_notice(
         scopes.insert(whole_of(&unit));
     }
     for scope in scopes {
-        if kind == names::RETRY {
+        if matches!(kind, names::RETRY | names::RETRY_PARKED) {
             session.put(Space::Meta, &names::rewrite(&scope), Vec::new());
         }
         touch(session, &scope, offset, marking, |_| {})?;

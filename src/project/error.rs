@@ -13,8 +13,14 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A record of the state store does not read back.
-    #[error("the state store's {0} do not read back; delete the state folder, it is rebuilt from the log")]
+    #[error("the state store's {0} do not read back")]
     Damaged(&'static str),
+    /// Something in the log does not read back, although its digests are right.
+    #[error("the event log's {0} do not read back")]
+    LogDamaged(&'static str),
+    /// The target's record of what was written does not read back.
+    #[error("the target's {0} do not read back")]
+    RecordDamaged(&'static str),
     /// The log failed.
     #[error(transparent)]
     Log(#[from] crate::log::Error),

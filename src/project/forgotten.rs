@@ -65,9 +65,8 @@ pub fn notice(scope: &[u8]) -> Result<Notice, Error> {
 async fn recorded(target: &dyn Target, after: Option<&[u8]>) -> Result<Vec<Vec<u8>>, Error> {
     let after = after.map(|scope| Ok::<_, Error>((unit_text(scope)?.to_owned(), names::part_of(scope).to_vec())));
     let parts = target.recorded(after.transpose()?.as_ref(), PARTS_AT_ONCE).await.map_err(Error::Target)?;
-    let scope = |(unit, part): &(String, Vec<u8>)| {
-        names::scope_of(unit, part).ok_or(Error::Damaged("the target's unit records"))
-    };
+    let scope =
+        |(unit, part): &(String, Vec<u8>)| names::scope_of(unit, part).ok_or(Error::RecordDamaged("unit records"));
     parts.iter().map(scope).collect()
 }
 

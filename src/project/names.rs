@@ -26,6 +26,8 @@ pub const MAPPINGS: &str = "project/mapping/";
 pub const SKIP: &str = "skip";
 /// First word of a notice that evaluates a unit again; `retry: reason`.
 pub const RETRY: &str = "retry";
+/// As [`RETRY`], of a unit that nobody named: it takes no skipped unit in again; `retry-parked: reason`.
+pub const RETRY_PARKED: &str = "retry-parked";
 /// First word of a notice that a changed shape was accepted; `accept-schema: table`.
 pub const ACCEPT: &str = "accept-schema";
 /// First word of a notice that gives up what a changed shape held back, because the table is read again; `read-again: table`.

@@ -63,7 +63,7 @@ pub enum Marking {
 impl RowChange<'_, '_> {
     /// Applies an event that leaves a row behind; `layout` is that of its rows.
     pub fn leaves_row(&mut self, mut event: Event, layout: &Layout) -> Result<Applied, Error> {
-        let Some(after) = event.after.take() else { return Err(Error::Damaged("events")) };
+        let Some(after) = event.after.take() else { return Err(Error::LogDamaged("events")) };
         let after = arrange(after, layout);
         let before = event.before.take().map(|row| arrange(row, layout));
         let key = head_key(self.table, &event.key);

@@ -31,7 +31,7 @@
 //! | meta | name | checkpoint, counters, mapping generation |
 
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
 
@@ -101,6 +101,7 @@ const STORE: &str = "state";
 /// An open state store.
 pub struct State {
     store: Store,
+    folder: PathBuf,
 }
 
 impl std::fmt::Debug for State {
@@ -120,7 +121,12 @@ impl State {
             Database::builder(folder).cache_size(CACHE_BYTES).open().map_err(|source| Error::state("open", source))?;
         let keyspace = database.keyspace(STORE, KeyspaceCreateOptions::default);
         let keyspace = keyspace.map_err(|source| Error::state("open", source))?;
-        Ok(Self { store: Store::new(database, keyspace) })
+        Ok(Self { store: Store::new(database, keyspace), folder: folder.to_owned() })
+    }
+
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(super) fn store(&self) -> Store {

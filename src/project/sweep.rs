@@ -78,7 +78,7 @@ fn asked(log: &dyn EventLog, sources: &[SourceShape]) -> Result<Vec<Asked>, Erro
     for (mark, value) in log.marks(names::SWEEP)?.into_iter().chain(log.marks(names::SWEEP_HELD)?) {
         let single_table = mark.strip_prefix(names::SWEEP_TABLE).or_else(|| mark.strip_prefix(names::SWEEP_HELD));
         if let Some(relation) = single_table {
-            let floor = Version::from_bytes(&value).ok_or(Error::Damaged("marks"))?;
+            let floor = Version::from_bytes(&value).ok_or(Error::LogDamaged("marks"))?;
             let tables = (0..).zip(sources).filter(|(_, source)| source.relation.to_string() == relation);
             let tables = tables.map(|(table, _)| table).collect();
             single.push(Asked { mark, floor, tables, epoch: None });
@@ -141,7 +141,7 @@ pub(super) fn swept_below(detail: &str) -> Option<(Version, &str)> {
 
 fn delete(log: &dyn EventLog, source: &SourceShape, key: &[u8], version: Version) -> Result<Event, Error> {
     let relation = log.relations().into_iter().rfind(|relation| relation.name == source.relation);
-    let relation = relation.ok_or(Error::Damaged("relations"))?.schema_hash();
+    let relation = relation.ok_or(Error::LogDamaged("relations"))?.schema_hash();
     let key = key_from_bytes(key).map_err(|_| Error::Damaged("heads"))?;
     Ok(Event {
         relation,

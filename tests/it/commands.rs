@@ -2,6 +2,7 @@
 
 use crate::support::cluster::{cluster, on_socket};
 use crate::support::rig::{Outcome, Rig, bare, finish};
+use crate::support::schemas::edited;
 
 /// Stands in rows, and nowhere else.
 const MARKER: &str = "QuiteSecret";
@@ -89,6 +90,22 @@ async fn every_command_answers_beside_a_run_and_alone_as_json_too_and_hides_cont
             "{refused:?}"
         );
     }
+    // Whose folder it is matters beside a run too.
+    for command in [&["status"][..], &["stop"], &["quarantine", "list"], &["log", "show"], &["run"], &["diff"]] {
+        let unit = if command == ["diff"] { vec!["1"] } else { Vec::new() };
+        let refused = rig.rehome(&[command, &["semantik"], &unit].concat()).expect(3);
+        assert!(
+            refused.err.contains("belongs to luthien") && refused.err.contains("--state"),
+            "{command:?}: {refused:?}"
+        );
+    }
+    // So does what it maps by, where an answer depends on that.
+    let edit = [("tells a synthetic completion", "marks a synthetic completion")];
+    let schemas = edited(rig.folder.path(), "schemas/luthien", &edit);
+    let refused = rig.rehome(&["diff", "luthien", "a", "--schemas", &schemas]).expect(3);
+    assert!(refused.err.contains("other files") && refused.err.contains("start it again"), "{refused:?}");
+    rig.rehome(&["status", "luthien", "--schemas", &schemas]).expect(0);
+    run.assert_alive("it was not asked to stop");
     assert!(rig.rehome(&["stop", "luthien"]).expect(0).out.contains("stopping"));
     let ended = run.ended();
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -193,6 +210,93 @@ async fn usage_and_addresses_that_are_wrong_exit_with_3_and_say_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_tells_of_mistakes_in_the_files_as_of_other_errors() {
+    let rig = Rig::new().await;
+    let check = |schemas: &str, more: &[&str]| {
+        let mut command = bare();
+        command.args(["check", "luthien", "--schemas", schemas]).args(more);
+        finish(command)
+    };
+    let well = edited(rig.folder.path(), "schemas/luthien", &[]);
+    assert!(check(&well, &[]).expect(0).out.contains("no --source and no --target, so no database was looked at"));
+    let target = check(&well, &["--target", &rig.target.url]).expect(0);
+    assert!(target.out.contains("no --source, so it was not looked at; 0 finding(s) in the target"), "{target:?}");
+
+    let broken =
+        edited(&rig.folder.path().join("broken"), "schemas/luthien", &[("role = \"unit\"", "rôle = \"unit\"")]);
+    let told = check(&broken, &[]).expect(1);
+    assert!(told.err.contains("legacy.toml"), "{told:?}");
+    let told = check(&broken, &["--json"]).expect(1).json();
+    let problem = &told["problems"][0];
+    assert!(problem["file"].as_str().is_some_and(|file| file.ends_with("legacy.toml")), "{told}");
+    assert!(problem["line"].as_u64() > Some(1) && problem["what"].is_string() && problem["fix"].is_string(), "{told}");
+    // To any other command they are configuration that cannot be used.
+    let mut other = bare();
+    other.args(["status", "luthien", "--schemas", &broken]);
+    assert!(finish(other).expect(3).err.contains("next: mend them"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_told_with_what_helps_there() {
+    let mut rig = filled().await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    let schemas = edited(rig.folder.path(), "schemas/luthien", &[]);
+    let called = |name: &str| {
+        let edits = [("migration = \"luthien\"", &*format!("migration = {name:?}"))];
+        edited(&rig.folder.path().join(name), "schemas/luthien", &edits)
+    };
+    let (two, long) = (called("luthien-two"), called(&"l".repeat(34)));
+    let other = rig.folder.path().join("other").display().to_string();
+    let begun = rig.folder.path().join("begun").display().to_string();
+    let run = |arguments: &[&str]| {
+        let mut command = bare();
+        command.args(arguments).args(["--source", &rig.legacy.url]);
+        let state = rig.state().display().to_string();
+        for (option, value) in [("--schemas", &schemas), ("--state", &state), ("--target", &rig.target.url)] {
+            if !arguments.contains(&option) {
+                command.args([option, value]);
+            }
+        }
+        finish(command)
+    };
+    let tables = "there are: conversation_calls, conversation_events";
+    let erase = |table: &'static str, key: &'static str| vec!["log", "erase", "luthien", table, key];
+    let accept = |table: &'static str| vec!["accept-schema", "luthien", table];
+    let cases: Vec<(Vec<&str>, Vec<&str>)> = vec![
+        (erase("nowhere", "a"), vec!["no source table nowhere", tables]),
+        (erase("conversation_calls", "nobody"), vec!["has the key nobody", "next: `rehome log show"]),
+        (erase("conversation_calls", "a"), vec!["still there", "next: delete it in the source"]),
+        (accept("nothing"), vec!["no source table nothing", tables]),
+        (accept("conversation_calls"), vec!["has not changed", "next: `rehome status`"]),
+        (vec!["log", "show", "luthien", "--table", "nothing"], vec!["no source table nothing", tables]),
+        (vec!["up", "luthien", "--target", "dynamodb://eu-west-1"], vec!["looks like postgres://", "--target"]),
+        (vec!["new", "luthien-three", "--into", &other], vec!["luthien-three has '-'", "another name"]),
+        (vec!["check", "luthien", "--schemas", &two, "--state", &other], vec!["luthien-two has '-'", "another name"]),
+        (vec!["up", "luthien", "--schemas", &two, "--state", &other], vec!["luthien-two has '-'", "another name"]),
+        (
+            vec!["up", "luthien", "--schemas", &long, "--state", &other],
+            vec!["more than the 33 characters", "another name"],
+        ),
+    ];
+    for (command, words) in cases {
+        let refused = run(&command).expect(3);
+        for word in words {
+            assert!(refused.err.contains(word), "{command:?} {word}: {refused:?}");
+        }
+    }
+    // What was begun under such a name goes on under it.
+    std::fs::create_dir(&begun).expect("a folder");
+    std::fs::write(rig.folder.path().join("begun/migration"), "luthien-two").expect("a file");
+    run(&["check", "luthien", "--schemas", &two, "--state", &begun]).expect(0);
+    // A table's shape changed, and a run is under way.
+    let mut beside = rig.start(&[]);
+    rig.settled(&mut beside).await;
+    let refused = rig.rehome(&["accept-schema", "luthien", "conversation_calls", "--read-again"]).expect(3);
+    assert!(refused.err.contains("next: stop it with `rehome stop`"), "{refused:?}");
+    beside.terminate().expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn both_databases_are_reached_through_a_unix_socket() {
     let mut rig = Rig::new().await;
     for database in [&mut rig.legacy, &mut rig.target] {
@@ -238,14 +342,38 @@ async fn down_removes_what_was_made_and_leaves_the_rows() {
     let mut rig = filled().await;
     rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
     let asked = rig.rehome(&["down", "luthien"]).expect(3);
-    assert!(asked.err.contains("--yes"), "{asked:?}");
+    let state = rig.state().display().to_string();
+    for word in ["--yes", &state, "record"] {
+        assert!(asked.err.contains(word), "{word}: {asked:?}");
+    }
+    // What a removal that was cut off leaves may be anyone's; it is neither passed over nor taken for nothing.
+    let name = rig.state().join("migration");
+    std::fs::remove_file(&name).expect("it was there");
+    for command in [&["down", "luthien", "--yes"][..], &["up", "luthien"]] {
+        let refused = rig.rehome(command).expect(3);
+        assert!(refused.err.contains(&state) && refused.err.contains("a file `migration`"), "{refused:?}");
+    }
+    std::fs::write(&name, "luthien").expect("writable");
+    // What is not rehome's stays, and then so does the folder.
+    let note = rig.state().join("note.txt");
+    std::fs::write(&note, "theirs").expect("writable");
     let told = rig.rehome(&["down", "luthien", "--yes", "--json"]).expect(0).json();
     assert!(told["removed"].as_array().is_some_and(|removed| removed.len() >= 4), "{told}");
-    assert!(!rig.state().exists());
+    assert!(told["left"].to_string().contains("note.txt"), "{told}");
+    let left: Vec<_> =
+        std::fs::read_dir(rig.state()).expect("it is there").flatten().map(|entry| entry.path()).collect();
+    assert_eq!(left, [note]);
+    let refused = rig.rehome(&["up", "luthien"]).expect(3);
+    assert!(refused.err.contains("note.txt") && refused.err.contains("--state"), "{refused:?}");
+    std::fs::remove_file(&left[0]).expect("it is there");
+    rig.rehome(&["down", "luthien", "--yes"]).expect(0);
     let slots =
         rig.legacy.text("select count(*)::text from pg_replication_slots where database = current_database()").await;
     let publications = rig.legacy.text("select count(*)::text from pg_publication").await;
     assert_eq!((slots.as_str(), publications.as_str()), ("0", "0"));
     assert_eq!(rig.target.text("select count(*)::text from pg_namespace where nspname = 'rehome'").await, "0");
     assert_eq!(rig.target.text("select count(*)::text from conversation_calls_v2").await, "1", "target rows stay");
+    rig.rehome(&["up", "luthien"]).expect(0);
+    rig.rehome(&["down", "luthien", "--yes"]).expect(0);
+    assert!(!rig.state().exists());
 }

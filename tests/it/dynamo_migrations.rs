@@ -72,6 +72,14 @@ async fn jobs_go_from_postgres_to_one_shared_table_and_follow_live() {
     let counts = &status["conservation"]["counts"];
     assert_eq!(counts["orphan_progress"], 1, "{status}");
     assert_eq!(status["conservation"]["rows"]["django_content_type"]["lookup"], 2, "{status}");
+    // The sums that people are shown add up too.
+    let shown = rig.rehome(&["status", "jobs"]).expect(0).out;
+    let words = |row: &str| -> Vec<String> {
+        let row = shown.lines().rfind(|line| line.trim_start().starts_with(row)).expect("a row");
+        row.split_whitespace().map(str::to_owned).collect()
+    };
+    assert!(shown.contains("+ looked up"), "{shown}");
+    assert_eq!(words("django_content_type"), ["django_content_type", "2", "0", "0", "0", "0", "2"], "{shown}");
     assert_eq!(
         status["conservation"]["rows"]["job_progress_history"]["quarantined"]["unknown_content_type"], 1,
         "{status}"
@@ -271,8 +279,13 @@ async fn a_dump_is_migrated_without_its_database_and_again_when_it_changed() {
     let emptied = load(&files).expect(3);
     assert!(emptied.out.contains("--sweep-max"), "{emptied:?}");
     assert_eq!(items(&client, "loaded_main").await.len(), 92);
-    load_with(&files, &["--sweep-max", "18446744073709551615"]).expect(0);
+    // What was loaded before it halted is not loaded again.
+    let captured =
+        |status: &serde_json::Value| status["conservation"]["events"]["script_generation_jobs"]["captured"].clone();
+    let before = captured(&rig.rehome(&["status", "jobs", "--schemas", &schemas, "--json"]).json());
+    let status = load_with(&files, &["--sweep-max", "18446744073709551615"]).expect(0).json();
     assert_eq!(items(&client, "loaded_main").await.len(), 6);
+    assert_eq!((captured(&status), before.is_u64()), (before.clone(), true), "{status}");
     let refused = rig.rehome(&["run", "jobs", "--schemas", &schemas]).expect(3);
     assert!(refused.err.contains("loaded from dumps"), "{refused:?}");
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rehome::demo::cluster::{Cluster, Options};
+use rehome::project::state::{Space, State};
 use sqlx::Connection as _;
 
 use crate::support::cluster::{Database, run as sql};
@@ -41,6 +42,45 @@ async fn lost_state_is_rebuilt_from_the_log_and_deletes_still_reach_the_target()
     rig.catch_up();
     std::fs::remove_dir_all(&state).expect("the state was there");
     copy_folder(&copy, &state);
+    rig.catch_up();
+    rig.compare().await.assert_equal();
+    assert_eq!(rig.status()["balanced"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_does_not_read_is_told_by_its_own_folder_and_rebuilt_without_it() {
+    let mut rig = Rig::up().await;
+    let mut writer = Writer::new(5, "c");
+    for _ in 0..5 {
+        rig.legacy.run(writer.call()).await;
+    }
+    rig.catch_up();
+    let folder = rig.state().join("state");
+    let state = State::open(&folder).expect("a state");
+    let mut session = state.session();
+    let mut parts = Vec::new();
+    let take = |scope: &[u8], _: &[u8]| {
+        parts.push(scope.to_vec());
+        Ok(true)
+    };
+    state.scan(Space::Parts, &[], take).expect("it reads");
+    parts.iter().for_each(|scope| session.put(Space::Parts, scope, [0xff; 3]));
+    session.commit().expect("writable");
+    drop(state);
+    let only = format!("delete {} and nothing else", folder.display());
+    for command in [&["status", "luthien"][..], &["run", "luthien", "--until", "caught-up"]] {
+        if command[0] == "run" {
+            rig.legacy.run("update conversation_calls set provider = 'p'").await;
+        }
+        let refused = rig.rehome(command).expect(3);
+        assert!(refused.err.contains("do not read back") && refused.err.contains(&only), "{refused:?}");
+    }
+    // What stands in its place is no store at all.
+    std::fs::remove_dir_all(&folder).expect("it is there");
+    std::fs::write(&folder, "no store").expect("writable");
+    let refused = rig.rehome(&["status", "luthien"]).expect(3);
+    assert!(refused.err.contains("check the disk") && refused.err.contains(&only), "{refused:?}");
+    std::fs::remove_file(&folder).expect("it is there");
     rig.catch_up();
     rig.compare().await.assert_equal();
     assert_eq!(rig.status()["balanced"], true);
@@ -258,13 +298,13 @@ async fn a_target_table_that_someone_locks_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_transaction_in_the_source_delays_the_beginning_and_does_not_end_it() {
     let mut rig = Rig::new().await;
-    let (_own, mut source) = own_server().await;
+    let (own, mut source) = own_server().await;
     source.run(DDL).await;
     rig.legacy = source;
     rig.rehome(&["up", "luthien"]).expect(0);
     let mut writer = rig.legacy.connect().await;
     sql(&mut writer, "begin; insert into conversation_calls (call_id, status) values ('a', 'success')").await;
-    let mut run = rig.start(&[]);
+    let mut run = rig.start(&["--until", "caught-up"]);
     // Longer than the lock timeout of every session of ours.
     let waits = "select count(*)::text from pg_stat_activity where datname = current_database() \
         and backend_type = 'walsender' and wait_event_type = 'Lock' and now() - query_start > interval '11 seconds'";
@@ -274,7 +314,23 @@ async fn a_long_transaction_in_the_source_delays_the_beginning_and_does_not_end_
         assert!(Instant::now() < deadline, "nothing waits: {}", run.told());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    // Stopped before it could begin, in either way, it has not caught up.
+    rig.rehome(&["stop", "luthien"]).expect(0);
+    run.ended().expect(2);
+    let mut run = rig.start(&["--until", "caught-up"]);
+    rig.until("it waits again", &mut run, |_| true);
+    run.terminate().expect(2);
+    let mut run = rig.start(&[]);
     sql(&mut writer, "commit").await;
+    rig.settled(&mut run).await;
+    // Nobody is caught up with a source that is away.
+    control(&own, &["stop", "-m", "immediate"]);
+    let away = |status: &serde_json::Value| status["capture"]["error"].is_string() && status["phase"] == "waiting";
+    rig.until("it has noticed", &mut run, away);
+    let shown = rig.rehome(&["status", "luthien"]).expect(0).out;
+    assert!(shown.starts_with("luthien: waiting;") && shown.contains("WAITING for the source"), "{shown}");
+    control(&own, &["start", "-l", "restarted.log"]);
+    rig.legacy.connection = sqlx::PgConnection::connect(&rig.legacy.url).await.expect("it runs again");
     rig.settled(&mut run).await;
     run.terminate().expect(0);
     assert_eq!(rig.target.texts("select call_id from conversation_calls_v2").await, ["a"]);

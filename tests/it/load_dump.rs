@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rehome::capture::load::{Dump, Error, Form, Loaded, load, loaded};
+use rehome::engine::Folder;
 use rehome::event::{Column, Epoch, Event, Key, Op, Relation, RelationName, Row, Value, Version};
 use rehome::log::{EventLog, MemoryLog, Offset, Partition, Record};
 use tempfile::TempDir;
+
+use crate::support::rig::Rig;
 
 /// A dump of a table of two columns.
 fn dump(folder: &TempDir, text: &str) -> Dump {
@@ -125,4 +128,91 @@ async fn two_rows_of_one_key_are_named_and_nothing_is_taken() {
         "{error}"
     );
     assert_eq!(events(&log).await.len(), 0);
+}
+
+/// Dumps of luthien's tables in a folder: calls of one event each, every other one of an unknown kind.
+fn luthien(folder: &std::path::Path, calls: usize) -> Vec<String> {
+    let lines = |line: &dyn Fn(usize) -> serde_json::Value, count| -> String {
+        (0..count).map(|number| format!("{}\n", line(number))).collect()
+    };
+    let call = |number: usize| {
+        serde_json::json!({
+            "call_id": format!("c{number}"), "trace_id": null, "model_name": null, "provider": null, "status": "success",
+            "created_at": "2026-01-01T00:00:00Z", "completed_at": null, "metadata": null, "updated_at": "2026-01-01T00:00:00Z",
+        })
+    };
+    let event = |number: usize| {
+        serde_json::json!({
+            "id": format!("00000000-0000-4000-8000-{number:012}"), "call_id": format!("c{number}"), "trace_id": null,
+            "event_type": if number.is_multiple_of(2) { "party" } else { "request_started" }, "hook": "h", "sequence": 1,
+            "chunk_index": null, "choice_index": null, "role": null, "delta_text": null, "raw_chunk": null,
+            "payload": "{\"original_messages\": [{\"role\": \"user\", \"content\": \"hello\"}]}",
+            "created_at": "2026-01-01T00:00:00Z",
+        })
+    };
+    let files = [
+        ("conversation_calls", lines(&call, calls)),
+        ("conversation_events", lines(&event, calls)),
+        ("conversation_tool_calls", String::new()),
+        ("conversation_judge_decisions", String::new()),
+    ];
+    let write = |(name, text): (&str, String)| {
+        let path = folder.join(format!("{name}.jsonl"));
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    files.into_iter().map(write).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_takes_the_options_that_its_hints_name() {
+    let rig = Rig::new().await;
+    let files = luthien(rig.folder.path(), 300);
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let load = |more: &[&str]| rig.rehome(&[&["load", "luthien"], files.as_slice(), more].concat());
+    let halted = load(&[]).expect(3);
+    assert!(halted.err.contains("unknown_event_type") && halted.err.contains("--park-percent-max 100"), "{halted:?}");
+    let told = load(&["--park-percent-max", "100", "--target-connections", "1", "--json"]).expect(2).json();
+    assert_eq!(told["conservation"]["rows"]["conversation_events"]["quarantined"]["unknown_event_type"], 150, "{told}");
+    assert_eq!(told["balanced"], true, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_tells_where_it_is_and_is_stopped_as_a_run_is() {
+    let rig = Rig::new().await;
+    let files = luthien(rig.folder.path(), 10);
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    // A file that nobody writes is waited for.
+    std::fs::remove_file(files[1]).expect("it is there");
+    let made = std::process::Command::new("mkfifo").arg(files[1]).status().expect("mkfifo runs");
+    assert!(made.success());
+    let mut load = rig.begin(&[&["load", "luthien"], files.as_slice()].concat());
+    let status =
+        rig.until("it loads", &mut load, |status| status["conservation"]["events"]["conversation_calls"].is_object());
+    assert_eq!((&status["phase"], &status["capture"]), (&"loading".into(), &serde_json::Value::Null), "{status}");
+    assert!(rig.rehome(&["status", "luthien"]).expect(0).out.starts_with("luthien: loading;"));
+    for owner in [&[&["load", "luthien"], files.as_slice()].concat()[..], &["up", "luthien"]] {
+        let refused = rig.rehome(owner).expect(3);
+        assert!(refused.err.contains("in use by a running rehome"), "{refused:?}");
+    }
+    assert_eq!(rig.rehome(&["stop", "luthien"]).expect(0).out, "stopping\n");
+    // Who reads is waited for.
+    let _writer = std::fs::OpenOptions::new().read(true).write(true).open(files[1]).expect("it is there");
+    load.ended().expect(2);
+    assert_eq!(rig.rehome(&["stop", "luthien"]).expect(0).out, "nothing is running\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_the_folder_and_does_not_answer_yet_is_named() {
+    let rig = Rig::up().await;
+    let _owned = Folder::new(rig.state()).own("luthien").expect("a folder").expect("nobody has it");
+    let refused = std::thread::scope(|scope| {
+        let asked = [&["status", "luthien"][..], &["stop", "luthien"], &["down", "luthien", "--yes"]];
+        let asked = asked.map(|command| scope.spawn(|| rig.rehome(command)));
+        asked.map(|asked| asked.join().expect("no panic").expect(3))
+    });
+    for refused in refused {
+        let process = format!("process {}", std::process::id());
+        assert!(refused.err.contains(&process) && refused.err.contains("it is starting"), "{refused:?}");
+    }
 }

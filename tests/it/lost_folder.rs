@@ -79,7 +79,8 @@ async fn down_needs_no_state_folder() {
     let mut rig = lost().await;
     let told = rig.rehome(&["down", "luthien", "--yes", "--json"]).expect(0).json();
     let removed = told["removed"].to_string();
-    for word in ["replication slot rehome_luthien_e1_", "publication rehome_luthien", "6 unit records", "schema rehome"]
+    for word in
+        ["replication slot rehome_luthien_e1_", "publication rehome_luthien", "6 records of parts", "schema rehome"]
     {
         assert!(removed.contains(word), "{word}: {told}");
     }

@@ -225,6 +225,14 @@ async fn text_that_cannot_be_stored_parks_its_unit_and_an_unknown_kind_of_row_al
     rig.rehome(&["quarantine", "skip", "luthien", "nul", "--reason", "for a test"]).expect(0);
     rig.settled(&mut run).await;
     assert!(rig.parked().contains(&("nul".to_owned(), "skipped".to_owned())), "{:?}", rig.parked());
+    // Nor is a unit parked of which a single row is in quarantine.
+    let refused = rig.rehome(&["quarantine", "skip", "luthien", "kind", "--reason", "a slip"]).expect(3);
+    assert!(refused.err.contains("not parked") && refused.err.contains("quarantine list"), "{refused:?}");
+    // Nobody named it, so it stays out.
+    let all = rig.rehome(&["quarantine", "retry", "luthien", "--json"]).expect(0).json();
+    assert_eq!((&all["units"], &all["skipped"]), (&1.into(), &1.into()), "{all}");
+    rig.settled(&mut run).await;
+    assert!(rig.parked().contains(&("nul".to_owned(), "skipped".to_owned())), "{:?}", rig.parked());
     rig.rehome(&["quarantine", "retry", "luthien", "nul"]).expect(0);
     // A retry writes rows again that the target's record says are there.
     rig.target.run("delete from conversation_calls_v2 where call_id = 'good'").await;
@@ -367,6 +375,8 @@ async fn being_called_back_does_not_take_a_skipped_unit_in_again() {
     assert_eq!(rig.parked(), ["a", "b"].map(|unit| (unit.to_owned(), "key_collision".to_owned())));
     // In one batch a lets go of the key, and so calls b back, and b is found to be skipped.
     rig.rehome(&["quarantine", "skip", "luthien", "b", "--reason", "not wanted"]).expect(0);
+    // One that nobody named takes in no unit, though what was asked of it before is not applied yet.
+    rig.rehome(&["quarantine", "retry", "luthien"]).expect(0);
     rig.legacy.run("delete from conversation_judge_decisions").await;
     rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
     let told = rig.rehome(&["log", "show", "luthien", "--limit", "1000"]).out;

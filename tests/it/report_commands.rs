@@ -91,6 +91,12 @@ fn a_command_is_told_of_what_is_not_a_match() {
     report(&reports, &["--on-alarm", &command]).expect(2);
     let count = fs::read_to_string(folder.path().join("told.count")).expect("heard");
     assert_eq!(count.lines().count(), 2);
+    // Looking at a night is no alarm: what `reconcile` finds in the environment is not for `report`.
+    let mut looks = bare();
+    looks.args(["report", MIGRATION, "--reports"]).arg(&reports);
+    looks.env("REHOME_ON_ALARM", &command).env("REHOME_WEBHOOK", "ftp://nowhere");
+    let looked = finish(looks).expect(2);
+    assert!(!looked.err.contains("webhook") && !looked.err.contains("orders INCOMPLETE"), "{looked:?}");
     // One that reads nothing and fails changes no exit code.
     let failed = report(&reports, &["--on-alarm", "exit 7"]).expect(2);
     assert!(failed.err.contains("the alarm command failed: exit status: 7"), "{failed:?}");

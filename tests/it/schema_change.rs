@@ -152,7 +152,7 @@ async fn given_up_for_a_new_reading(name: &str) {
     assert!(status["conservation"]["events"]["conversation_events"]["held"].as_u64() > Some(0), "{status}");
     rig.rehome(&["accept-schema", "luthien", "conversation_events"]).expect(3);
     let beside = rig.rehome(&["accept-schema", "luthien", "conversation_events", "--read-again"]).expect(3);
-    assert!(beside.err.contains("stop the run first"), "{beside:?}");
+    assert!(beside.err.contains("stop it with `rehome stop`"), "{beside:?}");
     assert_eq!(run.terminate().code, 0);
     rig.rehome(&["accept-schema", "luthien", "conversation_events", "--read-again"]).expect(0);
     rig.catch_up();

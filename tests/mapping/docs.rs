@@ -1,4 +1,4 @@
-//! The worked example of `docs/mapping.md`: what a stranger copies must be right.
+//! The pages in `docs/`: what a stranger copies from them must be right.
 
 use rehome::mapping::{Migration, SourceFile, Sources, run_cases};
 
@@ -22,4 +22,21 @@ fn the_worked_example_compiles_and_its_case_holds() {
     let results = run_cases(&migration);
     assert!(results.len() == 1 && results[0].failures.is_empty(), "{results:#?}");
     assert_eq!(migration.queries().len(), 1);
+}
+
+#[test]
+fn every_block_of_toml_in_the_pages_is_toml() {
+    let mut count = 0;
+    for page in std::fs::read_dir(root("docs")).expect("the pages") {
+        let page = page.expect("a page").path();
+        if page.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&page).expect("text");
+        for block in text.split("```toml\n").skip(1).filter_map(|block| Some(block.split_once("```")?.0)) {
+            toml::from_str::<toml::Table>(block).unwrap_or_else(|error| panic!("{}: {error}\n{block}", page.display()));
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count} blocks");
 }

@@ -129,6 +129,27 @@ pub fn loaded(log: &dyn EventLog, relation: &Relation, epoch: Epoch) -> Result<L
     }))
 }
 
+/// Whether a log holds all of a dump in an epoch, and the file has not changed since.
+///
+/// # Errors
+/// A file that cannot be read, or a mark that does not read.
+pub async fn unchanged(log: &dyn EventLog, epoch: Epoch, dump: &Dump) -> Result<bool, Error> {
+    let stored = reached(log, &mark(&dump.relation), epoch)?;
+    let path = dump.path.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let broken = |action| {
+            let path = path.clone();
+            move |source| Error::File { action, path, source }
+        };
+        let mut file = File::open(&path).map_err(broken("open"))?;
+        let mut digest = blake3::Hasher::new();
+        let whole = to_hex(digest.update_reader(&mut file).map_err(broken("read"))?.finalize().as_bytes());
+        // An empty file leaves no mark.
+        Ok(stored.map_or(digest.count() == 0, |stored| digest.count() == stored.bytes && whole == stored.digest))
+    });
+    reading.await.expect("reading does not panic")
+}
+
 fn mark(relation: &Relation) -> String {
     format!("{LOADED}{}", relation.name)
 }

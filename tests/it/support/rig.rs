@@ -109,7 +109,12 @@ impl Rig {
 
     /// Starts a run that goes on.
     pub fn start(&self, arguments: &[&str]) -> Run {
-        let mut command = self.command(&[&["run", self.migration], arguments].concat());
+        self.begin(&[&["run", self.migration], arguments].concat())
+    }
+
+    /// Starts a command that goes on.
+    pub fn begin(&self, arguments: &[&str]) -> Run {
+        let mut command = self.command(arguments);
         let log = self.folder.path().join(format!("run-{}.log", uuid::Uuid::new_v4()));
         let file = std::fs::File::create(&log).expect("a file");
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);

@@ -117,7 +117,7 @@ impl World {
             state: Arc::clone(&state),
             tables: Arc::clone(engine.tables()),
             mapping_generation: 1,
-            live: Some(Live { capture: status, progress: told, stop: CancellationToken::new() }),
+            live: Some(Live { capture: Some(status), progress: told, stop: CancellationToken::new() }),
         };
         let relation = |(place, source): (usize, &rehome::project::source::SourceShape)| {
             let key = &migration.source_tables()[place].key;
