@@ -53,8 +53,9 @@ pub(super) async fn looked_up(
     keys: &[TargetKey],
 ) -> Result<Vec<Looked>, Error> {
     let mut found: Vec<Looked> = vec![Looked::Nothing; keys.len()];
-    let mut pending = vec![0..keys.len()];
-    while let Some(range) = pending.pop() {
+    let mut pending = Vec::from([(0, keys.len())]);
+    while let Some((from, to)) = pending.pop() {
+        let range = from..to;
         let mut savepoint = connection.begin().await.map_err(|source| classify("set a savepoint", source))?;
         match rows(&mut savepoint, tables, &keys[range.clone()]).await {
             Ok(rows) => {
@@ -66,11 +67,11 @@ pub(super) async fn looked_up(
             }
             Err(Refusal::Target(error)) => return Err(error),
             Err(Refusal::Unit { reason, detail }) if range.len() <= 1 => {
-                found[range.start] = Looked::Refused { reason, detail };
+                found[from] = Looked::Refused { reason, detail };
             }
             Err(Refusal::Unit { .. }) => {
-                let middle = range.start + range.len() / 2;
-                pending.extend([middle..range.end, range.start..middle]);
+                let middle = from + range.len() / 2;
+                pending.extend([(middle, to), (from, middle)]);
             }
         }
         savepoint.rollback().await.map_err(|source| classify("go back to a savepoint", source))?;
