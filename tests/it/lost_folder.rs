@@ -111,7 +111,7 @@ async fn down_waits_for_the_first_records_of_another_migration_and_leaves_them()
     }
     sqlx::raw_sql("commit").execute(&mut other).await.expect("committed");
     let down = down.join().expect("it ended").expect(0);
-    assert!(down.out.contains("6 unit records") && !down.out.contains("schema rehome"), "{down:?}");
+    assert!(down.out.contains("6 records of parts") && !down.out.contains("schema rehome"), "{down:?}");
     assert_eq!(rig.target.texts("select migration from rehome.units").await, ["other"]);
 }
 
