@@ -150,14 +150,21 @@ impl Engine {
         let log = &*open.log;
         let read = |bytes: Vec<u8>| String::from_utf8(bytes).ok()?.parse::<u32>().ok();
         let known = log.mark(EPOCH)?.and_then(read);
-        if let Some(known) = known.map(Epoch).filter(|_| !again) {
+        // A person asked for a table to be read again: what was held back of it is given up, and comes only with the files.
+        let lost = [capture::marks::LOST, capture::dynamo::marks::LOST];
+        let mut asked = again;
+        for mark in lost {
+            asked |= log.mark(mark)?.is_some();
+        }
+        if let Some(known) = known.map(Epoch).filter(|_| !asked) {
             let complete = log.mark(COMPLETE)?.is_some();
             if !complete || (!open.projected()? && all_unchanged(log, known, dumps).await?) {
                 return Ok(known);
             }
         }
         let epoch = known.map_or(1, |known| known + 1);
-        let marks = [(EPOCH.to_owned(), Some(epoch.to_string().into_bytes())), (COMPLETE.to_owned(), None)];
+        let mut marks = vec![(EPOCH.to_owned(), Some(epoch.to_string().into_bytes())), (COMPLETE.to_owned(), None)];
+        marks.extend(lost.map(|mark| (mark.to_owned(), None)));
         log.append(Batch { marks: marks.into_iter().collect(), ..Batch::default() }).await?;
         Ok(Epoch(epoch))
     }
