@@ -247,13 +247,17 @@ impl Owned {
     }
 }
 
+/// What stands behind the names of stores that are being replaced or removed.
+const LEFTOVERS: [&str; 4] = ["removed", "renewed", "replaced", "discarded"];
+
 /// Whether an entry of a state folder is made by rehome; see the table above.
 fn ours(name: &str) -> bool {
     let begins = |beginning: &str| name.starts_with(beginning);
-    matches!(name, "lock" | "migration" | "migration.new" | "digest.key" | "digest.new" | "control.sock" | "log" | "state")
-        // Stores that are being replaced or removed.
-        || begins("log.")
-        || begins("state.")
+    let store = |name: &str| matches!(name, "log" | "state");
+    matches!(name, "lock" | "migration" | "migration.new" | "digest.key" | "digest.new" | "control.sock")
+        || store(name)
+        // Those that are being replaced or removed.
+        || name.split_once('.').is_some_and(|(name, left)| store(name) && LEFTOVERS.contains(&left))
         || begins(super::resume::COMPARISON)
         || begins(super::resume::PASS)
 }

@@ -8,7 +8,7 @@ use crate::event::{Canonical as _, Key, from_hex, to_hex};
 use crate::project::scope::{Scope, is_whole, unit_of};
 use crate::reconcile::counts::Class;
 use crate::reconcile::emit::Context;
-use crate::reconcile::join::{Difference, Found};
+use crate::reconcile::join::{Difference, Found, Ownership};
 use crate::reconcile::settle::{Finding, Parked, Settled, Stood, gone, proven, settle, unsettled};
 use crate::reconcile::spill::Spill;
 use crate::reconcile::{Discrepancy, record};
@@ -40,6 +40,8 @@ pub struct Grounds<'a> {
     pub context: &'a Context,
     /// Where both sides stood.
     pub cut: &'a Cut,
+    /// Whether it is known which rows of the target rehome wrote.
+    pub ownership: Ownership,
     /// Where parts stand is asked here.
     pub projection: &'a dyn Projection,
     /// Rows and units are looked at again through this; what moved is unsettled where there is none.
@@ -288,10 +290,19 @@ impl<'a> Judging<'a> {
         }
     }
 
+    /// How the rows of a difference belong together, for the rules that are about such pairs only: as where it was found.
+    pub(super) fn pair_of(&self, found: &Found<'_>) -> Pair {
+        match (self.grounds.ownership, found.difference) {
+            (Ownership::Unknown, _) | (_, Difference::Foreign | Difference::ForeignChanged) => Pair::Foreign,
+            (Ownership::Known, _) => Pair::Key,
+        }
+    }
+
     /// Whether a rule may pair the row of a difference with one of another key, which a look by keys does not show.
     fn may_be_paired(&self, found: &Found<'_>) -> bool {
-        // What rehome wrote has keys of the mapping's, and no other partner.
-        let ours = matches!(found.difference, Difference::Changed | Difference::Extra | Difference::Duplicate);
+        // What rehome is known to have written has keys of the mapping's, and no other partner.
+        let ours = self.grounds.ownership == Ownership::Known
+            && matches!(found.difference, Difference::Changed | Difference::Extra | Difference::Duplicate);
         let rules = self.grounds.context.rules.table(TargetTable(found.table));
         !ours && rules.has_match() && found.expected != found.actual
     }
@@ -305,7 +316,7 @@ impl<'a> Judging<'a> {
     /// Whether nothing that is compared differs between two rows, or all of it is tolerated, as where the difference was found.
     fn alike(&self, found: &Found<'_>, expected: &TargetRow, actual: &TargetRow) -> bool {
         let rules = self.grounds.context.rules.table(expected.table);
-        let compared = rules.compare(expected, actual, pair_of(found), &mut Uses::default());
+        let compared = rules.compare(expected, actual, self.pair_of(found), &mut Uses::default());
         !matches!(compared, Comparison::Different(_))
     }
 
@@ -453,7 +464,7 @@ impl<'a> Judging<'a> {
     fn differing(&self, found: &Found<'_>, row: &RowDifference) -> Finding {
         let (Some(expected), Some(actual)) = (&row.expected, &row.actual) else { return proven(found.difference) };
         let rules = self.grounds.context.rules.table(row.key.table);
-        let waived = match rules.compare(expected, actual, pair_of(found), &mut Uses::default()) {
+        let waived = match rules.compare(expected, actual, self.pair_of(found), &mut Uses::default()) {
             Comparison::Different(fields) => fields.iter().all(|field| field.waived.is_some()),
             Comparison::Equal | Comparison::Tolerated(_) => return gone(found.difference),
         };
@@ -461,14 +472,6 @@ impl<'a> Judging<'a> {
             Settled::As(finding) if waived => finding,
             _ => proven(found.difference),
         }
-    }
-}
-
-/// How the rows of a difference belong together, for the rules that are about such pairs only.
-pub(super) fn pair_of(found: &Found<'_>) -> Pair {
-    match found.difference {
-        Difference::Foreign | Difference::ForeignChanged => Pair::Foreign,
-        _ => Pair::Key,
     }
 }
 

@@ -88,6 +88,7 @@ impl Engine {
         let files: BTreeMap<usize, Vec<Vec<Value>>> = given.keys().map(|table| (*table, Vec::new())).collect();
         // The target first: a row that someone else writes to both stores, to the source first, is in what is read of the source.
         let (target, owners) = self.target_side().await?;
+        let ownership = owners.ownership();
         let source = self.source_side(&given).await?;
         let all: u64 = source.rows.iter().chain(&target.rows).sum();
         let partitions = usize::try_from((all / PARTITION_ROWS).clamp(8, PARTITIONS_MAX)).unwrap_or(8);
@@ -146,6 +147,7 @@ impl Engine {
         let mut judging = Judging::new(Grounds {
             context: &context,
             cut: &cut,
+            ownership,
             projection: self,
             witness: comparer.as_ref().map(|comparer| comparer as &dyn Witness),
             deadline: self.elapsed() + how.patience,

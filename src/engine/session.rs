@@ -13,7 +13,6 @@ use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, era
 use crate::mapping::{Migration, Part, evaluate};
 use crate::project::apply::Applier;
 use crate::project::conservation::Conservation;
-use crate::project::counters::Counters;
 use crate::project::held::first_shape;
 use crate::project::names;
 use crate::project::pick::due;
@@ -385,13 +384,6 @@ impl Session {
         Ok(Answer::Accepted { difference })
     }
 
-    /// Whether the state took no event of a table.
-    fn unread(&self, label: &str) -> Result<bool, Error> {
-        let counters = self.state.get(Space::Meta, names::COUNTERS)?.unwrap_or_default();
-        let counters: Counters = serde_json::from_slice(&counters).unwrap_or_default();
-        Ok(counters.tables.get(label).is_none_or(|counts| counts.applied == 0))
-    }
-
     /// Gives up what is held back of a table, and has the next run read the source again in a new epoch.
     async fn read_again(&self, table: &str) -> Result<Answer, Error> {
         let (_, source) = shapes::named(&self.sources, table)?;
@@ -408,8 +400,8 @@ impl Session {
         let bound = |accepted| latest.as_ref().map(|latest| (latest, bind(&self.sources, latest, accepted)));
         let difference = match (bound(true), bound(false)) {
             (Some((_, Binding::Paused { difference, .. })), _) => {
-                // The state took none of its rows, so none is lost; what the table is like now, the log may not know yet.
-                if !self.unread(&source.label)? {
+                // A state that nothing was projected from waits for this; what the table is like now, the log may not know yet.
+                if self.state.get(Space::Meta, names::WRITTEN)?.is_some() {
                     return Err(needed(table, &difference));
                 }
                 difference.into()

@@ -162,13 +162,12 @@ impl Engine {
         owned.digest_key()?;
         // A clock that was set back must not make this log older than what it takes over.
         let log = self.open_log(now_ms().max(marks.map_or(0, |(_, highest)| highest.saturating_add(1))))?;
-        let adopted = match marks {
-            Some((items, _)) => {
-                let slots = if from_postgres { self.drop_earlier_slots(&log).await? } else { Vec::new() };
-                Adopted::of(Taken::Items(items), slots)
-            }
-            None => None,
+        // Also where an adoption was cut off behind the log: that has no slot yet, or one of its own, which stays.
+        let slots = match earlier {
+            Earlier::Adopt if from_postgres => self.drop_earlier_slots(&log).await?,
+            Earlier::Adopt | Earlier::Refuse => Vec::new(),
         };
+        let adopted = Adopted::of(Taken::Items(marks.map_or(0, |(items, _)| items)), slots);
         Ok(Up { findings, target, adopted })
     }
 

@@ -4,7 +4,7 @@ use crate::event::RelationName;
 use crate::mapping::schema::{ColumnDef, SourceTableDef, Store, TargetTableDef, catalog_name};
 use crate::mapping::{Migration, Scope};
 use crate::postgres::preflight::{Absence, ColumnExpectation, TableExpectation};
-use crate::project::source::SourceShape;
+use crate::project::source::{SourceShape, described};
 use crate::target::{ColumnShape, ForeignScope, TableShape};
 
 use super::Error;
@@ -75,13 +75,7 @@ pub fn foreign_scope(migration: &Migration) -> ForeignScope {
 /// Digest of the source tables' shapes and of what places rows: rows in the state are laid out by them.
 pub fn digest(sources: &[SourceShape], migration: &Migration) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new_derive_key("rehome source shapes v1");
-    let mut texts: Vec<String> = Vec::new();
-    for source in sources {
-        texts.extend([source.relation.schema.to_string(), source.relation.table.to_string()]);
-        texts.push(source.columns.len().to_string());
-        texts.extend(source.renamed.iter().map(|(_, name)| name.to_string()));
-        texts.extend(source.columns.iter().flat_map(|(name, type_name)| [name.to_string(), type_name.to_string()]));
-    }
+    let mut texts = described(sources);
     let unit = |table: &SourceTableDef| table.unit.map_or_else(String::new, |column| column.to_string());
     texts.extend(migration.source_tables().iter().map(unit));
     for text in texts {

@@ -8,7 +8,7 @@ use crate::reconcile::{Discrepancy, Field, FieldKind, Proof, Shown, Sides, Write
 use crate::rules::{Comparison, Pair};
 
 use super::diff::RowDifference;
-use super::judging::{Grounds, Judging, pair_of, row_of};
+use super::judging::{Grounds, Judging, row_of};
 
 impl Judging<'_> {
     /// Counts a difference, and tells of it.
@@ -30,7 +30,8 @@ impl Judging<'_> {
         let shape = &context.shapes[usize::from(found.table)];
         let locator = if found.expected.is_empty() { found.actual } else { found.expected };
         let key = Key::decode(locator).map(|key| key_text(&key.0)).unwrap_or_default();
-        let fields = row_of(rows, found).map(|row| self.fields(row, pair_of(found))).unwrap_or_default();
+        let pair = self.pair_of(found);
+        let fields = row_of(rows, found).map(|row| self.fields(row, pair)).unwrap_or_default();
         let id = discrepancy_id(unit, &shape.name, &key, finding.kind);
         let writer = match (found.difference, found.actual.is_empty()) {
             (_, true) => Writer::Unknown,

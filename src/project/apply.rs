@@ -408,6 +408,10 @@ fn apply_notice(
         names::RETRY => session.remove(Space::Meta, &names::skipped(&unit)),
         _ => {}
     }
+    let retried = matches!(kind, names::RETRY | names::RETRY_PARKED);
+    if retried {
+        session.remove(Space::Meta, names::HALTED);
+    }
     let mut scopes = BTreeSet::new();
     state.scan(Space::Parts, &unit, |scope, _| {
         scopes.insert(scope.to_vec());
@@ -417,7 +421,7 @@ fn apply_notice(
         scopes.insert(whole_of(&unit));
     }
     for scope in scopes {
-        if matches!(kind, names::RETRY | names::RETRY_PARKED) {
+        if retried {
             session.put(Space::Meta, &names::rewrite(&scope), Vec::new());
         }
         touch(session, &scope, offset, marking, |_| {})?;

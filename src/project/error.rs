@@ -49,9 +49,9 @@ pub enum Error {
         /// Rows that were known.
         count: u64,
     },
-    /// The state was built anew, and takes no event of some tables, whose rows are at the target.
+    /// The state was built anew by another definition, and takes only some events of tables whose rows are at the target.
     #[error(
-        "every event of {tables} has another shape than legacy.toml says now: nothing was projected, or its rows would go"
+        "events of {tables} have another shape than legacy.toml says now: nothing was projected, or rows would go, or be what they were"
     )]
     Unread {
         /// Their names.

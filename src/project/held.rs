@@ -37,10 +37,9 @@ impl Applier {
         self.holding.insert(table);
     }
 
-    /// Tables of which every event is held back, so that the state knows no row of them.
-    pub fn held_from_the_start(&self) -> Vec<&str> {
-        let labels = self.holding.iter().map(|table| &*self.sources[usize::from(*table)].label);
-        labels.filter(|label| self.counters.tables.get(*label).is_none_or(|counts| counts.applied == 0)).collect()
+    /// Tables of which events are held back.
+    pub fn held_back(&self) -> Vec<&str> {
+        self.holding.iter().map(|table| &*self.sources[usize::from(*table)].label).collect()
     }
 
     /// Gives up what is held of a table whose rows are read again; each event is counted as dropped.

@@ -8,6 +8,10 @@ use super::scope;
 pub const CHECKPOINT: &[u8] = b"checkpoint";
 /// Counts of events by table.
 pub const COUNTERS: &[u8] = b"counters";
+/// The log's mark of the source tables' shapes that the target was last projected by: a digest.
+pub const PROJECTED_BY: &str = "project/projected-by";
+/// What a halt for too many parked parts said: [`Halt`](super::run::Halt). It stands until a person does something about it.
+pub const HALTED: &[u8] = b"halted";
 /// Digest of the source tables' shapes that the state was built with.
 pub const SHAPES: &[u8] = b"shapes";
 /// Newest version that a unit was written to the target with: generation of the mapping, and offset; see [`written`].

@@ -19,6 +19,7 @@ use super::pick::Pass;
 use super::prepare::{Carried, Evaluator, Prepared, Settings};
 use super::records::PartState;
 use super::result::Status;
+use super::run::Halt;
 use super::scope::is_whole;
 use super::session::Session;
 use super::source::SourceShape;
@@ -78,6 +79,11 @@ impl Projector {
         let target_remembers = target.keeps_record();
         let evaluator = Evaluator { state, migration, sources, tables, settings, contended, target_remembers };
         Self { log, evaluator: Arc::new(evaluator), target }
+    }
+
+    /// Generation of the mapping that parts are evaluated with.
+    pub fn mapping_generation(&self) -> u32 {
+        self.evaluator.settings.mapping_generation
     }
 
     /// What the target's calls have cost, where its store counts that.
@@ -141,6 +147,12 @@ impl Projector {
             if let Err(error) = told {
                 join(evaluating).await;
                 // What it speaks of was written, and is to be found where it says.
+                if let Error::Breaker { parked, evaluated, reason, .. } = &error {
+                    let (parked, evaluated, reason) = (*parked, *evaluated, reason.clone());
+                    let halt = Halt { mapping, parked, evaluated, reason };
+                    let halt = serde_json::to_vec(&halt).expect("numbers and text are JSON");
+                    kept.put(Space::Meta, names::HALTED, halt);
+                }
                 tokio::task::block_in_place(|| kept.commit())?;
                 return Err(error);
             }

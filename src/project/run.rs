@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::log::{Chunk, EventLog, Offset, Partition};
+use crate::log::{Batch, Chunk, EventLog, Offset, Partition};
 use crate::mapping::Migration;
 
 use crate::target::Cost;
@@ -24,7 +24,7 @@ use super::pick::due;
 use super::projector::Projector;
 use super::records::PartState;
 use super::scope::is_part;
-use super::source::SourceShape;
+use super::source::{SourceShape, described};
 use super::state::{Frozen, Space, State};
 use super::{Error, forgotten, names, sweep};
 
@@ -97,18 +97,52 @@ pub struct Projection {
     pub snapshot_complete: SnapshotComplete,
 }
 
+/// What is kept of a halt for too many parked parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    /// Generation of the mapping.
+    pub mapping: u32,
+    /// Parts that were parked.
+    pub parked: u64,
+    /// Parts that were evaluated.
+    pub evaluated: u64,
+    /// The most frequent reason.
+    pub reason: String,
+}
+
 /// Tells whether a log holds a complete snapshot.
 pub type SnapshotComplete = Box<dyn Fn(&dyn EventLog) -> Result<bool, crate::log::Error> + Send + Sync>;
 
 impl Projection {
-    /// Refuses to project where a state that is built anew took no row of a table at all, because all of its events are held back,
-    /// while the target holds what was written before: that would be taken back as if the rows were gone.
+    /// Refuses to project from a state that is built anew by other shapes than the target was last projected by, while it holds
+    /// back what some of the log's events say: rows that these tell of would be taken back, or become what they were before.
+    ///
+    /// By the same shapes, the same events were held back when the target was written.
     async fn refuse_unread(&self, applier: &Applier) -> Result<(), Error> {
-        let tables = applier.held_from_the_start();
-        if tables.is_empty() || !forgotten::unknown(&self.state)? || !self.projector.target_remembers_parts().await? {
+        let now = shapes_digest(&self.sources);
+        if self.log.mark(names::PROJECTED_BY)?.as_ref() == Some(&now) {
             return Ok(());
         }
-        Err(Error::Unread { tables: tables.join(", ") })
+        let tables = applier.held_back();
+        if !tables.is_empty() && forgotten::unknown(&self.state)? && self.projector.target_remembers_parts().await? {
+            return Err(Error::Unread { tables: tables.join(", ") });
+        }
+        let marks = [(names::PROJECTED_BY.to_owned(), Some(now))].into();
+        self.log.append(Batch { marks, ..Batch::default() }).await?;
+        Ok(())
+    }
+
+    /// Refuses to go on where an earlier run halted because too many parts are parked, until one of them is tried again, the
+    /// mapping is another, or more may be parked: what a restart finds parked already, it does not count.
+    fn refuse_halted(&self) -> Result<(), Error> {
+        let Some(bytes) = self.state.get(Space::Meta, names::HALTED)? else { return Ok(()) };
+        let halt: Halt = serde_json::from_slice(&bytes).map_err(|_| Error::Damaged("halts"))?;
+        if halt.mapping == self.projector.mapping_generation() {
+            self.break_at(halt.parked, halt.evaluated, || halt.reason)?;
+        }
+        let mut session = self.state.session();
+        session.remove(Space::Meta, names::HALTED);
+        session.commit()
     }
 
     /// Runs until `stop` is cancelled; a pass under way is finished first.
@@ -138,6 +172,7 @@ impl Projection {
             if complete && !stop.is_cancelled() {
                 if forgotten {
                     self.refuse_unread(&applier).await?;
+                    self.refuse_halted()?;
                 }
                 if std::mem::take(&mut forgotten) && self.projector.call_back_forgotten().await? > 0 {
                     continue;
@@ -287,14 +322,27 @@ impl Projection {
     fn check_breaker(&self, said: &Progress) -> Result<(), Error> {
         let held_back = || said.parked.iter().chain(&said.quarantined);
         let parked: u64 = held_back().map(|(_, count)| count).sum();
-        let limit = said.units.max(BREAKER_UNITS_MIN) * self.options.park_percent_max / 100;
+        let most =
+            || held_back().max_by_key(|(_, count)| **count).map_or_else(String::new, |(reason, _)| reason.clone());
+        self.break_at(parked, said.units, most)
+    }
+
+    fn break_at(&self, parked: u64, evaluated: u64, reason: impl FnOnce() -> String) -> Result<(), Error> {
+        let limit = evaluated.max(BREAKER_UNITS_MIN) * self.options.park_percent_max / 100;
         if self.options.park_percent_max >= 100 || parked <= limit {
             return Ok(());
         }
-        let reason =
-            held_back().max_by_key(|(_, count)| **count).map_or_else(String::new, |(reason, _)| reason.clone());
-        Err(Error::Breaker { parked, evaluated: said.units, reason, limit })
+        Err(Error::Breaker { parked, evaluated, reason: reason(), limit })
     }
+}
+
+/// Digest of the source tables' shapes.
+fn shapes_digest(sources: &[SourceShape]) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new_derive_key("rehome projected shapes v1");
+    for text in described(sources) {
+        hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+    }
+    hasher.finalize().as_bytes().to_vec()
 }
 
 /// Reads a chunk of the log.

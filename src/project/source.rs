@@ -18,6 +18,18 @@ pub struct SourceShape {
     pub label: Box<str>,
 }
 
+/// The shapes of source tables as texts, for digests.
+pub fn described(sources: &[SourceShape]) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for source in sources {
+        texts.extend([source.relation.schema.to_string(), source.relation.table.to_string()]);
+        texts.push(source.columns.len().to_string());
+        texts.extend(source.renamed.iter().map(|(_, name)| name.to_string()));
+        texts.extend(source.columns.iter().flat_map(|(name, type_name)| [name.to_string(), type_name.to_string()]));
+    }
+    texts
+}
+
 /// How the events of one relation shape are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Binding {

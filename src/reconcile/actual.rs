@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Error;
 use super::emit::{Context, Emitter, SideOf, Spills, hash_of};
+use super::join::Ownership;
 use super::ledger::Came;
 use super::record::Recorded;
 use super::side::Sink;
@@ -27,6 +28,13 @@ pub enum Owners {
     Record(ReadRecord),
     /// Nobody does.
     Unknown,
+}
+
+impl Owners {
+    /// Whether that is known at all.
+    pub fn ownership(&self) -> Ownership {
+        if let Owners::Unknown = self { Ownership::Unknown } else { Ownership::Known }
+    }
 }
 
 /// Takes the target's rows, and what is recorded of them.

@@ -191,7 +191,7 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
     let planted = tokio::task::spawn_blocking(move || groups::plant(&planting.0, &planting.1));
     let planted = Planted { shadows, groups: planted.await.map_err(|_| Error::Worker)?? };
 
-    let ownership = if matches!(owners, Owners::Unknown) { Ownership::Unknown } else { Ownership::Known };
+    let ownership = owners.ownership();
     let joining = Arc::new(Joining {
         ownership,
         recorded,

@@ -11,6 +11,7 @@ use rehome::log::{EventLog, MemoryLog, Offset, Partition, Record};
 use tempfile::TempDir;
 
 use crate::support::rig::Rig;
+use crate::support::schemas::edited;
 
 /// A dump of a table of two columns.
 fn dump(folder: &TempDir, text: &str) -> Dump {
@@ -175,6 +176,31 @@ async fn a_load_takes_the_options_that_its_hints_name() {
     let told = load(&["--park-percent-max", "100", "--target-connections", "1", "--json"]).expect(2).json();
     assert_eq!(told["conservation"]["rows"]["conversation_events"]["quarantined"]["unknown_event_type"], 150, "{told}");
     assert_eq!(told["balanced"], true, "{told}");
+}
+
+/// The definition is corrected, and the files are what they were: what they say is read again, and nothing goes meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_by_a_corrected_definition_takes_nothing_away() {
+    let mut rig = Rig::new().await;
+    let files = luthien(rig.folder.path(), 10);
+    let all: &[&str] = &["--park-percent-max", "100"];
+    let files: Vec<&str> = files.iter().map(String::as_str).chain(all.iter().copied()).collect();
+    rig.rehome(&[&["load", "luthien"], files.as_slice()].concat()).expect(2);
+    let written = "select string_agg(call_id || xmin, ',' order by call_id) from conversation_events_v2";
+    let before = rig.target.text(written).await;
+    assert!(before.contains(','), "{before}");
+
+    let corrected = [("chunk_index = \"integer\"", "chunk_index = \"bigint\"")];
+    let schemas = edited(rig.folder.path(), "schemas/luthien", &corrected);
+    let with = |arguments: &[&str]| rig.rehome(&[arguments, &["--schemas", &schemas]].concat());
+    let load = [&["load", "luthien"], files.as_slice()].concat();
+    let refused = with(&load).expect(3);
+    assert!(refused.err.contains("events of conversation_events have another shape"), "{refused:?}");
+    with(&["accept-schema", "luthien", "conversation_events", "--read-again"]).expect(0);
+    with(&load).expect(2);
+    let status = with(&["status", "luthien", "--json"]).expect(0).json();
+    assert_eq!(status["balanced"], true, "{status}");
+    assert_eq!(rig.target.text(written).await, before, "as it was");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -270,6 +270,8 @@ async fn one_poison_unit_that_changes_often_does_not_halt_the_others_but_many_do
     let halted = rig.rehome(&["run", "luthien", "--until", "caught-up", "--unit-bytes-max", "2000"]).expect(3);
     assert!(halted.err.contains("unit_too_large") && halted.err.contains("quarantine list"), "{halted:?}");
     assert_eq!(rig.parked().len(), 62, "those that it speaks of are listed");
+    let again = rig.rehome(&["run", "luthien", "--until", "caught-up", "--unit-bytes-max", "2000"]).expect(3);
+    assert!(again.err.contains("unit_too_large"), "a restart does not go on: {again:?}");
     rig.rehome(&["quarantine", "retry", "luthien"]).expect(0);
     rig.catch_up();
     rig.compare().await.assert_equal();

@@ -73,7 +73,8 @@ async fn a_definition_that_is_corrected_takes_no_row_away_until_the_log_s_shape_
         let with = |arguments: &[&str]| rig.rehome(&[arguments, &["--schemas", &schemas]].concat());
         let refused = with(&["run", "luthien", "--until", "caught-up"]).expect(3);
         assert!(
-            refused.err.contains("every event of conversation_events") && refused.err.contains("accept-schema"),
+            refused.err.contains("events of conversation_events have another shape")
+                && refused.err.contains("accept-schema"),
             "{refused:?}"
         );
         let accept: &[&str] = if again { &["--read-again"] } else { &[] };
@@ -86,6 +87,38 @@ async fn a_definition_that_is_corrected_takes_no_row_away_until_the_log_s_shape_
         assert_eq!(rig.target.text(written).await, before, "{change}: neither taken away nor written again");
         assert_eq!(rig.rehome(&["diff", "luthien", "a", "--schemas", &schemas]).code, 0);
     }
+}
+
+/// The log holds rows of both shapes, and the state that is built anew takes those of the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_goes_back_takes_no_row_back_to_what_it_was() {
+    const HOOK: &str = "hook = \"text not null\"\n";
+    const WHY: &str = "hook = \"names the code that wrote the row; the kind of row says what it is\"\n";
+    let mut rig = Rig::up().await;
+    rig.legacy.run(call("a", "'x'")).await;
+    rig.catch_up();
+    rig.legacy.run("alter table conversation_events drop column hook").await;
+    let schemas = edited(rig.folder.path(), "schemas/luthien", &[(HOOK, ""), (WHY, "")]);
+    std::fs::remove_dir_all(rig.folder.path().join("schemas/luthien/cases")).expect("its examples have the column");
+    rig.rehome(&["run", "luthien", "--until", "caught-up", "--schemas", &schemas]).expect(3);
+    rig.rehome(&["accept-schema", "luthien", "conversation_events", "--schemas", &schemas]).expect(0);
+    rig.legacy.run(call("b", "'y'")).await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up", "--schemas", &schemas]).expect(0);
+    let written = "select string_agg(call_id || xmin, ',' order by call_id) from conversation_events_v2";
+    let before = rig.target.text(written).await;
+    assert!(before.starts_with('a') && before.contains(",b"), "{before}");
+
+    // The column comes back, and the first definition with it; nothing of that is in the log yet.
+    rig.legacy.run("alter table conversation_events add column hook text not null default 'h'").await;
+    for _ in 0..2 {
+        let refused = rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(3);
+        assert!(refused.err.contains("events of conversation_events have another shape"), "{refused:?}");
+        assert_eq!(rig.target.text(written).await, before);
+    }
+    rig.rehome(&["accept-schema", "luthien", "conversation_events", "--read-again"]).expect(0);
+    rig.catch_up();
+    assert_eq!(rig.target.text(written).await, before, "read again, and what it was");
+    rig.compare().await.assert_equal();
 }
 
 #[tokio::test(flavor = "multi_thread")]

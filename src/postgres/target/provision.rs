@@ -1,6 +1,6 @@
 //! Creates and removes what rehome needs at the target.
 
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use crate::target::{Error, TableShape, WriteVersion};
 
@@ -160,12 +160,20 @@ pub async fn unprovision(pool: &PgPool, migration: &str, tables: &[TableShape]) 
         .fetch_one(&mut *transaction)
         .await
         .map_err(|source| classify("look for other migrations", source))?;
-    if !others.0 {
-        // No CASCADE: something of someone else's in the schema makes this fail, and stay.
-        let drop = "DROP TABLE rehome.units; DROP SCHEMA rehome;";
-        let dropped = sqlx::raw_sql(drop).execute(&mut *transaction).await;
-        dropped.map_err(|source| classify("drop rehome's schema", source))?;
-    }
+    let schema_dropped = !others.0 && drop_schema(&mut transaction).await?;
     transaction.commit().await.map_err(|source| classify("remove unit records", source))?;
-    Ok(Removed { records, schema_dropped: !others.0, left })
+    Ok(Removed { records, schema_dropped, left })
+}
+
+/// Drops rehome's schema; whether it went: no CASCADE, so that with something of someone else's in it, it stays.
+async fn drop_schema(connection: &mut PgConnection) -> Result<bool, Error> {
+    const ACTION: &str = "drop rehome's schema";
+    let mut savepoint = connection.begin().await.map_err(|source| classify(ACTION, source))?;
+    let dropped = sqlx::raw_sql("DROP TABLE rehome.units; DROP SCHEMA rehome;").execute(&mut *savepoint).await;
+    match dropped.map_err(|source| classify(ACTION, source)) {
+        Ok(_) => savepoint.commit().await.map(|()| true),
+        Err(Error::Refused { code, .. }) if code == "2BP01" => savepoint.rollback().await.map(|()| false),
+        Err(error) => return Err(error),
+    }
+    .map_err(|source| classify(ACTION, source))
 }

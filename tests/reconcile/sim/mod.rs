@@ -178,11 +178,13 @@ pub async fn compare(world: &Arc<World>, how: How) -> Compared {
     context.form = how.form;
     let context = Arc::new(context);
     let folder = tempfile::tempdir().expect("a folder");
+    let owners = if how.known == Known::Record { owners() } else { Owners::Unknown };
+    let ownership = owners.ownership();
     let plan = Plan {
         context: Arc::clone(&context),
         source: Arc::clone(&source),
         target: Arc::clone(&target),
-        owners: if how.known == Known::Record { owners() } else { Owners::Unknown },
+        owners,
         given: Default::default(),
         workers: 1,
         partitions: 4,
@@ -203,6 +205,7 @@ pub async fn compare(world: &Arc<World>, how: How) -> Compared {
     let mut judging = Judging::new(Grounds {
         context: &context,
         cut: &cut,
+        ownership,
         projection: &eyes,
         witness: (how.known == Known::Record).then_some(&eyes),
         deadline: eyes.elapsed() + patience,
