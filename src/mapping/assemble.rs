@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::accounts::QuarantinedRow;
 use super::datum::{Datum, Fault, RowView};
-use super::evaluate::{Indexed, Known, Origin, PAGE_ROWS, Parked, Run, Stop, stop, time_of};
+use super::emit::Origin;
+use super::evaluate::{Indexed, Known, PAGE_ROWS, Parked, Run, Stop, stop, time_of};
 use super::order;
 use super::plan::{Assembly, OrderPart, RowClass, Scope};
 use super::rows::{RowRef, SourceRow};

@@ -6,21 +6,21 @@
 //! A row that a term refuses, for a reason that holds back the row alone, must leave no trace in what other rows become. Most
 //! are found by the first pass; where only a later one finds such rows, the part is evaluated again without them.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::accounts::{Accounts, QuarantinedRow};
 use super::compile::reason;
-use super::datum::{Datum, Fault, RowView};
+use super::datum::{Fault, RowView};
+use super::emit::{Keys, Origin};
 use super::error::ReadError;
 use super::lone;
 use super::order;
 use super::place::{Look, Part, part_table};
-use super::plan::{Emit, Migration, RowClass, RowMap, Scope};
+use super::plan::{Migration, RowClass, Scope};
 use super::plan_place::PartRule;
 use super::rows::{RowRef, SourceRow, UnitRows};
 use super::schema::{Role, SourceTable};
-use super::term::{Env, Output};
+use super::term::Env;
 use super::turn::Tally;
 use crate::event::{Key, Timestamp, Value};
 use crate::target::TargetRow;
@@ -69,30 +69,34 @@ pub fn evaluate(
     look: &dyn Look,
     totals: &[i128],
 ) -> Result<Evaluation, ReadError> {
-    if let Some(evaluation) = lone::evaluate(migration, unit, part, rows, look, totals)? {
+    let question = Question { migration, unit, part, rows, look, totals };
+    if let Some(evaluation) = lone::evaluate(question)? {
         debug_assert!(
-            migration.asks()
-                || in_full(migration, unit, part, rows, look, totals).map_or(true, |full| full == evaluation),
+            migration.asks() || in_full(question).map_or(true, |full| full == evaluation),
             "a row evaluated alone becomes what it becomes among others"
         );
         return Ok(evaluation);
     }
-    in_full(migration, unit, part, rows, look, totals)
+    in_full(question)
+}
+
+/// What is asked of an evaluation; see [`evaluate`].
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub migration: &'a Migration,
+    pub unit: &'a str,
+    pub part: &'a Part,
+    pub rows: &'a dyn UnitRows,
+    pub look: &'a dyn Look,
+    pub totals: &'a [i128],
 }
 
 /// As [`evaluate`], whatever the part is made of.
-pub(super) fn in_full(
-    migration: &Migration,
-    unit: &str,
-    part: &Part,
-    rows: &dyn UnitRows,
-    look: &dyn Look,
-    totals: &[i128],
-) -> Result<Evaluation, ReadError> {
+pub(super) fn in_full(question: Question<'_>) -> Result<Evaluation, ReadError> {
     let mut excluded = Excluded::new();
     loop {
-        let mut run = Run::new(migration, unit, rows, Surroundings { look, totals, excluded: &excluded });
-        match run.whole(part) {
+        let mut run = Run::new(question, &excluded);
+        match run.whole(question.part) {
             // Also a part that was parked may have been so for what a refused row became.
             Ok(()) | Err(Stop::Park(_)) if !run.refused.is_empty() => {
                 // A row that is refused for itself stands in nobody's way: who collides is seen when it is gone.
@@ -125,14 +129,6 @@ pub(super) fn in_full(
 
 /// Rows that an earlier evaluation of the part found to be refused, each with the reason.
 type Excluded = BTreeMap<(SourceTable, Key), Box<str>>;
-
-/// What a part is evaluated with, beside its rows.
-#[derive(Clone, Copy)]
-pub(super) struct Surroundings<'a> {
-    look: &'a dyn Look,
-    totals: &'a [i128],
-    excluded: &'a Excluded,
-}
 
 /// Why an evaluation ends early.
 pub(super) enum Stop {
@@ -175,68 +171,25 @@ pub(super) struct Known {
     pub modified: Option<Value>,
 }
 
-/// What a target row is made of.
-#[derive(Clone, Copy)]
-pub(super) enum Origin<'a> {
-    /// What a shape worked out.
-    Shape,
-    /// One row.
-    Row(SourceTable, &'a SourceRow),
-    /// Rows of a group, of which this is the first.
-    Group(SourceTable, &'a SourceRow),
-}
-
-impl<'a> Origin<'a> {
-    fn row(self) -> Option<(SourceTable, &'a SourceRow)> {
-        match self {
-            Origin::Shape => None,
-            Origin::Row(table, row) | Origin::Group(table, row) => Some((table, row)),
-        }
-    }
-}
-
 pub(super) struct Run<'a> {
     pub migration: &'a Migration,
     pub unit: Value,
     pub source: &'a dyn UnitRows,
-    around: Surroundings<'a>,
+    look: &'a dyn Look,
+    sums: &'a [i128],
+    /// Rows that are known to be refused.
+    excluded: &'a Excluded,
     pub rows: Vec<TargetRow>,
     pub accounts: Accounts,
     pub counts: BTreeMap<Box<str>, u64>,
     pub totals: Vec<i128>,
     /// Rows found to be refused; when there are any, the part is evaluated again without them.
-    refused: Excluded,
+    pub refused: Excluded,
     /// Handles by table, in order of the key; the stream's are in `stream`.
     index: BTreeMap<SourceTable, Vec<Placed>>,
     pub stream: Vec<Indexed>,
-    earliest: Option<Timestamp>,
-    keys: Keys,
-}
-
-/// The row that a target row stands for, when it is one.
-type Behind = Option<(SourceTable, Key)>;
-
-/// The target keys so far. Most parts make one row, whose key is met by no other: digests begin with the second.
-#[derive(Default)]
-struct Keys {
-    first: Option<(Vec<u8>, Behind)>,
-    digests: HashMap<[u8; 32], Behind, foldhash::fast::RandomState>,
-}
-
-impl Keys {
-    /// Takes a key; answers with what stands behind the one that it was before, if it was.
-    fn insert(&mut self, key: Vec<u8>, behind: Behind) -> Option<Behind> {
-        let digest = |key: &[u8]| *blake3::hash(key).as_bytes();
-        match self.first.take() {
-            None if self.digests.is_empty() => {
-                self.first = Some((key, behind));
-                return None;
-            }
-            None => {}
-            Some((first, behind)) => drop(self.digests.insert(digest(&first), behind)),
-        }
-        self.digests.insert(digest(&key), behind)
-    }
+    pub earliest: Option<Timestamp>,
+    pub keys: Keys,
 }
 
 /// The reason of a fault, and why the evaluation ends for it.
@@ -256,12 +209,15 @@ pub(super) fn time_of(row: &SourceRow, column: Option<usize>) -> Timestamp {
 }
 
 impl<'a> Run<'a> {
-    fn new(migration: &'a Migration, unit: &str, source: &'a dyn UnitRows, around: Surroundings<'a>) -> Self {
+    fn new(question: Question<'a>, excluded: &'a Excluded) -> Self {
+        let Question { migration, unit, rows, look, totals: sums, .. } = question;
         Self {
             migration,
             unit: Value::text(unit),
-            source,
-            around,
+            source: rows,
+            look,
+            sums,
+            excluded,
             rows: Vec::new(),
             accounts: Accounts::default(),
             counts: BTreeMap::new(),
@@ -276,7 +232,7 @@ impl<'a> Run<'a> {
 
     /// What terms are evaluated in, before rows and outputs.
     pub(super) fn env(&self) -> Env<'a> {
-        Env { look: self.around.look, totals: self.around.totals, ..Env::plain(&self.migration.namespace) }
+        Env { look: self.look, totals: self.sums, ..Env::plain(&self.migration.namespace) }
     }
 
     /// The tables whose rows make the part up.
@@ -332,7 +288,7 @@ impl<'a> Run<'a> {
 
     /// Why an earlier evaluation of the part refused a row, if it did.
     pub(super) fn excluded(&self, table: SourceTable, row: &SourceRow) -> Option<Box<str>> {
-        let excluded = self.around.excluded;
+        let excluded = self.excluded;
         if excluded.is_empty() { None } else { excluded.get(&(table, row.key.clone())).cloned() }
     }
 
@@ -463,108 +419,6 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
-    }
-
-    /// A row map over all rows of its table.
-    fn map(&mut self, map: &RowMap, known: &Known) -> Result<(), Stop> {
-        let json =
-            |json: &Option<crate::event::Json>| json.clone().map_or(Datum::NULL, |json| Datum::Json(Cow::Owned(json)));
-        let value = |value: &Option<Value>| Datum::Value(Cow::Owned(value.clone().unwrap_or(Value::Null)));
-        let status = known.tally.status.as_deref().map(Value::text);
-        let outputs = [
-            (Output::RequestModel, json(&known.tally.request_model)),
-            (Output::ChunkModel, json(&known.tally.chunk_model)),
-            (Output::CompletionStatus, value(&status)),
-            (Output::ResponseOriginal, value(&known.original)),
-            (Output::ResponseModified, value(&known.modified)),
-        ];
-        // A row that is quarantined is there, and was read: no other one is made up beside its account.
-        let found = self.accounts.tables.get(&map.from).is_some_and(|account| account.read > 0);
-        self.each(map.from, |run, row| run.emit(&map.emit, Origin::Row(map.from, row), &outputs, &[]).map(drop))?;
-        let (false, Some(made), Some(earliest)) = (found, &map.synthesise, self.earliest) else { return Ok(()) };
-        let given = [
-            (Output::Unit, Datum::Value(Cow::Owned(self.unit.clone()))),
-            (Output::Earliest, Datum::Value(Cow::Owned(Value::Timestamp(earliest)))),
-        ];
-        let mut values = vec![Value::Null; self.migration.sources[usize::from(map.from.0)].columns.len()];
-        let key = Key(Vec::new());
-        for (column, term) in &made.values {
-            let datum = term.eval(Env { outputs: &given, ..self.env() }).and_then(Datum::into_value);
-            values[*column] = datum.map_err(|fault| stop(fault, map.from, &key))?;
-        }
-        *self.counts.entry(made.count.clone()).or_default() += 1;
-        self.emit(&map.emit, Origin::Group(map.from, &SourceRow { key, values }), &outputs, &[]).map(drop)
-    }
-
-    /// Writes one target row; answers with the value of its key when that is a single column.
-    pub(super) fn emit(
-        &mut self,
-        emit: &Emit,
-        origin: Origin<'_>,
-        outputs: &[(Output, Datum<'_>)],
-        aggregates: &[Datum<'_>],
-    ) -> Result<Option<Value>, Stop> {
-        let mut all: Vec<(Output, Datum<'_>)> = Vec::with_capacity(1 + outputs.len());
-        all.push((Output::Unit, Datum::Value(Cow::Borrowed(&self.unit))));
-        all.extend(outputs.iter().map(|(output, datum)| (*output, datum.reborrow())));
-        let view = origin.row().map(|(_, row)| RowView::new(&row.values));
-        let env = Env { row: view.as_ref(), outputs: &all, aggregates, ..self.env() };
-        let values = match self.migration.values_of(emit, env) {
-            Ok(values) => values,
-            Err(fault) => return self.refuse(fault, origin).map(|()| None),
-        };
-        let table = &self.migration.targets[usize::from(emit.table.0)];
-        let mut bytes = emit.table.0.to_be_bytes().to_vec();
-        table.key.iter().for_each(|column| order::encode(&values[*column], &mut bytes));
-        let behind = match origin {
-            Origin::Row(table, row) => Some((table, row.key.clone())),
-            Origin::Shape | Origin::Group(..) => None,
-        };
-        if let Some(other) = self.keys.insert(bytes, behind) {
-            self.collide(other, origin)?;
-        }
-        let id = match table.key.as_slice() {
-            [only] => Some(values[*only].clone()),
-            _ => None,
-        };
-        self.rows.push(TargetRow { table: emit.table, values });
-        Ok(id)
-    }
-
-    /// Refuses the row behind a target row, or ends the evaluation.
-    pub(super) fn refuse(&mut self, fault: Fault, origin: Origin<'_>) -> Result<(), Stop> {
-        let reason = fault.into_reason()?;
-        let row_alone = self.migration.quarantine_scope(&reason) == Some(Scope::Row);
-        match origin {
-            Origin::Row(table, row) if row_alone => {
-                self.refused.insert((table, row.key.clone()), reason);
-                Ok(())
-            }
-            _ => {
-                let row = origin.row();
-                let (table, key) = (row.map(|(table, _)| table), row.map(|(_, row)| row.key.clone()));
-                Err(Stop::Park(Parked { reason, table, key }))
-            }
-        }
-    }
-
-    /// Two rows for one target key: both are refused, or the part is parked.
-    fn collide(&mut self, other: Option<(SourceTable, Key)>, origin: Origin<'_>) -> Result<(), Stop> {
-        let reason: Box<str> = reason::KEY_COLLISION.into();
-        match (other, origin) {
-            (Some(other), Origin::Row(table, row)) if self.migration.quarantine_scope(&reason) == Some(Scope::Row) => {
-                self.refused.entry(other).or_insert_with(|| reason.clone());
-                self.refused.entry((table, row.key.clone())).or_insert(reason);
-                Ok(())
-            }
-            _ => self.refuse(
-                Fault::Refused(reason),
-                match origin {
-                    Origin::Row(table, row) => Origin::Group(table, row),
-                    other => other,
-                },
-            ),
-        }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::datum::{Datum, Fault, RowView};
-use super::evaluate::{Origin, Run, Stop, stop};
+use super::emit::Origin;
+use super::evaluate::{Run, Stop, stop};
 use super::order;
 use super::plan_place::{Aggregate, AggregateKind, Each, Group, Listed};
 use super::rows::{RowRef, SourceRow};

@@ -3,16 +3,18 @@
 //! It needs no order, no index and no second pass. What comes of it is what the general evaluation makes of the same row; tests
 //! hold the one against the other.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::accounts::{Accounts, QuarantinedRow, TableAccount};
-use super::datum::{Datum, Fault, RowView};
+use super::compile::reason;
+use super::datum::{Datum, RowView};
 use super::error::ReadError;
-use super::evaluate::{Evaluation, Parked};
-use super::place::{Look, Part, part_table};
-use super::plan::{Emit, Migration, RowMap, Scope};
+use super::evaluate::{Evaluation, Parked, Question};
+use super::place::{Part, part_table};
+use super::plan::{Migration, RowMap, Scope};
 use super::plan_place::PartRule;
-use super::rows::{SourceRow, UnitRows};
+use super::rows::SourceRow;
 use super::schema::{Role, SourceTable, Store};
 use super::term::{Env, Output, Term};
 use crate::event::Value;
@@ -58,54 +60,26 @@ impl Migration {
         Some((table, &self.maps[map]))
     }
 
-    /// The values of a target row.
-    pub(super) fn values_of(&self, emit: &Emit, env: Env<'_>) -> Result<Vec<Value>, Fault> {
-        let mut values = Vec::with_capacity(emit.terms.len());
-        for term in &emit.terms {
-            values.push(match term {
-                Some(term) => term.eval(env)?.into_held(self.target_store)?,
-                None => Value::Null,
-            });
-        }
-        match self.key_refusal(emit.table, &values) {
-            Some(reason) => Err(Fault::Refused(reason.into())),
-            None => Ok(values),
-        }
-    }
-
     /// Whether a row is refused because a text that some term reads holds U+0000.
     pub(super) fn refuses_nul(&self, table: SourceTable, values: &[Value]) -> bool {
         let nul = |column: &usize| matches!(values.get(*column), Some(Value::Text(text)) if text.contains('\0'));
         self.target_store == Store::Postgres
             && self.tables[usize::from(table.0)].read.iter().any(nul)
-            && self.quarantine_scope(super::compile::reason::NOT_STORABLE) == Some(Scope::Row)
+            && self.quarantine_scope(reason::NOT_STORABLE) == Some(Scope::Row)
     }
-}
-
-/// What became of a part's only row.
-enum Became {
-    Values(Vec<Value>),
-    Refused(Box<str>),
 }
 
 /// Evaluates a part that is one row with one map; `None` where it is anything else.
 ///
 /// # Errors
 /// [`ReadError`] when the row, or what it refers to, cannot be read.
-pub(super) fn evaluate(
-    migration: &Migration,
-    unit: &str,
-    part: &Part,
-    rows: &dyn UnitRows,
-    look: &dyn Look,
-    totals: &[i128],
-) -> Result<Option<Evaluation>, ReadError> {
-    let Some((table, map)) = migration.lone(part) else { return Ok(None) };
+pub(super) fn evaluate(question: Question<'_>) -> Result<Option<Evaluation>, ReadError> {
+    let Some((table, map)) = question.migration.lone(question.part) else { return Ok(None) };
     let (mut found, mut read) = (None, 0_u64);
-    rows.scan(table, &mut |_, row| {
+    question.rows.scan(table, &mut |_, row| {
         read += 1;
         if read == 1 {
-            found = Some(of_row(migration, unit, (table, map), row, look, totals));
+            found = Some(of_row(question, (table, map), row));
         }
     })?;
     match found {
@@ -115,14 +89,11 @@ pub(super) fn evaluate(
 }
 
 fn of_row(
-    migration: &Migration,
-    unit: &str,
+    question: Question<'_>,
     (table, map): (SourceTable, &RowMap),
     row: &SourceRow,
-    look: &dyn Look,
-    totals: &[i128],
 ) -> Result<Evaluation, ReadError> {
-    let became = become_of(migration, unit, (table, map), row, look, totals)?;
+    let migration = question.migration;
     let mut account = TableAccount { read: 1, ..TableAccount::default() };
     let mut evaluation = Evaluation {
         rows: Vec::new(),
@@ -131,12 +102,12 @@ fn of_row(
         totals: vec![0; migration.totals.len()],
         parked: None,
     };
-    match became {
-        Became::Values(values) => {
+    match values(question, (table, map), row)? {
+        Ok(values) => {
             account.mapped = 1;
             evaluation.rows.push(TargetRow { table: map.emit.table, values });
         }
-        Became::Refused(reason) => {
+        Err(reason) => {
             account.quarantined.insert(reason.clone(), 1);
             let key = row.key.clone();
             if migration.quarantine_scope(&reason) == Some(Scope::Row) {
@@ -151,31 +122,27 @@ fn of_row(
     Ok(evaluation)
 }
 
-fn become_of(
-    migration: &Migration,
-    unit: &str,
+/// The values of the target row, or why the row is refused; of several reasons the first declared.
+fn values(
+    question: Question<'_>,
     (table, map): (SourceTable, &RowMap),
     row: &SourceRow,
-    look: &dyn Look,
-    totals: &[i128],
-) -> Result<Became, ReadError> {
-    if !migration.refuses_nul(table, &row.values) {
-        let view = RowView::new(&row.values);
-        let outputs = [(Output::Unit, Datum::Value(std::borrow::Cow::Owned(Value::text(unit))))];
-        let env = Env { row: Some(&view), outputs: &outputs, look, totals, ..Env::plain(&migration.namespace) };
-        match migration.values_of(&map.emit, env) {
-            Ok(values) => return Ok(Became::Values(values)),
-            // Of several reasons the first declared is told.
-            Err(fault) => {
-                if let Some(reason) = migration.refusal(table, &row.values)? {
-                    return Ok(Became::Refused(reason));
-                }
-                return fault.into_reason().map(Became::Refused);
-            }
-        }
+) -> Result<Result<Vec<Value>, Box<str>>, ReadError> {
+    let Question { migration, unit, look, totals, .. } = question;
+    if migration.refuses_nul(table, &row.values) {
+        return Ok(Err(reason::NOT_STORABLE.into()));
     }
-    let reason = super::compile::reason::NOT_STORABLE;
-    Ok(Became::Refused(reason.into()))
+    let view = RowView::new(&row.values);
+    let outputs = [(Output::Unit, Datum::Value(Cow::Owned(Value::text(unit))))];
+    let env = Env { row: Some(&view), outputs: &outputs, look, totals, ..Env::plain(&migration.namespace) };
+    let fault = match migration.values_of(&map.emit, env) {
+        Ok(values) => return Ok(Ok(values)),
+        Err(fault) => fault,
+    };
+    match migration.refusal(table, &row.values)? {
+        Some(reason) => Ok(Err(reason)),
+        None => fault.into_reason().map(Err),
+    }
 }
 
 #[cfg(test)]
@@ -267,8 +234,10 @@ mod tests {
             let placed = migration.place_whole(table, &key, &values, &NoLook).expect("nothing is looked up");
             let Routed::Placed(Place { unit, part }) = placed else { panic!("every row names its unit") };
             let row = LoneRow(table, SourceRow { key, values });
-            let alone = super::evaluate(&migration, &unit, &part, &row, &NoLook, &[]).expect("in memory");
-            let full = in_full(&migration, &unit, &part, &row, &NoLook, &[]).expect("in memory");
+            let (migration, unit, part) = (&migration, &*unit, &part);
+            let question = Question { migration, unit, part, rows: &row, look: &NoLook, totals: &[] };
+            let alone = super::evaluate(question).expect("in memory");
+            let full = in_full(question).expect("in memory");
             prop_assert_eq!(alone.as_ref(), Some(&full));
             prop_assert!(full.accounts.balanced());
         }
@@ -283,7 +252,15 @@ mod tests {
         };
         let mut rows = MemoryRows::new();
         for rows_read in 0..3_usize {
-            let alone = super::evaluate(&migration, "u", &Part::Whole, &rows, &NoLook, &[]).expect("in memory");
+            let question = Question {
+                migration: &migration,
+                unit: "u",
+                part: &Part::Whole,
+                rows: &rows,
+                look: &NoLook,
+                totals: &[],
+            };
+            let alone = super::evaluate(question).expect("in memory");
             assert_eq!(alone.is_some(), rows_read == 1);
             let evaluation = evaluate(&migration, "u", &Part::Whole, &rows, &NoLook, &[]).expect("in memory");
             assert_eq!(evaluation.rows.len(), rows_read);

@@ -55,6 +55,7 @@ mod load;
 mod accounts;
 mod assemble;
 mod completion;
+mod emit;
 mod error;
 mod evaluate;
 mod group;
