@@ -18,11 +18,17 @@ use super::sim::boxes::{BOXES, ITEMS, MARKS, SEEN, item, labelled, mark};
 use super::sim::script::{Happens, Point};
 use super::sim::sides::Eyes;
 use super::sim::world::World;
-use super::sim::{Compared, How, Known, begin, compare, named};
+use super::sim::{Compared, How, Known, Moments, begin, compare, named};
 
 /// Turns that a comparison waits which is to give up.
-const SHORT: How =
-    How { patience: 30, unanswered: 0, known: Known::Record, form: rehome::rules::TableRules::strict, unread: None };
+const SHORT: How = How {
+    patience: 30,
+    unanswered: 0,
+    known: Known::Record,
+    form: rehome::rules::TableRules::strict,
+    unread: None,
+    moments: Moments::Ordered,
+};
 
 /// A world at rest, and its projector.
 async fn world() -> (Arc<World>, Arc<Mutex<Projecting>>) {
@@ -400,6 +406,28 @@ async fn between(
     world.script.set(step).await;
 }
 
+/// A row of someone else is judged by the rules for such rows, when it is looked at again too.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_for_rows_of_someone_else_hold_for_every_look_at_them() {
+    let theirs = "[[ignore]]\ntable = \"items_new\"\nfields = [\"note\"]\nwhen = \"foreign\"\nreason = \"a test\"\n";
+    let world = World::ruled(1, 1, theirs);
+    let projecting = Arc::new(Mutex::new(begin(&world).await));
+    let mut row = world.held().rows[&key(&world, "a", 3)].clone();
+    (row.values[1], row.values[2]) = (Value::Int(50), Value::text("theirs"));
+    world.held().rows.insert(key(&world, "a", 50), row);
+    world.put(ITEMS, item(50, "a", "ours"));
+    world.capture_all().await;
+    projecting.lock().await.all().await;
+    // Both sides get a new label, the source first.
+    between(&world, &projecting, |world| {
+        world.put(BOXES, labelled("a", "renamed"));
+        let key = key(world, "a", 50);
+        world.held().rows.get_mut(&key).expect("it is there").values[3] = Value::text("renamed");
+    })
+    .await;
+    compare(&world, How::default()).await.no_alarm();
+}
+
 /// No log tells of rows that an application writes and deletes on both sides, the source first, while a projection runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_someone_else_is_wrong_only_if_it_stands_there_after_the_source_was_read() {
@@ -423,6 +451,9 @@ async fn a_row_of_someone_else_is_wrong_only_if_it_stands_there_after_the_source
     let (key, row) = of_application(&world, 11);
     world.held().rows.insert(key.clone(), row);
     world.put(ITEMS, item(1, "b", "on its way"));
+    let scanned = compare(&world, How { moments: Moments::Unknown, ..SHORT }).await;
+    assert_eq!(scanned.keys(State::Confirmed).len(), 0, "the source may have had it by then: {:?}", scanned.listed);
+    assert!(scanned.keys(State::Unsettled).contains(&named(&world, &key)));
     between(&world, &projecting, |_| {}).await;
     let compared = compare(&world, How::default()).await;
     assert_eq!(compared.keys(State::Confirmed), [named(&world, &key)].into(), "{:?}", compared.listed);

@@ -120,9 +120,9 @@ pub fn migration() -> Arc<Migration> {
 }
 
 /// Its rules.
-pub fn rules(migration: &Migration) -> Arc<Ruleset> {
+pub fn rules(migration: &Migration, more: &str) -> Arc<Ruleset> {
     let today = jiff::civil::date(2026, 6, 1);
-    let rules = Ruleset::read(&SourceFile::new("boxes.toml", RULES), migration, today);
+    let rules = Ruleset::read(&SourceFile::new("boxes.toml", format!("{RULES}{more}")), migration, today);
     Arc::new(rules.unwrap_or_else(|error| panic!("{error}")))
 }
 

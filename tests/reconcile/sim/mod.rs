@@ -56,6 +56,17 @@ pub struct How {
     pub form: Form,
     /// A target table, and the source table of its rows, that nobody reads.
     pub unread: Option<usize>,
+    /// Whether the target is known to have been read as of a moment before the source's.
+    pub moments: Moments,
+}
+
+/// Of which moments both sides are known to have been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moments {
+    /// The target's is the earlier one.
+    Ordered,
+    /// There is none, as where a target is scanned.
+    Unknown,
 }
 
 /// Whether the target keeps a record of what rehome wrote.
@@ -69,7 +80,14 @@ pub enum Known {
 
 impl Default for How {
     fn default() -> Self {
-        Self { patience: 2_000, unanswered: 0, known: Known::Record, form: TableRules::strict, unread: None }
+        Self {
+            patience: 2_000,
+            unanswered: 0,
+            known: Known::Record,
+            form: TableRules::strict,
+            unread: None,
+            moments: Moments::Ordered,
+        }
     }
 }
 
@@ -200,7 +218,8 @@ pub async fn compare(world: &Arc<World>, how: How) -> Compared {
         _ => None,
     };
     let quiet = before.is_none() && world.position() == from && world.held().rows == held.rows;
-    let cut = Cut { before, after, source: Some(position), target: None, quiet, ordered: true };
+    let cut =
+        Cut { before, after, source: Some(position), target: None, quiet, ordered: how.moments == Moments::Ordered };
     let started = jiff::Timestamp::UNIX_EPOCH;
     let mut judging = Judging::new(Grounds {
         context: &context,

@@ -103,6 +103,11 @@ pub struct World {
 impl World {
     /// An empty one, for so many actors.
     pub fn new(seed: u64, actors: usize) -> Arc<Self> {
+        Self::ruled(seed, actors, "")
+    }
+
+    /// An empty one where more rules hold than usual.
+    pub fn ruled(seed: u64, actors: usize, more: &str) -> Arc<Self> {
         let migration = boxes::migration();
         let engine = Engine::new(Arc::clone(&migration), Settings::new("unused".into(), None, None));
         let folder = tempfile::tempdir().expect("a folder");
@@ -133,7 +138,7 @@ impl World {
         Arc::new(Self {
             baton: Baton::new(seed, actors),
             script: Script::default(),
-            rules: boxes::rules(&migration),
+            rules: boxes::rules(&migration, more),
             engine,
             log,
             state,
