@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rehome::dynamo::target::{DynamoTarget, Placed, Settings, Sharing};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+use rehome::dynamo::table::{KeyAttribute, KeyKind};
+use rehome::dynamo::target::{DynamoTarget, IndexSpec, Placed, Projection, Settings, Sharing, TableSpec};
 use rehome::event::{Decimal, Value};
 use rehome::target::{ForeignScope, Target, TargetRow, Trust, UnitOutcome, UnitWrite};
 use tokio::sync::mpsc;
@@ -254,6 +256,48 @@ async fn batches_fill_an_empty_table_and_end_with_the_first_write_of_something_w
     let restarted = tables.target_at(&shim.url, EXCLUSIVE).await;
     one(&restarted, fresh("x", 4, vec![row(0, "x", "1"), row(1, "x", "1")])).await;
     assert_eq!(count(), (4, 4), "a table that holds something is written conditionally");
+}
+
+/// One table without indexes, and one whose live form has an index that the definition does not know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_items_cost_what_the_server_says_of_the_same_items() {
+    for (settings, operation) in [(SETTINGS, "PutItem"), (EXCLUSIVE, "BatchWriteItem")] {
+        let (plain, indexed) = (spec(&unique("plain")), spec(&unique("indexed")));
+        let by_value = IndexSpec {
+            name: "by-value".into(),
+            key: vec![KeyAttribute { name: "value".into(), kind: KeyKind::S }],
+            projection: Projection::All,
+        };
+        let live = TableSpec { indexes: vec![by_value], ..indexed.clone() };
+        let tables = Tables::of([plain.clone(), live].into()).await;
+        let (tables, shim) = (Tables { specs: [plain, indexed].into(), ..tables }, Shim::new().await);
+        let target = tables.target_at(&shim.url, settings).await;
+        for table in [0, 1] {
+            let sizes = [1, 800, 1_000, 1_024, 3_000, 50_000];
+            let writes = sizes.map(|size| {
+                let more = vec![("value", Value::text("v")), ("text", Value::text("x".repeat(size)))];
+                fresh(&format!("u{size}"), 1, vec![row_of(table, &format!("a{size}"), more)])
+            });
+            let before = target.consumed().write_units;
+            target.apply(&writes).await.expect("it writes");
+            let ours = target.consumed().write_units - before;
+            let asked = shim.calls_of(operation).pop().expect("a call").get("ReturnConsumedCapacity").is_some();
+            assert_eq!(asked, table == 1, "where an index has a share, the answer is to say it");
+            let (client, name) = (tables.server.tables(), &tables.specs[usize::from(table)].name);
+            let mut told = 0.0;
+            for size in sizes {
+                let id = |name: &str| AttributeValue::S(format!("{name}{size}"));
+                let get = client.get_item().table_name(&**name).key("id", id("a")).consistent_read(true);
+                let item = get.send().await.expect("it reads").item.expect("an item");
+                // A new item, of the same size.
+                let item = item.into_iter().chain([("id".to_owned(), id("b"))]).collect();
+                let put = client.put_item().table_name(&**name).set_item(Some(item));
+                let put = put.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await.expect("it is put");
+                told += put.consumed_capacity.and_then(|capacity| capacity.capacity_units).expect("it says so");
+            }
+            assert!(ours == told && told > 50.0, "{operation}, table {table}: {ours} units, the server says {told}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -83,17 +83,19 @@ fn cut<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Vec<Vec<Entry<'a>>> {
 /// Sends a batch, again for what was left unprocessed; answers the parts that a refusal leaves to be written one by one.
 async fn send(target: &DynamoTarget, batch: &[Entry<'_>]) -> Result<Vec<usize>, Error> {
     let mut request: HashMap<String, Vec<WriteRequest>> = HashMap::new();
+    let mut by_size = true;
     for (_, item) in batch {
         let put = PutRequest::builder().set_item(Some(item.attributes.clone())).build().expect("an item was given");
         let table = target.spec(item.key.table).name.to_string();
         request.entry(table).or_default().push(WriteRequest::builder().put_request(put).build());
+        by_size = by_size && target.costs_its_size(item.key.table).await;
     }
     let place = || batch.first().map_or_else(String::new, |(_, item)| target.spec(item.key.table).name.to_string());
     let mut patience = Patience::new();
     loop {
         let ask = || async {
             let call = target.calls.client().batch_write_item().set_request_items(Some(request.clone()));
-            let call = call.return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let call = call.set_return_consumed_capacity((!by_size).then_some(ReturnConsumedCapacity::Total));
             call.send().await.map_err(|error| failure(&error))
         };
         let answer = match target.calls.call(Use::Write, ask).await {
@@ -107,6 +109,9 @@ async fn send(target: &DynamoTarget, batch: &[Entry<'_>]) -> Result<Vec<usize>, 
         target.calls.consumed(Use::Write, answer.consumed_capacity());
         request = answer.unprocessed_items.unwrap_or_default();
         if request.values().all(Vec::is_empty) {
+            if by_size {
+                batch.iter().for_each(|(_, item)| target.calls.wrote(item.bytes));
+            }
             return Ok(Vec::new());
         }
         target.calls.throttled(Use::Write);

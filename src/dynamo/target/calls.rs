@@ -149,8 +149,8 @@ impl Calls {
         self.spent(consumes, units);
     }
 
-    /// Takes in what a refused condition consumed, which the service does not say: as much as the write of the larger item.
-    pub fn refused(&self, bytes: usize) {
+    /// Takes in what a write consumed of which the answer does not say it: as much as the item is large, or the larger of two.
+    pub fn wrote(&self, bytes: usize) {
         // An item has at most 400 KB: the number is exact.
         self.spent(Use::Write, bytes.div_ceil(1024).max(1) as f64);
     }

@@ -188,7 +188,7 @@ async fn put(target: &DynamoTarget, task: &Task<'_>, place: usize, mut stands: S
             }
             Err(failure) => return Err(failed(ACTION, &spec.name, failure)),
         };
-        target.calls.refused(wanted.bytes);
+        target.calls.wrote(wanted.bytes);
         let held = match there {
             Some(attributes) => Some(item::read(attributes).map_err(|error| read::unreadable(spec, error))?),
             None => read::look(target, std::slice::from_ref(&wanted.key)).await?.remove(&wanted.key),
@@ -218,12 +218,18 @@ async fn send_put(
     condition: Condition,
 ) -> Result<Option<There>, Failure> {
     let spec = target.spec(wanted.key.table);
+    let by_size = condition == Condition::Absent && target.costs_its_size(wanted.key.table).await;
     let (expression, names, values) = expression(condition, &spec.key[0].name, &task.mark);
     let call = target.calls.client().put_item().table_name(&*spec.name).set_item(Some(wanted.attributes.clone()));
     let call = call.condition_expression(expression).set_expression_attribute_names(Some(names));
     let call = call.set_expression_attribute_values(values);
     let call = call.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    match call.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
+    let call = call.set_return_consumed_capacity((!by_size).then_some(ReturnConsumedCapacity::Total));
+    match call.send().await {
+        Ok(_) if by_size => {
+            target.calls.wrote(wanted.bytes);
+            Ok(None)
+        }
         Ok(answer) => {
             target.calls.consumed(Use::Write, answer.consumed_capacity().map_or(&[], std::slice::from_ref));
             Ok(None)
@@ -244,7 +250,7 @@ async fn delete(target: &DynamoTarget, task: &Task<'_>, key: &TargetKey, conditi
     match answer {
         None => tally.deleted = 1,
         Some(there) => {
-            target.calls.refused(1);
+            target.calls.wrote(1);
             let held = there.map(item::read).transpose().map_err(|error| read::unreadable(spec, error))?;
             let ours = held.and_then(|held| held.mark).filter(|mark| mark.owner == task.mark.owner);
             tally.newer = ours.map(|mark| mark.version).filter(|version| *version > task.mark.version);
