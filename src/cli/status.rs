@@ -1,6 +1,7 @@
 //! `rehome status`: where a migration stands, and its conservation equations.
 
 use crate::engine::protocol::{Answer, Request, Status};
+use crate::project::run::Halt;
 
 use super::args::Global;
 use super::exit::Exit;
@@ -30,6 +31,13 @@ pub fn show(status: &Status) {
     ));
     if let Some(capture) = &status.capture {
         show_capture(capture);
+    }
+    if let Some(Halt { parked, evaluated, reason, .. }) = &status.halted {
+        output::line(format!(
+            "HALTED: {parked} of {evaluated} parts that were evaluated are parked, most for {reason}: `rehome quarantine list {}`, mend the \
+             cause, and `rehome quarantine retry` goes on",
+            status.migration
+        ));
     }
     for (table, difference) in &status.paused {
         output::line(format!(

@@ -360,8 +360,8 @@ impl Error {
                 "compare again with --resume: what was read and has not changed is not read again"
             }
             Error::Project(crate::project::Error::Unread { .. }) => {
-                "`rehome accept-schema MIGRATION TABLE`, or with --read-again where the columns cannot be told from what is in the \
-                 log; then run again"
+                "see that legacy.toml says what the live tables are like; then `rehome accept-schema MIGRATION TABLE`, or with \
+                 --read-again where the columns cannot be told from what is in the log; then run again"
             }
             Error::Project(crate::project::Error::SweepTooLarge { .. }) => {
                 "check that the source, or the dump, is the right one; then give the same command again with --sweep-max N"

@@ -97,7 +97,7 @@ impl Engine {
                 );
                 return Err(Error::Lookup { table: source.label.to_string(), reason });
             }
-            forget(log, &source.relation).await?;
+            forget(log, &source.relation, []).await?;
         }
         Ok(())
     }

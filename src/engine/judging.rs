@@ -271,8 +271,9 @@ impl<'a> Judging<'a> {
             let now = wanted.first().map(|row| self.grounds.context.strict(row));
             return if now == found.digests[0] { Settled::As(gone(found.difference)) } else { Settled::Ask };
         }
-        match wanted.is_empty() || self.may_be_paired(found) {
-            // Not expected by this part, and there: another part may have it now. Nor do keys tell whether a rule pairs it.
+        match wanted.is_empty() || self.may_be_paired(found) || self.may_be_anothers(found, &wanted, &there) {
+            // Not expected by this part, and there: another part may have it now. Nor do keys tell whether a rule pairs it, or
+            // who wrote what came since.
             true => Settled::Ask,
             false => settle(found.difference, false, Stood::Still, parked),
         }

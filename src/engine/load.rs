@@ -64,7 +64,9 @@ impl Engine {
             }
         }
         for dump in dumps.iter().filter(|dump| dump.form != Form::Csv) {
-            forget(&*open.log, &dump.relation.name).await?;
+            // Within one epoch the file's rows would stand above those of the dump.
+            let lost = (capture::marks::LOST.to_owned(), Some(b"a dump takes the place of a lookup's file".to_vec()));
+            forget(&*open.log, &dump.relation.name, [lost]).await?;
         }
         let (told, progress) = watch::channel(Progress::default());
         let live = Live { capture: None, progress, stop: stop.clone() };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::load::file::Standing;
 use crate::project::conservation::Conservation;
 use crate::project::result::{PartResult, QuarantinedRow};
-use crate::project::run::Progress;
+use crate::project::run::{Halt, Progress};
 
 /// What is sent: a question, and what it takes for granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,6 +281,9 @@ pub struct Status {
     pub applied: u64,
     /// Units, or parts of them, that wait to be projected.
     pub dirty: u64,
+    /// Why no further run goes on, where one halted because too many parts are parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted: Option<Halt>,
     /// Tables whose changed shape waits to be accepted, and what changed.
     pub paused: BTreeMap<String, String>,
     /// Optional tables that the source lacked when it was last looked over.

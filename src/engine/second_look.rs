@@ -50,11 +50,20 @@ impl Judging<'_> {
         wanted.len() == there.len() && wanted.iter().zip(there).all(equal)
     }
 
+    /// Whether a row that was missing is there now and would be as it should if it is someone else's, which nobody can tell.
+    pub(super) fn may_be_anothers(&self, found: &Found<'_>, wanted: &[TargetRow], there: &[TargetRow]) -> bool {
+        let as_anothers = |(a, b): (&TargetRow, &TargetRow)| self.alike_by(Pair::Foreign, a, b);
+        found.actual.is_empty() && wanted.len() == there.len() && wanted.iter().zip(there).all(as_anothers)
+    }
+
     /// Whether nothing that is compared differs between two rows, or all of it is tolerated, as where the difference was found.
     fn alike(&self, found: &Found<'_>, expected: &TargetRow, actual: &TargetRow) -> bool {
+        self.alike_by(self.pair_of(found), expected, actual)
+    }
+
+    fn alike_by(&self, pair: Pair, expected: &TargetRow, actual: &TargetRow) -> bool {
         let rules = self.grounds.context.rules.table(expected.table);
-        let compared = rules.compare(expected, actual, self.pair_of(found), &mut Uses::default());
-        !matches!(compared, Comparison::Different(_))
+        !matches!(rules.compare(expected, actual, pair, &mut Uses::default()), Comparison::Different(_))
     }
 
     /// Where nobody projects: how a unit differs now, both stores read once more, some time after they were read first where that is
@@ -159,6 +168,11 @@ impl Judging<'_> {
     /// What a row of a unit comes to that is proven to differ.
     fn differing(&self, found: &Found<'_>, row: &RowDifference) -> Finding {
         let (Some(expected), Some(actual)) = (&row.expected, &row.actual) else { return proven(found.difference) };
+        if !self.alike(found, expected, actual)
+            && self.may_be_anothers(found, std::slice::from_ref(expected), std::slice::from_ref(actual))
+        {
+            return unsettled(found.difference);
+        }
         let rules = self.grounds.context.rules.table(row.key.table);
         let waived = match rules.compare(expected, actual, self.pair_of(found), &mut Uses::default()) {
             Comparison::Different(fields) => fields.iter().all(|field| field.waived.is_some()),

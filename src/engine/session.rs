@@ -13,6 +13,7 @@ use crate::log::{Batch, EventLog, Notice, Offset, Partition, Record, Reveal, era
 use crate::mapping::{Migration, Part, evaluate};
 use crate::project::apply::Applier;
 use crate::project::conservation::Conservation;
+use crate::project::forgotten;
 use crate::project::names;
 use crate::project::pick::due;
 use crate::project::prepare::sums_from;
@@ -20,7 +21,7 @@ use crate::project::records::PartState;
 use crate::project::references::Looker;
 use crate::project::result::{PartResult, QuarantinedRow, Status as PartStatus};
 use crate::project::rows::StateRows;
-use crate::project::run::{Progress, dirty_parts};
+use crate::project::run::{Halt, Progress, dirty_parts, halt};
 use crate::project::scope::{Scope, UNIT_BYTES_MAX, unit_key};
 use crate::project::source::{Acceptable, SourceShape};
 use crate::project::state::{Space, State};
@@ -136,12 +137,18 @@ impl Session {
             log_end: self.log.end(Partition(0)).0,
             applied,
             dirty: dirty_parts(&frozen, self.mapping_generation)?,
+            halted: self.halted()?,
             paused: self.paused()?.into_iter().map(|(name, paused)| (name, paused_text(paused))).collect(),
             skipped: self.skipped()?,
             files: standing(&*self.log)?,
             balanced: conservation.balanced(),
             conservation,
         })
+    }
+
+    /// Why no further run goes on with this mapping.
+    fn halted(&self) -> Result<Option<Halt>, Error> {
+        Ok(halt(&self.state)?.filter(|halt| halt.mapping == self.mapping_generation))
     }
 
     /// Optional tables that the source lacked when it was last looked over.
@@ -253,6 +260,8 @@ impl Session {
             }
             // Evaluated with new answers, and not marked for them yet.
             dirty |= self.waking()?;
+            // What the target has of a unit without rows is known only once something was projected.
+            dirty |= parts.is_empty() && forgotten::unknown(&self.state)?;
             let (applied, end) = (Applier::checkpoint(&self.state)?.0, self.log.end(Partition(0)).0);
             // A commit changes rows and parts together: the same parts before and after mean the rows stood still.
             if self.parts(unit)? == parts {

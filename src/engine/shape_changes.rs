@@ -61,7 +61,9 @@ impl Session {
             let name = names::accepted(&relation.name, relation.schema_hash());
             batch.marks.insert(name, Some(difference.clone().into_bytes()));
         }
-        batch.notices.push(Notice { unit: "".into(), reason: format!("{}: {}", names::ACCEPT, source.label).into() });
+        batch
+            .notices
+            .push(Notice { unit: "".into(), reason: format!("{}: {}", names::ACCEPT, source.relation).into() });
         self.log.append(batch).await?;
         Ok(Answer::Accepted { difference })
     }
@@ -86,7 +88,9 @@ impl Session {
                 if self.state.get(Space::Meta, names::WRITTEN)?.is_some() {
                     return Err(needed(table, &difference));
                 }
-                difference.into()
+                format!(
+                    "{difference}; unless the live table is as legacy.toml says by now, its rows are held back once more"
+                )
             }
             (_, Some((latest, Binding::Paused { difference, .. }))) => {
                 let name = names::accepted(&latest.name, latest.schema_hash());
@@ -99,7 +103,7 @@ impl Session {
         };
         batch
             .notices
-            .push(Notice { unit: "".into(), reason: format!("{}: {}", names::READ_AGAIN, source.label).into() });
+            .push(Notice { unit: "".into(), reason: format!("{}: {}", names::READ_AGAIN, source.relation).into() });
         // The new epoch's sweep makes up for one that waited for what is given up; by itself that would find every row old.
         batch.marks.insert(format!("{}{}", names::SWEEP_HELD, source.relation), None);
         let reason = format!("table {table} is read again, because a person asked for it");

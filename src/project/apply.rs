@@ -15,7 +15,7 @@ use super::references::{Ask, Dependent};
 use super::row::{Applied, Marking, RowChange, touch};
 use super::scope::{unit_key, whole_of};
 use super::session::Session;
-use super::source::{Binding, Bindings, Layout, SourceShape, bind};
+use super::source::{Binding, Bindings, Layout, SourceShape, bind, of_notice};
 use super::state::{Frozen, Space, State};
 use super::{Error, held, names, sweep};
 
@@ -236,10 +236,9 @@ impl Applier {
 
     fn accept(&mut self, session: &mut Session<'_>, table: &str) {
         self.bindings.clear();
-        let index = self.sources.iter().position(|source| *source.label == *table);
-        if let Some(index) = index.and_then(|index| u16::try_from(index).ok()) {
-            session.put(Space::Meta, &held::release_key(index), Vec::new());
-            self.accepted.insert(index);
+        if let Some(table) = of_notice(&self.sources, table) {
+            session.put(Space::Meta, &held::release_key(table), Vec::new());
+            self.accepted.insert(table);
         }
     }
 
@@ -364,9 +363,8 @@ impl Applier {
 
     /// What a sweep found is gone, whatever this state holds of it.
     fn swept_below(&mut self, state: &State, detail: &str, offset: Offset) -> Result<(), Error> {
-        let (floor, label) = sweep::swept_below(detail).ok_or(Error::LogDamaged("notices"))?;
-        let found = self.sources.iter().position(|source| *source.label == *label);
-        let Some(table) = found.and_then(|index| u16::try_from(index).ok()) else { return Ok(()) };
+        let (floor, name) = sweep::swept_below(detail).ok_or(Error::LogDamaged("notices"))?;
+        let Some(table) = of_notice(&self.sources, name) else { return Ok(()) };
         self.remove_below(state, table, floor, offset)
     }
 
@@ -409,7 +407,7 @@ fn apply_notice(
         _ => {}
     }
     let retried = matches!(kind, names::RETRY | names::RETRY_PARKED);
-    if retried {
+    if retried || kind == names::SKIP {
         session.remove(Space::Meta, names::HALTED);
     }
     let mut scopes = BTreeSet::new();

@@ -7,7 +7,7 @@ use crate::log::{EventLog, Offset, Partition, Record};
 
 use super::apply::Applier;
 use super::session::Session;
-use super::source::Binding;
+use super::source::{Binding, of_notice};
 use super::state::{Space, State};
 use super::{Error, names};
 
@@ -45,8 +45,7 @@ impl Applier {
     /// Gives up what is held of a table whose rows are read again; each event is counted as dropped.
     pub(super) fn give_up_held(&mut self, state: &State, name: &str) -> Result<(), Error> {
         self.bindings.clear();
-        let found = self.sources.iter().position(|source| *source.label == *name);
-        let Some(table) = found.and_then(|index| u16::try_from(index).ok()) else { return Ok(()) };
+        let Some(table) = of_notice(&self.sources, name) else { return Ok(()) };
         let mut session = state.session();
         let mut given_up = 0;
         state.scan(Space::Held, &table.to_be_bytes(), |key, _| {
@@ -54,7 +53,7 @@ impl Applier {
             given_up += 1;
             Ok(true)
         })?;
-        let counts = self.counters.table(name);
+        let counts = self.counters.table(&self.sources[usize::from(table)].label);
         counts.held -= given_up;
         *counts.dropped.entry("read_again".to_owned()).or_default() += given_up;
         self.commit_counters(session)?;

@@ -14,7 +14,7 @@ pub mod conservation;
 pub mod counters;
 mod error;
 pub mod fold;
-mod forgotten;
+pub mod forgotten;
 pub mod held;
 pub mod keep;
 mod marks;

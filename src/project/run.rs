@@ -110,6 +110,12 @@ pub struct Halt {
     pub reason: String,
 }
 
+/// What was kept of the last halt that stands.
+pub fn halt(state: &State) -> Result<Option<Halt>, Error> {
+    let bytes = state.get(Space::Meta, names::HALTED)?;
+    bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| Error::Damaged("halts"))).transpose()
+}
+
 /// Tells whether a log holds a complete snapshot.
 pub type SnapshotComplete = Box<dyn Fn(&dyn EventLog) -> Result<bool, crate::log::Error> + Send + Sync>;
 
@@ -132,11 +138,10 @@ impl Projection {
         Ok(())
     }
 
-    /// Refuses to go on where an earlier run halted because too many parts are parked, until one of them is tried again, the
-    /// mapping is another, or more may be parked: what a restart finds parked already, it does not count.
+    /// Refuses to go on where an earlier run halted because too many parts are parked, until one of them is tried again or
+    /// skipped, the mapping is another, or more may be parked: what a restart finds parked already, it does not count.
     fn refuse_halted(&self) -> Result<(), Error> {
-        let Some(bytes) = self.state.get(Space::Meta, names::HALTED)? else { return Ok(()) };
-        let halt: Halt = serde_json::from_slice(&bytes).map_err(|_| Error::Damaged("halts"))?;
+        let Some(halt) = halt(&self.state)? else { return Ok(()) };
         if halt.mapping == self.projector.mapping_generation() {
             self.break_at(halt.parked, halt.evaluated, || halt.reason)?;
         }

@@ -30,6 +30,17 @@ pub fn described(sources: &[SourceShape]) -> Vec<String> {
     texts
 }
 
+/// The source table that a notice of the log names, by schema and table; `None` where the definition has none of that name.
+///
+/// What people call a table depends on the other tables of the definition. Notices of older logs name it so, as it was then.
+pub(super) fn of_notice(sources: &[SourceShape], name: &str) -> Option<u16> {
+    let by = |is: &dyn Fn(&SourceShape) -> bool| {
+        let mut found = (0..).zip(sources).filter(|(_, source)| is(source)).map(|(table, _)| table);
+        found.next().filter(|_| found.next().is_none())
+    };
+    by(&|source| source.relation.to_string() == name).or_else(|| by(&|source| *source.relation.table == *name))
+}
+
 /// How the events of one relation shape are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Binding {

@@ -129,14 +129,14 @@ fn unseen(state: &State, asked: &Asked) -> Result<Vec<(u16, Vec<u8>)>, Error> {
 
 /// Says that rows of a table which are older than a version are gone.
 fn swept_notice(source: &SourceShape, floor: Version) -> Notice {
-    let reason = format!("{}: {} {}", names::SWEPT_BELOW, to_hex(&floor.to_bytes()), source.label);
+    let reason = format!("{}: {} {}", names::SWEPT_BELOW, to_hex(&floor.to_bytes()), source.relation);
     Notice { unit: "".into(), reason: reason.into() }
 }
 
-/// What [`swept_notice`] says after its first word: the version and the table's label.
+/// What [`swept_notice`] says after its first word: the version, and schema and table.
 pub(super) fn swept_below(detail: &str) -> Option<(Version, &str)> {
-    let (version, label) = detail.split_once(' ')?;
-    Some((Version::from_bytes(&from_hex(version)?)?, label))
+    let (version, table) = detail.split_once(' ')?;
+    Some((Version::from_bytes(&from_hex(version)?)?, table))
 }
 
 fn delete(log: &dyn EventLog, source: &SourceShape, key: &[u8], version: Version) -> Result<Event, Error> {

@@ -6,7 +6,7 @@ use crate::support::cluster::Database;
 use crate::support::dynamo::{address, client, items, text};
 use crate::support::jobs::{LEGACY, progress, script};
 use crate::support::rig::{Outcome, Rig};
-use crate::support::schemas::edited;
+use crate::support::schemas::{edited, labelled};
 
 const TYPES: &str = "model,id,app_label\nscriptgenerationjob,11,api\nproblemextractionjob,12,\"\"\n";
 
@@ -130,4 +130,32 @@ async fn a_file_stands_for_a_lookup_beside_dumps() {
     let status = load().expect(2).json();
     assert_eq!(status["balanced"], true, "{status}");
     assert!(items(&client, "file_dump_main").await.len() < 93);
+}
+
+/// A load that was cut off had the file; the one that goes on has a dump in its place, which says otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_that_takes_the_place_of_a_lookup_s_file_counts_whole() {
+    let mut rig = Rig::of("labelled", Database::new().await, Database::new().await);
+    let names = "[table.names]\nkey = [\"code\"]\nrole = \"lookup\"\n\
+        columns = { code = \"text not null\", label = \"text not null\" }\n";
+    let named = "[reference.named]\ntable = \"names\"\nmatch = [\".code\"]\nselect = { label = \".label\" }\n\
+        by.things = [\".code\"]\n";
+    let schemas = labelled(rig.folder.path(), names, named, "{ first = [\"@named.label\", \"unknown\"] }");
+    let file = |name: &str, text: &str| {
+        let path = rig.folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let csv = format!("names={}", file("names.csv", "code,label\na,old a\nb,old b\nd,old d\n"));
+    let things = file("things.jsonl", "{\"id\": 1, \"code\": \"a\"}\nbroken\n");
+    rig.rehome(&["load", "labelled", &things, "--lookup", &csv, "--schemas", &schemas]).expect(3);
+    let rows = [(1, "a"), (2, "b"), (3, "c"), (4, "d")];
+    let rows = rows.map(|(id, code)| format!("{{\"id\": {id}, \"code\": \"{code}\"}}\n")).concat();
+    let things = file("things.jsonl", &rows);
+    let dump = [("a", "old a"), ("b", "new b"), ("c", "new c")];
+    let dump = dump.map(|(code, label)| format!("{{\"code\": \"{code}\", \"label\": \"{label}\"}}\n")).concat();
+    let dump = file("names.jsonl", &dump);
+    rig.rehome(&["load", "labelled", &things, &dump, "--schemas", &schemas]).expect(0);
+    let labels = rig.target.texts("select label from labels order by id").await;
+    assert_eq!(labels, ["old a", "new b", "new c", "unknown"], "as the dump says");
 }

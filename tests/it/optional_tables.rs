@@ -8,7 +8,7 @@ use crate::support::cluster::Database;
 use crate::support::dynamo::{address, client, items, table, text};
 use crate::support::legacy;
 use crate::support::rig::Rig;
-use crate::support::schemas::edited;
+use crate::support::schemas::{edited, labelled};
 
 const JUDGE: &str = "conversation_judge_decisions";
 
@@ -116,25 +116,6 @@ async fn a_dynamodb_table_that_is_not_there_is_named_and_skipped_until_it_is() {
     assert_eq!(owners.iter().map(|owner| text(owner, "owner")).collect::<Vec<_>>(), ["t#7"]);
     let status = with(&["status", "copy", "--json"]).expect(0).json();
     assert_eq!(status["skipped"], serde_json::json!([]), "{status}");
-}
-
-/// The files of a small migration, as they are now.
-fn labelled(folder: &std::path::Path, table: &str, reference: &str, label: &str) -> String {
-    let place = folder.join("schemas/labelled");
-    std::fs::create_dir_all(&place).expect("a folder");
-    let legacy = "source = \"postgres\"\n[table.things]\nkey = [\"id\"]\nrole = \"unit\"\nunit_lookup = \"key\"\n\
-        columns = { id = \"int8 not null\", code = \"text not null\" }\n";
-    let mapping = "migration = \"labelled\"\nnamespace = \"5d0c2f3a-0000-5000-8000-000000000000\"\nforeign = \"row\"\n\
-        [quarantine]\nnot_storable = \"row\"\nunreadable_json = \"row\"\nkey_collision = \"row\"\n[unit]\nthings = \"id\"\n";
-    let map = format!("[[map]]\nfrom = \"things\"\nto = \"labels\"\ncolumns = {{ id = \".id\", label = {label} }}\n");
-    for (file, text) in [
-        ("legacy.toml", format!("{legacy}{table}")),
-        ("mapping.toml", format!("{mapping}{reference}{map}")),
-        ("target.sql", "CREATE TABLE labels (id bigint PRIMARY KEY, label text NOT NULL);".to_owned()),
-    ] {
-        std::fs::write(place.join(file), text).expect("a file");
-    }
-    folder.join("schemas").to_str().expect("text").to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -272,7 +272,13 @@ async fn one_poison_unit_that_changes_often_does_not_halt_the_others_but_many_do
     assert_eq!(rig.parked().len(), 62, "those that it speaks of are listed");
     let again = rig.rehome(&["run", "luthien", "--until", "caught-up", "--unit-bytes-max", "2000"]).expect(3);
     assert!(again.err.contains("unit_too_large"), "a restart does not go on: {again:?}");
+    let status = rig.rehome(&["status", "luthien"]).expect(0);
+    assert!(status.out.contains("HALTED: 61 of ") && status.out.contains("quarantine retry"), "{status:?}");
+    rig.rehome(&["quarantine", "skip", "luthien", "u0", "--reason", "a test"]).expect(0);
+    rig.rehome(&["run", "luthien", "--until", "caught-up", "--unit-bytes-max", "2000"]).expect(2);
+    assert_eq!(rig.status()["halted"], serde_json::Value::Null, "a person did something about it");
     rig.rehome(&["quarantine", "retry", "luthien"]).expect(0);
+    rig.rehome(&["quarantine", "retry", "luthien", "u0"]).expect(0);
     rig.catch_up();
     rig.compare().await.assert_equal();
 }

@@ -1,7 +1,8 @@
 //! Tables that change their shape or are emptied while they are migrated.
 
+use crate::support::cluster::Database;
 use crate::support::rig::Rig;
-use crate::support::schemas::edited;
+use crate::support::schemas::{edited, labelled};
 
 fn call(name: &str, text: &str) -> String {
     format!(
@@ -222,6 +223,61 @@ async fn a_row_that_only_a_state_built_anew_knows_is_swept_too() {
     rig.catch_up();
     rig.compare().await.assert_equal();
     assert_eq!(rig.status()["balanced"], true);
+}
+
+/// What people call a table depends on the other tables of the definition; what the log says of it does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_swept_does_not_come_back_when_its_table_is_called_otherwise() {
+    const AUDITED: &str = "[table.audited]\nname = \"things\"\nschema = \"audit\"\nkey = [\"id\"]\nrole = \"lookup\"\n\
+        columns = { id = \"int8 not null\", code = \"text not null\" }\ndrop = { id = \"a test\", code = \"a test\" }\n";
+    let mut rig = Rig::of("labelled", Database::new().await, Database::new().await);
+    let things = "things (id bigint primary key, code text not null)";
+    rig.legacy.run(format!("create schema audit; create table {things}; create table audit.{things}")).await;
+    rig.legacy.run("insert into things values (1, 'a'), (2, 'b')").await;
+    let schemas = labelled(rig.folder.path(), AUDITED, "", "\".code\"");
+    let with = |rig: &Rig, arguments: &[&str]| rig.rehome(&[arguments, &["--schemas", &schemas]].concat());
+    with(&rig, &["up", "labelled"]).expect(0);
+    with(&rig, &["run", "labelled", "--until", "caught-up"]).expect(0);
+    rig.legacy.run("alter table things add column extra text; insert into things values (3, 'c', 'x')").await;
+    with(&rig, &["run", "labelled", "--until", "caught-up"]).expect(2);
+    with(&rig, &["accept-schema", "labelled", "public.things", "--read-again"]).expect(0);
+    rig.legacy.run("delete from things where id = 3").await;
+    with(&rig, &["run", "labelled", "--until", "caught-up"]).expect(0);
+    let labels = "select label from labels order by id";
+    assert_eq!(rig.target.texts(labels).await, ["a", "b"]);
+    // The state is built anew from the log.
+    labelled(rig.folder.path(), "", "", "\".code\"");
+    with(&rig, &["run", "labelled", "--until", "caught-up"]).expect(0);
+    assert_eq!(rig.target.texts(labels).await, ["a", "b"]);
+    assert_eq!(with(&rig, &["status", "labelled", "--json"]).json()["balanced"], true);
+}
+
+/// The units of the held rows are not known at all, while the target holds what an earlier definition made of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_target_has_of_units_whose_rows_are_all_held_is_not_called_wrong() {
+    let mut rig = Rig::of("labelled", Database::new().await, Database::new().await);
+    rig.legacy.run("create table things (id bigint primary key, code text not null)").await;
+    rig.legacy.run("insert into things values (1, 'a'), (2, 'b')").await;
+    let schemas = labelled(rig.folder.path(), "", "", "\".code\"");
+    let with = |rig: &Rig, arguments: &[&str]| rig.rehome(&[arguments, &["--schemas", &schemas]].concat());
+    with(&rig, &["up", "labelled"]).expect(0);
+    with(&rig, &["run", "labelled", "--until", "caught-up"]).expect(0);
+    rig.legacy
+        .run("alter table things alter column code type varchar(20); update things set code = 'z' where id = 1")
+        .await;
+    let legacy = rig.folder.path().join("schemas/labelled/legacy.toml");
+    let text = std::fs::read_to_string(&legacy).expect("the file");
+    assert!(text.contains("code = \"text not null\""), "{text}");
+    std::fs::write(&legacy, text.replace("code = \"text not null\"", "code = \"varchar not null\"")).expect("the file");
+    with(&rig, &["run", "labelled", "--until", "caught-up"]).expect(3);
+    let diff = with(&rig, &["diff", "labelled", "1"]);
+    assert_eq!(diff.code, 2, "nothing is known of it yet: {diff:?}");
+    let (code, summary, _) = crate::reconcile::try_reconcile(&rig, &["--schemas", &schemas]);
+    assert_eq!(code, 2, "{summary}");
+    with(&rig, &["accept-schema", "labelled", "things", "--read-again"]).expect(0);
+    with(&rig, &["run", "labelled", "--until", "caught-up"]).expect(0);
+    assert_eq!(rig.target.texts("select label from labels order by id").await, ["z", "b"]);
+    assert_eq!(with(&rig, &["diff", "labelled", "1"]).code, 0);
 }
 
 /// What is held when an epoch is closed is swept when it is released.

@@ -428,6 +428,25 @@ async fn rules_for_rows_of_someone_else_hold_for_every_look_at_them() {
     compare(&world, How::default()).await.no_alarm();
 }
 
+/// A row that came between the two snapshots, written to both stores: who wrote it, nobody has told yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_someone_else_that_came_meanwhile_is_not_wrong_by_the_rules_for_ours() {
+    let theirs = "[[ignore]]\ntable = \"items_new\"\nfields = [\"note\"]\nwhen = \"foreign\"\nreason = \"a test\"\n";
+    let world = World::ruled(1, 1, theirs);
+    let projecting = Arc::new(Mutex::new(begin(&world).await));
+    let came = |world: &World| {
+        world.put(ITEMS, item(9, "a", "ours"));
+        let (key, row) = of_application(world, 9);
+        world.held().rows.insert(key, row);
+    };
+    between(&world, &projecting, came).await;
+    compare(&world, How::default()).await.no_alarm();
+    // At rest it is known whose it is, and by which rules it is as it should be.
+    between(&world, &projecting, |_| {}).await;
+    let compared = compare(&world, How::default()).await;
+    assert_eq!(compared.no_alarm().summary.verdict, Verdict::Match, "{:?}", compared.summary.why);
+}
+
 /// No log tells of rows that an application writes and deletes on both sides, the source first, while a projection runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_someone_else_is_wrong_only_if_it_stands_there_after_the_source_was_read() {

@@ -116,13 +116,17 @@ pub fn whole(log: &dyn EventLog, relation: &RelationName) -> Result<bool, crate:
     Ok(value.and_then(|value| serde_json::from_slice::<Stored>(&value).ok()).is_some_and(|stored| stored.whole))
 }
 
-/// Forgets that a file stood for a table, which is captured from now on.
+/// Forgets that a file stood for a table, which is captured from now on; sets further marks with that.
 ///
 /// # Errors
 /// The log's.
-pub async fn forget(log: &dyn EventLog, relation: &RelationName) -> Result<(), Error> {
+pub async fn forget(
+    log: &dyn EventLog,
+    relation: &RelationName,
+    also: impl IntoIterator<Item = (String, Option<Vec<u8>>)>,
+) -> Result<(), Error> {
     if log.mark(&mark(relation))?.is_some() {
-        let marks = [(mark(relation), None)].into();
+        let marks = also.into_iter().chain([(mark(relation), None)]).collect();
         log.append(Batch { marks, ..Batch::default() }).await?;
     }
     Ok(())
