@@ -3,12 +3,11 @@
 //! Keys and values stand one behind the other in one buffer, as a backlog of the log brings a million of them and most
 //! are a few dozen bytes: a buffer of its own for each would cost more than what is done with it.
 
-use std::hash::BuildHasher as _;
 use std::ops::Range;
 
-use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::seen::KeyHash;
 use super::state::{SPACES, Space};
 
 /// Changed values, each with its key as it is stored.
@@ -20,7 +19,6 @@ pub(super) struct Changes {
     entries: Vec<Entry>,
     /// Indexes into `entries`, by key.
     index: HashTable<usize>,
-    hasher: RandomState,
     /// Number of keys by space.
     counts: [usize; SPACES.len()],
 }
@@ -31,20 +29,19 @@ struct Entry {
     /// Absent where the key is removed.
     value: Option<Range<usize>>,
     /// Of the key; kept so that a growing index need not read every key again.
-    hash: u64,
+    hash: KeyHash,
 }
 
 impl Changes {
-    /// What was put under a key: `None` when nothing was, the inner `None` when it was removed.
-    pub(super) fn get(&self, space: Space, key: &[u8]) -> Option<Option<&[u8]>> {
-        let found = self.index.find(self.hash(space, key), |&at| self.is(at, space, key))?;
+    /// What was put under a key, which has a hash: `None` when nothing was, the inner `None` when it was removed.
+    pub(super) fn get(&self, hash: KeyHash, space: Space, key: &[u8]) -> Option<Option<&[u8]>> {
+        let found = self.index.find(hash.0, |&at| self.is(at, space, key))?;
         Some(self.entries[*found].value.clone().map(|value| &self.buffer[value]))
     }
 
-    /// Sets a value, or removes it.
-    pub(super) fn set(&mut self, space: Space, key: &[u8], value: Option<&[u8]>) {
-        let hashed = self.hash(space, key);
-        if let Some(&at) = self.index.find(hashed, |&at| self.is(at, space, key)) {
+    /// Sets a value, or removes it; every key comes with the same hash each time.
+    pub(super) fn set(&mut self, hash: KeyHash, space: Space, key: &[u8], value: Option<&[u8]>) {
+        if let Some(&at) = self.index.find(hash.0, |&at| self.is(at, space, key)) {
             let room = self.entries[at].value.take();
             self.entries[at].value = value.map(|value| match room {
                 Some(room) if room.len() >= value.len() => {
@@ -58,10 +55,10 @@ impl Changes {
         }
         let key = append(&mut self.buffer, &[&[space as u8], key]);
         let value = value.map(|value| append(&mut self.buffer, &[value]));
-        self.entries.push(Entry { key, value, hash: hashed });
+        self.entries.push(Entry { key, value, hash });
         self.counts[space as usize] += 1;
         let entries = &self.entries;
-        self.index.insert_unique(hashed, entries.len() - 1, |&at| entries[at].hash);
+        self.index.insert_unique(hash.0, entries.len() - 1, |&at| entries[at].hash.0);
     }
 
     /// Number of keys of a space.
@@ -90,27 +87,35 @@ impl Changes {
 
     /// Stored keys in their order, each with its value.
     pub(super) fn sorted(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        let mut spaces: [Vec<&Entry>; SPACES.len()] = self.counts.map(Vec::with_capacity);
+        let mut spaces: [Vec<(u128, &Entry)>; SPACES.len()] = self.counts.map(Vec::with_capacity);
         for entry in &self.entries {
-            spaces[usize::from(self.buffer[entry.key.start])].push(entry);
+            let key = &self.buffer[entry.key.clone()];
+            spaces[usize::from(key[0])].push((front(&key[1..]), entry));
         }
         for entries in &mut spaces {
             // A stable sort takes runs that are in order already as they are, and rows mostly come in order of their keys.
-            entries.sort_by(|a, b| self.buffer[a.key.clone()].cmp(&self.buffer[b.key.clone()]));
+            entries.sort_by(|(front, a), (other, b)| {
+                front.cmp(other).then_with(|| self.buffer[a.key.clone()].cmp(&self.buffer[b.key.clone()]))
+            });
         }
-        let stored =
-            |entry: &Entry| (&self.buffer[entry.key.clone()], entry.value.clone().map(|value| &self.buffer[value]));
+        let stored = |(_, entry): (_, &Entry)| {
+            (&self.buffer[entry.key.clone()], entry.value.clone().map(|value| &self.buffer[value]))
+        };
         spaces.into_iter().flatten().map(stored)
-    }
-
-    fn hash(&self, space: Space, key: &[u8]) -> u64 {
-        self.hasher.hash_one((space as u8, key))
     }
 
     fn is(&self, at: usize, space: Space, key: &[u8]) -> bool {
         let stored = &self.buffer[self.entries[at].key.clone()];
         stored[0] == space as u8 && stored[1..] == *key
     }
+}
+
+/// The first bytes of a key, as a number in their order: most keys are told apart without reading them.
+fn front(key: &[u8]) -> u128 {
+    let mut front = [0; 16];
+    let length = key.len().min(front.len());
+    front[..length].copy_from_slice(&key[..length]);
+    u128::from_be_bytes(front)
 }
 
 fn append(buffer: &mut Vec<u8>, parts: &[&[u8]]) -> Range<usize> {
@@ -125,6 +130,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::seen::Seen;
     use super::*;
 
     proptest! {
@@ -133,18 +139,19 @@ mod tests {
         fn what_was_last_put_is_read_back_and_comes_in_order(
             puts in proptest::collection::vec((0..3_usize, 0..6_u8, proptest::option::of(0..9_usize)), 0..80),
         ) {
-            let (mut changes, mut expected) = (Changes::default(), BTreeMap::new());
+            let (seen, mut changes, mut expected) = (Seen::begin(true), Changes::default(), BTreeMap::new());
             for (number, (space, key, size)) in (0_u8..).zip(puts) {
-                // Keys of one space begin those of others, and are empty.
-                let key = vec![0; usize::from(key)];
+                // Keys begin other keys, and are empty, and longer than what is compared at once.
+                let key = vec![0; [0, 1, 2, 15, 16, 17][usize::from(key)]];
                 let value = size.map(|size| vec![number; size]);
-                changes.set(SPACES[space], &key, value.as_deref());
+                changes.set(seen.hash(SPACES[space], &key), SPACES[space], &key, value.as_deref());
                 expected.insert((space, key), value);
             }
             for ((space, key), value) in &expected {
-                prop_assert_eq!(changes.get(SPACES[*space], key), Some(value.as_deref()));
+                let found = changes.get(seen.hash(SPACES[*space], key), SPACES[*space], key);
+                prop_assert_eq!(found, Some(value.as_deref()));
             }
-            prop_assert_eq!(changes.get(Space::Meta, &[]), None);
+            prop_assert_eq!(changes.get(seen.hash(Space::Meta, &[]), Space::Meta, &[]), None);
             prop_assert_eq!(changes.len(), expected.len());
             prop_assert_eq!(changes.count(SPACES[1]), expected.keys().filter(|(space, _)| *space == 1).count());
             let sorted: Vec<_> = changes.sorted().map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect();

@@ -31,6 +31,7 @@ pub mod row;
 pub mod rows;
 pub mod run;
 pub mod scope;
+mod seen;
 pub mod session;
 pub mod source;
 pub mod state;

@@ -15,7 +15,7 @@ use crate::target::{Cost, TableShape, Target, TargetTable, Trust, UnitOutcome, U
 
 use super::claims::{self, ClaimId, claim_id};
 use super::forgotten::{self, notice};
-use super::pick::Pass;
+use super::pick::{Pass, Picked};
 use super::prepare::{Carried, Evaluator, Prepared, Settings};
 use super::records::PartState;
 use super::result::Status;
@@ -54,12 +54,15 @@ pub struct Done {
     pub called_back: u64,
 }
 
-/// A batch being evaluated: its parts, and where the next batch begins.
+/// A batch that was evaluated, and the next one on its way.
 struct Ahead {
     prepared: Vec<Prepared>,
-    cursor: Option<Vec<u8>>,
+    picking: Option<Picking>,
     carried: Carried,
 }
+
+/// Parts being picked on the blocking pool; with them comes where the next batch begins.
+type Picking = JoinHandle<Result<(Vec<Picked>, Option<Vec<u8>>), Error>>;
 
 /// Parts being evaluated on the blocking pool.
 type Evaluating = JoinHandle<Result<Ahead, Error>>;
@@ -108,7 +111,8 @@ impl Projector {
         forgotten::call_back(self.state(), &*self.log, &*self.target).await
     }
 
-    /// Projects every part that changed, in order of part; while one batch is written the next is evaluated.
+    /// Projects every part that changed, in order of part; while one batch is written the next is evaluated, and the one behind it
+    /// is picked.
     ///
     /// Ends early when `stop` is cancelled; what was not written stays to be done. `tell` hears of each batch.
     pub async fn project_all(
@@ -120,16 +124,15 @@ impl Projector {
         let pass = Arc::new(Pass::begin(self.state(), mapping, totals)?);
         let keep_bytes = self.keep_bytes(&pass);
         let mut kept = self.state().session();
-        let mut evaluating = Some(self.evaluate(&pass, None, None));
+        let mut evaluating = Some(self.evaluate(&pass, pick(&self.evaluator, &pass, None), None));
         while let Some(task) = evaluating.take() {
-            let Ahead { prepared, cursor, carried } = task.await.expect("evaluation does not panic")?;
-            if prepared.is_empty() {
-                break;
-            }
+            let Ahead { prepared, picking, carried } = task.await.expect("evaluation does not panic")?;
+            let Some(picking) = picking else { break };
             if stop.is_cancelled() {
+                join_picking(Some(picking)).await;
                 break;
             }
-            evaluating = Some(self.evaluate(&pass, cursor, carried));
+            evaluating = Some(self.evaluate(&pass, picking, carried));
             let told = match self.finish(&pass, &mut kept, prepared, stop).await {
                 Ok(Some(done)) => tell(done),
                 Ok(None) => {
@@ -203,14 +206,23 @@ impl Projector {
         Ok(scopes.len() as u64)
     }
 
-    /// Begins to pick and evaluate the parts behind `cursor`.
-    fn evaluate(&self, pass: &Arc<Pass>, cursor: Option<Vec<u8>>, carried: Carried) -> Evaluating {
+    /// Begins to evaluate what is being picked, and then to pick what comes behind it.
+    fn evaluate(&self, pass: &Arc<Pass>, picking: Picking, mut carried: Carried) -> Evaluating {
         let (evaluator, pass) = (Arc::clone(&self.evaluator), Arc::clone(pass));
-        tokio::task::spawn_blocking(move || {
-            let (mut cursor, mut carried) = (cursor, carried);
-            let picked = pass.pick(&evaluator.state, &mut cursor)?;
-            let prepared = evaluator.prepare(&pass, picked, &mut carried)?;
-            Ok(Ahead { prepared, cursor, carried })
+        tokio::spawn(async move {
+            let (picked, cursor) = picking.await.expect("picking does not panic")?;
+            let picking = (!picked.is_empty()).then(|| pick(&evaluator, &pass, cursor));
+            let preparing = tokio::task::spawn_blocking(move || {
+                let prepared = evaluator.prepare(&pass, picked, &mut carried)?;
+                Ok((prepared, carried))
+            });
+            match preparing.await.expect("evaluation does not panic") {
+                Ok((prepared, carried)) => Ok(Ahead { prepared, picking, carried }),
+                Err(error) => {
+                    join_picking(picking).await;
+                    Err(error)
+                }
+            }
         })
     }
 
@@ -386,9 +398,23 @@ impl Projector {
     }
 }
 
+/// Begins to pick the parts behind `cursor`.
+fn pick(evaluator: &Arc<Evaluator>, pass: &Arc<Pass>, mut cursor: Option<Vec<u8>>) -> Picking {
+    let (evaluator, pass) = (Arc::clone(evaluator), Arc::clone(pass));
+    tokio::task::spawn_blocking(move || Ok((pass.pick(&evaluator.state, &mut cursor)?, cursor)))
+}
+
 /// Waits for an evaluation that nobody needs any more: nothing is left running behind.
 async fn join(evaluating: Option<Evaluating>) {
-    if let Some(evaluating) = evaluating {
-        let _ = evaluating.await;
+    let Some(evaluating) = evaluating else { return };
+    if let Ok(Ok(Ahead { picking, .. })) = evaluating.await {
+        join_picking(picking).await;
+    }
+}
+
+/// As [`join`], of parts being picked.
+async fn join_picking(picking: Option<Picking>) {
+    if let Some(picking) = picking {
+        let _ = picking.await;
     }
 }

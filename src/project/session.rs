@@ -14,13 +14,14 @@ use fjall::{Database, Keyspace};
 use super::Error;
 use super::changes::Changes;
 use super::marks::Marks;
+use super::seen::{KeyHash, Seen};
 use super::state::{Space, State};
 
 /// A set of changes of this many bytes, keys and values, is loaded as a table: a table costs two or three syncs and a run
 /// among those that every read looks into, which fewer changes do not repay.
 const LOAD_BYTES_MIN: usize = 4 * 1024 * 1024;
 /// Tables that may wait for their merge with older ones; the store holds back only changes that go its usual way.
-const TABLES_WAITING_MAX: usize = 16;
+const TABLES_WAITING_MAX: usize = 18;
 /// Time between two looks at the tables that wait; a merge takes some hundred times as long.
 const MERGE_POLL: Duration = Duration::from_millis(5);
 
@@ -73,8 +74,12 @@ impl<'a> Session<'a> {
 
     /// A value, as this session left it.
     pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let below = || self.below.as_ref().and_then(|below| below.changes.get(space, key));
-        match self.changes.get(space, key).or_else(below) {
+        let (seen, hash) = self.seen(space, key);
+        if space != Space::Rows && !seen.perhaps(hash) {
+            return Ok(None);
+        }
+        let below = || self.below.as_ref().and_then(|below| below.changes.get(hash, space, key));
+        match self.changes.get(hash, space, key).or_else(below) {
             Some(changed) => Ok(changed.map(<[u8]>::to_vec)),
             None => self.state.get(space, key),
         }
@@ -82,12 +87,23 @@ impl<'a> Session<'a> {
 
     /// Sets a value.
     pub fn put(&mut self, space: Space, key: &[u8], value: impl AsRef<[u8]>) {
-        self.changes.set(space, key, Some(value.as_ref()));
+        let (seen, hash) = self.seen(space, key);
+        // Of rows, only those are asked for that heads tell of.
+        if space != Space::Rows {
+            seen.put(hash);
+        }
+        self.changes.set(hash, space, key, Some(value.as_ref()));
     }
 
     /// Removes a value.
     pub fn remove(&mut self, space: Space, key: &[u8]) {
-        self.changes.set(space, key, None);
+        let (_, hash) = self.seen(space, key);
+        self.changes.set(hash, space, key, None);
+    }
+
+    fn seen(&self, space: Space, key: &[u8]) -> (&'a Seen, KeyHash) {
+        let seen = self.state.seen();
+        (seen, seen.hash(space, key))
     }
 
     /// Whether values of a space were changed that are not visible yet.
@@ -200,6 +216,24 @@ mod tests {
         let mut session = state.session();
         session.remove(Space::Meta, b"a");
         assert_eq!(session.get(Space::Meta, b"a").expect("readable"), None);
+    }
+
+    #[test]
+    fn a_session_finds_what_was_there_before_its_state_was_opened() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for round in 0..3_u8 {
+            let state = State::open(folder.path()).expect("a store");
+            let mut session = state.session();
+            for key in 0..4 {
+                let found = session.get(Space::Heads, &[key]).expect("readable");
+                assert_eq!(found, (key < round).then(|| vec![key]), "round {round}");
+            }
+            session.put(Space::Heads, &[round], [round]);
+            let session = session.commit_behind().expect("writable");
+            assert_eq!(session.get(Space::Heads, &[round]).expect("readable"), Some(vec![round]));
+            session.commit().expect("writable");
+            assert_eq!(state.session().get(Space::Heads, &[round]).expect("readable"), Some(vec![round]));
+        }
     }
 
     #[test]

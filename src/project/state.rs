@@ -32,9 +32,12 @@
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use fjall::compaction::Leveled;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable as _, Snapshot};
 
+use super::seen::Seen;
 use super::session::{Session, Store};
 use super::{Error, renew};
 
@@ -95,12 +98,16 @@ pub(super) const SPACES: [Space; 15] = [
 
 /// Memory for blocks read from disk; small, because the store is mostly written and scanned.
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
+/// Tables that are merged at once into those before them, less often than by default: a backlog is loaded as tables that each hold
+/// keys from everywhere, so that a merge writes most of what there is once more.
+const TABLES_MERGED: u8 = 12;
 /// Name of the sorted store that holds all spaces.
 const STORE: &str = "state";
 
 /// An open state store.
 pub struct State {
     store: Store,
+    seen: Seen,
     folder: PathBuf,
 }
 
@@ -119,9 +126,12 @@ impl State {
         renew::mend(folder)?;
         let database =
             Database::builder(folder).cache_size(CACHE_BYTES).open().map_err(|source| Error::state("open", source))?;
-        let keyspace = database.keyspace(STORE, KeyspaceCreateOptions::default);
+        let merging = || Leveled::default().with_l0_threshold(TABLES_MERGED);
+        let options = || KeyspaceCreateOptions::default().compaction_strategy(Arc::new(merging()));
+        let keyspace = database.keyspace(STORE, options);
         let keyspace = keyspace.map_err(|source| Error::state("open", source))?;
-        Ok(Self { store: Store::new(database, keyspace), folder: folder.to_owned() })
+        let empty = keyspace.is_empty().map_err(|source| Error::state("open", source))?;
+        Ok(Self { store: Store::new(database, keyspace), seen: Seen::begin(empty), folder: folder.to_owned() })
     }
 
     /// Where it lies.
@@ -131,6 +141,11 @@ impl State {
 
     pub(super) fn store(&self) -> Store {
         self.store.clone()
+    }
+
+    /// What is known of its keys.
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// A value as last committed.
