@@ -11,8 +11,6 @@ use super::scope::{is_part, is_whole, unit_of, whole_of};
 use super::state::{Space, State};
 use super::{Error, names};
 
-/// Parts written in one transaction: large enough to spread its cost, small enough that one refusal costs little.
-const PARTS_PER_BATCH: usize = 4_096;
 /// Source bytes of the parts of one batch; bounds memory where parts are large.
 const BATCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// A part with more bytes of rows than this is read page by page.
@@ -28,6 +26,8 @@ pub struct Pass {
     mapping: u32,
     /// Whether units have sums, which the whole of a unit shows.
     totals: bool,
+    /// Parts of one batch, at most.
+    parts_max: usize,
     /// Offset of the last record applied.
     pub latest: u64,
     /// Units that an operator took out, by key, each with the reason.
@@ -70,11 +70,12 @@ impl Picked {
 
 impl Pass {
     /// Begins a pass.
-    pub fn begin(state: &State, mapping: u32, totals: bool) -> Result<Self, Error> {
+    pub fn begin(state: &State, mapping: u32, totals: bool, parts_max: usize) -> Result<Self, Error> {
         let all = state.get(Space::Meta, names::MARKED)?.is_none();
         let forced = state.get(Space::Meta, names::FORCED)?.is_some();
         let latest = super::apply::Applier::checkpoint(state)?.0.saturating_sub(1);
-        let mut pass = Self { all, forced, mapping, totals, latest, skipped: HashMap::new(), rewrites: HashSet::new() };
+        let (skipped, rewrites) = (HashMap::new(), HashSet::new());
+        let mut pass = Self { all, forced, mapping, totals, parts_max, latest, skipped, rewrites };
         state.scan(Space::Meta, names::SKIPPED, |key, reason| {
             let unit = key[names::SKIPPED.len()..].to_vec();
             pass.skipped.insert(unit, String::from_utf8_lossy(reason).into_owned());
@@ -95,7 +96,7 @@ impl Pass {
         let mut last = Vec::new();
         let mut full = |picked: &[Picked], size| {
             bytes += size;
-            picked.len() >= PARTS_PER_BATCH || bytes >= BATCH_BYTES_MAX
+            picked.len() >= self.parts_max || bytes >= BATCH_BYTES_MAX
         };
         if self.all {
             state.scan_after(Space::Parts, start.as_deref(), |scope, part| {

@@ -26,6 +26,11 @@ use super::source::SourceShape;
 use super::state::{Space, State};
 use super::{Error, names};
 
+/// Parts of one batch for a target with transactions, whose syncs cost more than anything else: two thirds of the time with a quarter
+/// of it. One that is refused is found by halving.
+const PARTS_PER_TRANSACTION: usize = 16_384;
+/// Parts of one batch for a target where each item is written by itself: what is on its way when it fails is looked at again.
+const PARTS_PER_BATCH: usize = 4_096;
 /// A connection is not given fewer parts than this: each transaction costs a sync at the target.
 const PARTS_PER_WRITER_MIN: usize = 256;
 /// Bytes of results that a first projection commits at once.
@@ -121,7 +126,8 @@ impl Projector {
         mut tell: impl FnMut(Done) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (mapping, totals) = (self.evaluator.settings.mapping_generation, self.evaluator.migration.totals() > 0);
-        let pass = Arc::new(Pass::begin(self.state(), mapping, totals)?);
+        let parts_max = if self.evaluator.target_remembers { PARTS_PER_TRANSACTION } else { PARTS_PER_BATCH };
+        let pass = Arc::new(Pass::begin(self.state(), mapping, totals, parts_max)?);
         let keep_bytes = self.keep_bytes(&pass);
         let mut kept = self.state().session();
         let mut evaluating = Some(self.evaluate(&pass, pick(&self.evaluator, &pass, None), None));

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use rehome::event::{DigestKey, Value};
 use rehome::postgres::Server;
 use rehome::postgres::target::{PostgresTarget, provision};
-use rehome::target::{ForeignScope, Target, TargetRow};
+use rehome::target::{
+    Deletes, ForeignScope, Target, TargetKey, TargetRow, TargetTable, Trust, UnitOutcome, UnitWrite, WriteVersion,
+};
 
 use crate::support::cluster::{Database, run};
 use crate::support::memory_target::MemoryTarget;
@@ -64,4 +66,56 @@ async fn the_target_in_memory_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_target_postgres_keeps_the_contract() {
     suite::run(&Postgres::default()).await;
+}
+
+/// Refused parts at both ends and side by side; what the others need of each other goes with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_large_batch_just_the_parts_that_are_refused_are_parked() {
+    let database = Database::new().await;
+    let pool = Server::parse(&database.url).expect("an address").pool(2);
+    let definition = "create table parents (id text primary key, value text); \
+                      create table children (id text primary key, value text, check (value <> 'refused'));";
+    provision(&pool, definition, &suite::tables()).await.expect("it may");
+    let target =
+        PostgresTarget::new(pool.clone(), "suite", suite::tables(), &DigestKey::new([3; 32]), ForeignScope::Row);
+    let bad = [0, 7, 8, 150, 299];
+    for trust in [Trust::Fresh, Trust::Record] {
+        let batch: Vec<UnitWrite> = (0..300)
+            .map(|number| {
+                let (name, value) =
+                    (format!("{trust:?}-{number}"), if bad.contains(&number) { "refused" } else { "fine" });
+                let row = |table, value: &str| {
+                    let values = vec![Value::text(name.as_str()), Value::text(value)];
+                    TargetRow { table: TargetTable(table), values }
+                };
+                UnitWrite {
+                    unit: name.as_str().into(),
+                    part: [0xff, 0xff].into(),
+                    version: WriteVersion { log: 7, mapping: 1, partition: 0, offset: 1 },
+                    rows: vec![row(0, "fine"), row(1, value)],
+                    trust,
+                    deletes: Deletes::Now,
+                    before: Vec::new(),
+                }
+            })
+            .collect();
+        let outcomes = target.apply(&batch).await.expect("it writes");
+        let parked: Vec<usize> = (0..outcomes.len())
+            .filter(|&at| matches!(&outcomes[at], UnitOutcome::Parked { reason, .. } if **reason == *"constraint"))
+            .collect();
+        assert_eq!(parked, bad, "{trust:?}");
+        let written = |outcome: &&UnitOutcome| matches!(outcome, UnitOutcome::Written { upserted: 2, .. });
+        assert_eq!(outcomes.iter().filter(written).count(), 295);
+        let there = target.read(&batch.iter().flat_map(keys).collect::<Vec<_>>()).await.expect("it reads");
+        let lacking: Vec<usize> = (0..there.len()).filter(|&at| there[at].is_none()).map(|at| at / 2).collect();
+        assert_eq!(lacking, bad.map(|at| [at, at]).concat(), "a part is there whole or not at all");
+        assert!(target.apply(&batch).await.expect("it writes").iter().enumerate().all(|(at, outcome)| {
+            bad.contains(&at) == matches!(outcome, UnitOutcome::Parked { .. })
+                && bad.contains(&at) != matches!(outcome, UnitOutcome::Repeated)
+        }));
+    }
+}
+
+fn keys(write: &UnitWrite) -> Vec<TargetKey> {
+    write.rows.iter().map(|row| TargetKey { table: row.table, values: row.values[..1].to_vec() }).collect()
 }

@@ -166,32 +166,29 @@ fn same_row(ours: &TargetRow, theirs: &TargetRow) -> bool {
     ours.values.iter().zip(&theirs.values).all(|(ours, theirs)| ours.normalised() == theirs.normalised())
 }
 
-/// Tries all candidates together, and one by one when that is refused.
+/// Tries all candidates together, and those of a set that is refused in two halves, down to the one that is refused: a few of many
+/// cost few repetitions.
 async fn write_candidates(
     target: &PostgresTarget,
     connection: &mut PgConnection,
     candidates: &[Candidate<'_>],
     outcomes: &mut [Option<UnitOutcome>],
 ) -> Result<(), Error> {
-    let all: Vec<&Candidate<'_>> = candidates.iter().collect();
-    match write_together(target, connection, &all).await {
-        Ok(()) => {
-            for candidate in candidates {
-                outcomes[candidate.place] = Some(written(candidate));
+    // The next one is the last.
+    let mut sets = vec![candidates];
+    while let Some(set) = sets.pop() {
+        let all: Vec<&Candidate<'_>> = set.iter().collect();
+        match (write_together(target, connection, &all).await, set) {
+            (Ok(()), _) => set.iter().for_each(|candidate| outcomes[candidate.place] = Some(written(candidate))),
+            (Err(Refusal::Target(error)), _) => return Err(error),
+            (Err(Refusal::Unit { reason, detail }), [refused]) => {
+                outcomes[refused.place] = Some(UnitOutcome::Parked { reason: reason.into(), detail: detail.into() });
             }
-            return Ok(());
+            (Err(Refusal::Unit { .. }), _) => {
+                let (first, second) = set.split_at(set.len() / 2);
+                sets.extend([second, first]);
+            }
         }
-        Err(Refusal::Target(error)) => return Err(error),
-        Err(Refusal::Unit { .. }) => {}
-    }
-    for candidate in candidates {
-        outcomes[candidate.place] = Some(match write_together(target, connection, &[candidate]).await {
-            Ok(()) => written(candidate),
-            Err(Refusal::Unit { reason, detail }) => {
-                UnitOutcome::Parked { reason: reason.into(), detail: detail.into() }
-            }
-            Err(Refusal::Target(error)) => return Err(error),
-        });
     }
     Ok(())
 }
