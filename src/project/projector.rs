@@ -26,8 +26,8 @@ use super::source::SourceShape;
 use super::state::{Space, State};
 use super::{Error, names};
 
-/// Parts of one batch for a target with transactions, whose syncs cost more than anything else: two thirds of the time with a quarter
-/// of it. One that is refused is found by halving.
+/// Parts of one batch for a target with transactions, each of which costs a sync: four times as many take two thirds of the time.
+/// Those that are refused are found by halving.
 const PARTS_PER_TRANSACTION: usize = 16_384;
 /// Parts of one batch for a target where each item is written by itself: what is on its way when it fails is looked at again.
 const PARTS_PER_BATCH: usize = 4_096;
