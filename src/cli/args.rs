@@ -341,6 +341,10 @@ pub struct TargetArgs {
     /// Connections that write to the target.
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub target_connections: u16,
+    /// Write at most this many units, or parts of them, at once: fewer make transactions short, more make a backlog fast [default: 16384
+    /// in Postgres, 4096 in DynamoDB].
+    #[arg(long, value_name = "PARTS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch_parts: Option<u32>,
     /// Park a unit whose rows are larger than this many bytes.
     #[arg(long, default_value_t = 4 << 30, value_name = "BYTES")]
     pub unit_bytes_max: u64,

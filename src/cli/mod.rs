@@ -147,6 +147,7 @@ fn tune_target(target: &TargetArgs, settings: &mut Settings) {
     settings.write_capacity = target.write_capacity;
     settings.sharing = if target.exclusive_target { Sharing::Exclusive } else { Sharing::Shared };
     settings.target_connections = target.target_connections.into();
+    settings.batch_parts = target.batch_parts.map(|parts| parts as usize);
     settings.unit_bytes_max = target.unit_bytes_max;
     settings.park_percent_max = target.park_percent_max;
     settings.sweep_max = target.sweep_max;

@@ -90,6 +90,8 @@ pub struct Settings {
     pub copy_workers: usize,
     /// Connections that write to the target.
     pub target_connections: u32,
+    /// Parts that are written together at most; `None` is what suits the target.
+    pub batch_parts: Option<usize>,
     /// A unit whose rows are larger than this many bytes is parked.
     pub unit_bytes_max: u64,
     /// Share of evaluated units, in percent, that may be parked before a run halts.
@@ -340,6 +342,7 @@ impl Settings {
             target,
             copy_workers: 2,
             target_connections: 2,
+            batch_parts: None,
             unit_bytes_max: 4 << 30,
             park_percent_max: 20,
             sweep_max: 1_000,

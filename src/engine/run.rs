@@ -212,6 +212,7 @@ impl Engine {
             mapping_generation: open.mapping_generation,
             unit_bytes_max: self.settings.unit_bytes_max,
             writers: self.settings.target_connections as usize,
+            batch_parts: self.settings.batch_parts,
         };
         let projector = Projector::new(
             Arc::clone(&log),

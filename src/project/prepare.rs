@@ -29,6 +29,8 @@ pub struct Settings {
     pub unit_bytes_max: u64,
     /// Connections that a batch is spread over.
     pub writers: usize,
+    /// Parts that are written together at most; `None` is what suits the target.
+    pub batch_parts: Option<usize>,
 }
 
 /// What evaluating needs, whatever the part.

@@ -37,6 +37,7 @@ const PARTS_PER_WRITER_MIN: usize = 256;
 const KEEP_BYTES: usize = 16 * 1024 * 1024;
 /// Parts that are tried again at once: their failing one by one takes the target about a second.
 const AGAIN_MAX: usize = 1_000;
+
 /// Evaluates and writes parts.
 pub struct Projector {
     log: Arc<dyn EventLog>,
@@ -69,7 +70,7 @@ struct Ahead {
 /// Parts being picked on the blocking pool; with them comes where the next batch begins.
 type Picking = JoinHandle<Result<(Vec<Picked>, Option<Vec<u8>>), Error>>;
 
-/// Parts being evaluated on the blocking pool.
+/// Parts being evaluated.
 type Evaluating = JoinHandle<Result<Ahead, Error>>;
 
 impl Projector {
@@ -126,7 +127,8 @@ impl Projector {
         mut tell: impl FnMut(Done) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (mapping, totals) = (self.evaluator.settings.mapping_generation, self.evaluator.migration.totals() > 0);
-        let parts_max = if self.evaluator.target_remembers { PARTS_PER_TRANSACTION } else { PARTS_PER_BATCH };
+        let usual = if self.evaluator.target_remembers { PARTS_PER_TRANSACTION } else { PARTS_PER_BATCH };
+        let parts_max = self.evaluator.settings.batch_parts.unwrap_or(usual);
         let pass = Arc::new(Pass::begin(self.state(), mapping, totals, parts_max)?);
         let keep_bytes = self.keep_bytes(&pass);
         let mut kept = self.state().session();

@@ -93,7 +93,7 @@ async fn what_rows_in_the_way_held_back_is_written_while_changes_never_end() {
         state: Arc::clone(&state),
         sources: Arc::clone(engine.sources()),
         migration,
-        projector: projector(&engine, &log, &state, Arc::clone(&target) as Arc<dyn Target>),
+        projector: projector(&engine, &log, &state, Arc::clone(&target) as Arc<dyn Target>, None),
         options: Options { park_percent_max: 100, sweep_max: 0 },
         snapshot_complete: Box::new(|_| Ok(true)),
     };

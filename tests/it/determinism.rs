@@ -58,7 +58,13 @@ impl Way {
     }
 
     fn projector(&self, state: &Arc<State>) -> Projector {
-        let settings = Settings { log_generation: 1, mapping_generation: 1, unit_bytes_max: u64::MAX, writers: 1 };
+        let settings = Settings {
+            log_generation: 1,
+            mapping_generation: 1,
+            unit_bytes_max: u64::MAX,
+            writers: 1,
+            batch_parts: None,
+        };
         Projector::new(
             Arc::clone(&self.log) as Arc<dyn EventLog>,
             Arc::clone(state),

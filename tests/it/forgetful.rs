@@ -157,5 +157,5 @@ async fn project<T: Target + 'static>(
     let chunk = log.read(Partition(0), from, 1 << 20).await?;
     applier.apply(&**log, &state, &chunk.records, chunk.next)?;
     let target = Arc::clone(target) as Arc<dyn Target>;
-    projector(engine, log, &state, target).project_all(&CancellationToken::new(), |_| Ok(())).await
+    projector(engine, log, &state, target, None).project_all(&CancellationToken::new(), |_| Ok(())).await
 }

@@ -96,7 +96,7 @@ async fn a_row_that_moves_to_another_unit_keeps_its_target_row() {
         log.append(Batch { events: vec![moved], ..Batch::default() }).await.expect("it takes");
         let folder = &folders[usize::from(lsn == 6)];
         let state = Arc::new(State::open(folder.path()).expect("a state"));
-        let projector = projector(&engine, &log, &state, Arc::clone(&target) as Arc<dyn Target>);
+        let projector = projector(&engine, &log, &state, Arc::clone(&target) as Arc<dyn Target>, None);
         let mut applier =
             Applier::resume(&state, Arc::clone(engine.sources()), Arc::clone(&migration)).expect("it resumes");
         while apply_next(&mut applier, &log, &state).await {
@@ -152,7 +152,7 @@ async fn rows_that_take_over_each_other_s_keys_are_not_parked_on_the_way() {
     let state_folder = tempfile::tempdir().expect("a folder");
     let state = Arc::new(State::open(state_folder.path()).expect("a state"));
     let target = Arc::new(MemoryTarget::new(Arc::clone(engine.tables()), ForeignScope::Row));
-    let projector = projector(&engine, &log, &state, Arc::clone(&target) as Arc<dyn Target>);
+    let projector = projector(&engine, &log, &state, Arc::clone(&target) as Arc<dyn Target>, None);
     let mut lsn = 1;
     // Towards the smaller number the takers stand before those who let go; towards the greater behind them.
     for (tick, other) in [(200, 100), (100, 200), (200, 100)] {

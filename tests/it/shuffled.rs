@@ -201,8 +201,14 @@ async fn any_order_of_arrival_comes_to_the_same_target() {
     }
 }
 
-/// A projector of what a state holds into a target.
-pub fn projector(engine: &Engine, log: &Arc<MemoryLog>, state: &Arc<State>, target: Arc<dyn Target>) -> Projector {
+/// A projector of what a state holds into a target, so many parts at once.
+pub fn projector(
+    engine: &Engine,
+    log: &Arc<MemoryLog>,
+    state: &Arc<State>,
+    target: Arc<dyn Target>,
+    batch_parts: Option<usize>,
+) -> Projector {
     Projector::new(
         Arc::clone(log) as Arc<dyn EventLog>,
         Arc::clone(state),
@@ -210,7 +216,7 @@ pub fn projector(engine: &Engine, log: &Arc<MemoryLog>, state: &Arc<State>, targ
         Arc::clone(engine.sources()),
         Arc::clone(engine.tables()),
         target,
-        Settings { log_generation: 1, mapping_generation: 1, unit_bytes_max: u64::MAX, writers: 1 },
+        Settings { log_generation: 1, mapping_generation: 1, unit_bytes_max: u64::MAX, writers: 1, batch_parts },
     )
 }
 
@@ -237,7 +243,9 @@ async fn project(
         let ended = |state: &State| Applier::checkpoint(state).expect("an offset") == log.end(Partition(0));
         let at_end = ended(&state);
         if at_end || random.random_ratio(1, 3) {
-            let projector = projector(engine, log, &state, Arc::clone(target) as Arc<dyn Target>);
+            // So few at once that the next are picked before the last but one were kept, all through.
+            let at_once = Some(random.random_range(1..5));
+            let projector = projector(engine, log, &state, Arc::clone(target) as Arc<dyn Target>, at_once);
             projector.project_all(&CancellationToken::new(), |_| Ok(())).await.expect("it projects");
         }
         if at_end && ended(&state) {

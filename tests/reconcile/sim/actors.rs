@@ -127,6 +127,7 @@ impl Projecting {
     pub fn new(world: &Arc<World>) -> Self {
         let engine: &Engine = &world.engine;
         let (sources, migration) = (Arc::clone(engine.sources()), Arc::clone(engine.migration()));
+        let batch_parts = Some(world.batch_parts);
         let projector = Projector::new(
             Arc::clone(&world.log) as Arc<dyn EventLog>,
             Arc::clone(&world.state),
@@ -134,7 +135,7 @@ impl Projecting {
             Arc::clone(&sources),
             Arc::clone(engine.tables()),
             Arc::new(SimTarget(Arc::clone(world))) as Arc<dyn Target>,
-            Settings { log_generation: 1, mapping_generation: 1, unit_bytes_max: u64::MAX, writers: 1 },
+            Settings { log_generation: 1, mapping_generation: 1, unit_bytes_max: u64::MAX, writers: 1, batch_parts },
         );
         let applier = Applier::resume(&world.state, sources, migration).expect("it resumes");
         Self { world: Arc::clone(world), projector, applier }

@@ -86,6 +86,8 @@ pub struct World {
     pub state: Arc<State>,
     pub session: Session,
     pub relations: Vec<Arc<Relation>>,
+    /// Parts that are written together, at most: few, so that units are written batch by batch.
+    pub batch_parts: usize,
     capture: watch::Sender<CaptureStatus>,
     _progress: watch::Sender<Progress>,
     source: Mutex<Source>,
@@ -144,6 +146,7 @@ impl World {
             state,
             session,
             relations,
+            batch_parts: usize::try_from(1 + seed % 4).expect("few"),
             capture,
             _progress: progress,
             source: Mutex::default(),
