@@ -2,7 +2,7 @@
 //!
 //! Folding a backlog asks of every row and part whether the state knows it, and mostly it does not. A sorted store looks through
 //! each of its tables before it says so; here one look at a filter does. What the filter does not know was never put; what it
-//! knows may have been, and is looked up. A key sets four bits of one word, so that either costs one place in memory: Putze,
+//! knows may have been, and is looked up. Rows are left out: they are asked for only where a head tells of them. A key sets four bits of one word, so that either costs one place in memory: Putze,
 //! Sanders, Singler, *Cache-, Hash- and Space-Efficient Bloom Filters*, 2007.
 
 use std::hash::BuildHasher as _;
@@ -38,11 +38,16 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Knows of every key that is put from now on, and so of all keys of the store if it is empty.
-    pub(super) fn begin(empty: bool) -> Self {
+    /// Of a store that holds nothing yet.
+    pub(super) fn of_empty() -> Self {
         // Pages of it that no key falls into are never touched.
-        let words = || <[AtomicU64]>::new_box_zeroed_with_elems(WORDS).expect("16 MiB of address space");
-        Self { hasher: RandomState::default(), words: empty.then(words) }
+        let words = <[AtomicU64]>::new_box_zeroed_with_elems(WORDS).expect("16 MiB of address space");
+        Self { hasher: RandomState::default(), words: Some(words) }
+    }
+
+    /// Of a store that holds something: any key may be of it.
+    pub(super) fn of_unknown() -> Self {
+        Self { hasher: RandomState::default(), words: None }
     }
 
     /// The hash of a key.
@@ -51,8 +56,8 @@ impl Seen {
     }
 
     /// Takes in that a key is about to be put.
-    pub(super) fn put(&self, key: KeyHash) {
-        let Some(words) = &self.words else { return };
+    pub(super) fn put(&self, space: Space, key: KeyHash) {
+        let Some(words) = self.words_of(space) else { return };
         let (word, bits) = key.place();
         if words[word].load(Ordering::Relaxed) & bits != bits {
             words[word].fetch_or(bits, Ordering::Relaxed);
@@ -60,9 +65,14 @@ impl Seen {
     }
 
     /// Whether a key may ever have been put.
-    pub(super) fn perhaps(&self, key: KeyHash) -> bool {
+    pub(super) fn perhaps(&self, space: Space, key: KeyHash) -> bool {
         let (word, bits) = key.place();
-        self.words.as_ref().is_none_or(|words| words[word].load(Ordering::Relaxed) & bits == bits)
+        self.words_of(space).is_none_or(|words| words[word].load(Ordering::Relaxed) & bits == bits)
+    }
+
+    /// The filter, where it knows of a space.
+    fn words_of(&self, space: Space) -> Option<&[AtomicU64]> {
+        self.words.as_deref().filter(|_| space != Space::Rows)
     }
 }
 
@@ -72,13 +82,16 @@ mod tests {
 
     #[test]
     fn what_was_put_is_always_known_and_what_was_not_seldom_is() {
-        let (seen, full) = (Seen::begin(true), Seen::begin(false));
-        let hash = |number: u32| seen.hash(Space::Heads, &number.to_be_bytes());
-        (0..100_000).for_each(|number| seen.put(hash(number)));
-        assert!((0..100_000).all(|number| seen.perhaps(hash(number))));
-        let known = (100_000..200_000).filter(|number| seen.perhaps(hash(*number))).count();
+        let seen = Seen::of_empty();
+        let perhaps = |seen: &Seen, space, number: u32| seen.perhaps(space, seen.hash(space, &number.to_be_bytes()));
+        (0..100_000_u32).for_each(|number| seen.put(Space::Heads, seen.hash(Space::Heads, &number.to_be_bytes())));
+        assert!((0..100_000).all(|number| perhaps(&seen, Space::Heads, number)));
+        let known = (100_000..200_000).filter(|number| perhaps(&seen, Space::Heads, *number)).count();
         assert!(known < 100, "{known} of 100,000 others");
-        assert!(!seen.perhaps(seen.hash(Space::Parts, &7_u32.to_be_bytes())), "of another space");
-        assert!(full.perhaps(hash(200_000)), "of a store that held something, nothing is known");
+        assert!(!perhaps(&seen, Space::Parts, 7), "of another space");
+        assert!(
+            perhaps(&seen, Space::Rows, 7) && perhaps(&Seen::of_unknown(), Space::Parts, 7),
+            "nothing is known of these"
+        );
     }
 }

@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fjall::{Database, Keyspace};
 
@@ -20,10 +20,13 @@ use super::state::{Space, State};
 /// A set of changes of this many bytes, keys and values, is loaded as a table: a table costs two or three syncs and a run
 /// among those that every read looks into, which fewer changes do not repay.
 const LOAD_BYTES_MIN: usize = 4 * 1024 * 1024;
-/// Tables that may wait for their merge with older ones; the store holds back only changes that go its usual way.
+/// Tables that may wait for their merge with older ones: fewer than those at which the store slows down changes that go its usual way.
 const TABLES_WAITING_MAX: usize = 18;
 /// Time between two looks at the tables that wait; a merge takes some hundred times as long.
 const MERGE_POLL: Duration = Duration::from_millis(5);
+/// Tables of which none was merged for so long are waited for no more: the store may have been busy with others when it was asked to
+/// merge them, and is asked again with the next one only.
+const MERGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Changes to the state that are read back by their author and committed at once.
 pub struct Session<'a> {
@@ -75,7 +78,7 @@ impl<'a> Session<'a> {
     /// A value, as this session left it.
     pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let (seen, hash) = self.seen(space, key);
-        if space != Space::Rows && !seen.perhaps(hash) {
+        if !seen.perhaps(space, hash) {
             return Ok(None);
         }
         let below = || self.below.as_ref().and_then(|below| below.changes.get(hash, space, key));
@@ -88,10 +91,7 @@ impl<'a> Session<'a> {
     /// Sets a value.
     pub fn put(&mut self, space: Space, key: &[u8], value: impl AsRef<[u8]>) {
         let (seen, hash) = self.seen(space, key);
-        // Of rows, only those are asked for that heads tell of.
-        if space != Space::Rows {
-            seen.put(hash);
-        }
+        seen.put(space, hash);
         self.changes.set(hash, space, key, Some(value.as_ref()));
     }
 
@@ -162,27 +162,34 @@ impl Store {
 
     /// Commits changes; nobody reads marks between the commit and what is known of it.
     fn commit(&self, changes: &Changes) -> fjall::Result<()> {
+        let large = changes.bytes() >= LOAD_BYTES_MIN;
         let mut marks = Marks::concern(changes).then(|| self.marks());
-        self.write(changes)?;
+        if large { self.load(changes) } else { self.write(changes) }?;
         if let Some(marks) = &mut marks {
             marks.follow(changes);
+        }
+        drop(marks);
+        let mut waiting = Waiting::begin(Instant::now());
+        while large && waiting.more(self.keyspace.l0_table_count(), Instant::now()) {
+            std::thread::sleep(MERGE_POLL);
         }
         Ok(())
     }
 
-    /// Writes changes in the order of stored keys: the store's tables are sorted, and neighbours are found faster than
-    /// strangers.
+    /// Writes changes in the order of stored keys: neighbours are found faster than strangers.
     fn write(&self, changes: &Changes) -> fjall::Result<()> {
-        if changes.bytes() < LOAD_BYTES_MIN {
-            let mut batch = self.database.batch();
-            for (key, value) in changes.sorted() {
-                match value {
-                    Some(value) => batch.insert(&self.keyspace, key, value),
-                    None => batch.remove(&self.keyspace, key),
-                }
+        let mut batch = self.database.batch();
+        for (key, value) in changes.sorted() {
+            match value {
+                Some(value) => batch.insert(&self.keyspace, key, value),
+                None => batch.remove(&self.keyspace, key),
             }
-            return batch.commit();
         }
+        batch.commit()
+    }
+
+    /// Loads changes as a table, which is sorted.
+    fn load(&self, changes: &Changes) -> fjall::Result<()> {
         let mut table = self.keyspace.start_ingestion()?;
         for (key, value) in changes.sorted() {
             match value {
@@ -190,11 +197,29 @@ impl Store {
                 None => table.write_tombstone(key)?,
             }
         }
-        table.finish()?;
-        while self.keyspace.l0_table_count() > TABLES_WAITING_MAX {
-            std::thread::sleep(MERGE_POLL);
+        table.finish()
+    }
+}
+
+/// A wait for tables to be merged, which ends also where none is.
+struct Waiting {
+    /// Tables when they were last fewer.
+    tables: usize,
+    /// When that was.
+    since: Instant,
+}
+
+impl Waiting {
+    fn begin(now: Instant) -> Self {
+        Self { tables: usize::MAX, since: now }
+    }
+
+    /// Whether so many tables are still to be waited for.
+    fn more(&mut self, tables: usize, now: Instant) -> bool {
+        if tables < self.tables {
+            (self.tables, self.since) = (tables, now);
         }
-        Ok(())
+        tables > TABLES_WAITING_MAX && now.duration_since(self.since) < MERGE_PATIENCE
     }
 }
 
@@ -216,6 +241,17 @@ mod tests {
         let mut session = state.session();
         session.remove(Space::Meta, b"a");
         assert_eq!(session.get(Space::Meta, b"a").expect("readable"), None);
+    }
+
+    #[test]
+    fn tables_are_waited_for_while_they_become_fewer_and_not_for_ever() {
+        let (began, many) = (Instant::now(), TABLES_WAITING_MAX + 5);
+        let at = |polls: u32| began + MERGE_PATIENCE / 4 * polls;
+        let mut waiting = Waiting::begin(began);
+        assert!(waiting.more(many, at(0)) && waiting.more(many, at(3)));
+        assert!(waiting.more(many - 1, at(3)) && waiting.more(many, at(6)), "one was merged");
+        assert!(!waiting.more(many, at(7)), "nobody merges them");
+        assert!(!Waiting::begin(began).more(TABLES_WAITING_MAX, began), "few enough");
     }
 
     #[test]

@@ -131,7 +131,8 @@ impl State {
         let keyspace = database.keyspace(STORE, options);
         let keyspace = keyspace.map_err(|source| Error::state("open", source))?;
         let empty = keyspace.is_empty().map_err(|source| Error::state("open", source))?;
-        Ok(Self { store: Store::new(database, keyspace), seen: Seen::begin(empty), folder: folder.to_owned() })
+        let seen = if empty { Seen::of_empty() } else { Seen::of_unknown() };
+        Ok(Self { store: Store::new(database, keyspace), seen, folder: folder.to_owned() })
     }
 
     /// Where it lies.
