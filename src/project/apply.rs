@@ -13,6 +13,7 @@ use super::counters::Counters;
 use super::records::Head;
 use super::references::{Ask, Dependent};
 use super::row::{Applied, Marking, RowChange, touch};
+use super::run::Halt;
 use super::scope::{unit_key, whole_of};
 use super::session::Session;
 use super::source::{Binding, Bindings, Layout, SourceShape, bind, of_notice};
@@ -236,7 +237,7 @@ impl Applier {
 
     fn accept(&mut self, session: &mut Session<'_>, table: &str) {
         self.bindings.clear();
-        if let Some(table) = of_notice(&self.sources, table) {
+        for table in of_notice(&self.sources, table) {
             session.put(Space::Meta, &held::release_key(table), Vec::new());
             self.accepted.insert(table);
         }
@@ -364,8 +365,8 @@ impl Applier {
     /// What a sweep found is gone, whatever this state holds of it.
     fn swept_below(&mut self, state: &State, detail: &str, offset: Offset) -> Result<(), Error> {
         let (floor, name) = sweep::swept_below(detail).ok_or(Error::LogDamaged("notices"))?;
-        let Some(table) = of_notice(&self.sources, name) else { return Ok(()) };
-        self.remove_below(state, table, floor, offset)
+        let tables = of_notice(&self.sources, name);
+        tables.into_iter().try_for_each(|table| self.remove_below(state, table, floor, offset))
     }
 
     /// Removes the rows of a table that are older than a version, in several commits.
@@ -407,7 +408,9 @@ fn apply_notice(
         _ => {}
     }
     let retried = matches!(kind, names::RETRY | names::RETRY_PARKED);
-    if retried || kind == names::SKIP {
+    if (retried || kind == names::SKIP)
+        && Halt::read(session.get(Space::Meta, names::HALTED)?)?.is_some_and(|halt| halt.end <= offset.0)
+    {
         session.remove(Space::Meta, names::HALTED);
     }
     let mut scopes = BTreeSet::new();

@@ -42,10 +42,13 @@ impl Applier {
         self.holding.iter().map(|table| &*self.sources[usize::from(*table)].label).collect()
     }
 
-    /// Gives up what is held of a table whose rows are read again; each event is counted as dropped.
+    /// Gives up what is held of a table whose rows are read again, as a notice names it; each event is counted as dropped.
     pub(super) fn give_up_held(&mut self, state: &State, name: &str) -> Result<(), Error> {
         self.bindings.clear();
-        let Some(table) = of_notice(&self.sources, name) else { return Ok(()) };
+        of_notice(&self.sources, name).into_iter().try_for_each(|table| self.give_up_held_of(state, table))
+    }
+
+    fn give_up_held_of(&mut self, state: &State, table: u16) -> Result<(), Error> {
         let mut session = state.session();
         let mut given_up = 0;
         state.scan(Space::Held, &table.to_be_bytes(), |key, _| {

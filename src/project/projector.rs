@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use futures_util::future::try_join_all;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +71,7 @@ struct Ahead {
 /// Parts being picked on the blocking pool; with them comes where the next batch begins.
 type Picking = JoinHandle<Result<(Vec<Picked>, Option<Vec<u8>>), Error>>;
 
-/// Parts being evaluated.
+/// Parts being evaluated on the blocking pool.
 type Evaluating = JoinHandle<Result<Ahead, Error>>;
 
 impl Projector {
@@ -160,7 +161,7 @@ impl Projector {
                 // What it speaks of was written, and is to be found where it says.
                 if let Error::Breaker { parked, evaluated, reason, .. } = &error {
                     let (parked, evaluated, reason) = (*parked, *evaluated, reason.clone());
-                    let halt = Halt { mapping, parked, evaluated, reason };
+                    let halt = Halt { mapping, parked, evaluated, reason, end: self.log.end(Partition(0)).0 };
                     let halt = serde_json::to_vec(&halt).expect("numbers and text are JSON");
                     kept.put(Space::Meta, names::HALTED, halt);
                 }
@@ -216,18 +217,14 @@ impl Projector {
 
     /// Begins to evaluate what is being picked, and then to pick what comes behind it.
     fn evaluate(&self, pass: &Arc<Pass>, picking: Picking, mut carried: Carried) -> Evaluating {
-        let (evaluator, pass) = (Arc::clone(&self.evaluator), Arc::clone(pass));
-        tokio::spawn(async move {
-            let (picked, cursor) = picking.await.expect("picking does not panic")?;
+        let (evaluator, pass, runtime) = (Arc::clone(&self.evaluator), Arc::clone(pass), Handle::current());
+        tokio::task::spawn_blocking(move || {
+            let (picked, cursor) = runtime.block_on(picking).expect("picking does not panic")?;
             let picking = (!picked.is_empty()).then(|| pick(&evaluator, &pass, cursor));
-            let preparing = tokio::task::spawn_blocking(move || {
-                let prepared = evaluator.prepare(&pass, picked, &mut carried)?;
-                Ok((prepared, carried))
-            });
-            match preparing.await.expect("evaluation does not panic") {
-                Ok((prepared, carried)) => Ok(Ahead { prepared, picking, carried }),
+            match evaluator.prepare(&pass, picked, &mut carried) {
+                Ok(prepared) => Ok(Ahead { prepared, picking, carried }),
                 Err(error) => {
-                    join_picking(picking).await;
+                    runtime.block_on(join_picking(picking));
                     Err(error)
                 }
             }

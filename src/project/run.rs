@@ -108,12 +108,20 @@ pub struct Halt {
     pub evaluated: u64,
     /// The most frequent reason.
     pub reason: String,
+    /// Offset after the last record of the log: what a person said before that was not about this.
+    #[serde(default)]
+    pub end: u64,
 }
 
 /// What was kept of the last halt that stands.
 pub fn halt(state: &State) -> Result<Option<Halt>, Error> {
-    let bytes = state.get(Space::Meta, names::HALTED)?;
-    bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| Error::Damaged("halts"))).transpose()
+    Halt::read(state.get(Space::Meta, names::HALTED)?)
+}
+
+impl Halt {
+    pub(super) fn read(bytes: Option<Vec<u8>>) -> Result<Option<Self>, Error> {
+        bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| Error::Damaged("halts"))).transpose()
+    }
 }
 
 /// Tells whether a log holds a complete snapshot.

@@ -30,15 +30,17 @@ pub fn described(sources: &[SourceShape]) -> Vec<String> {
     texts
 }
 
-/// The source table that a notice of the log names, by schema and table; `None` where the definition has none of that name.
+/// The source tables that a notice of the log is about: the one that it names by schema and table; none where the definition has
+/// none of that name.
 ///
-/// What people call a table depends on the other tables of the definition. Notices of older logs name it so, as it was then.
-pub(super) fn of_notice(sources: &[SourceShape], name: &str) -> Option<u16> {
+/// Notices of older logs name a table as people called it then, without its schema where the definition had no other of that name.
+/// They are about all that bear the name now: one that came later was read in a later epoch, and keeps what that says.
+pub(super) fn of_notice(sources: &[SourceShape], name: &str) -> Vec<u16> {
     let by = |is: &dyn Fn(&SourceShape) -> bool| {
-        let mut found = (0..).zip(sources).filter(|(_, source)| is(source)).map(|(table, _)| table);
-        found.next().filter(|_| found.next().is_none())
+        (0..).zip(sources).filter(|(_, source)| is(source)).map(|(table, _)| table).collect::<Vec<_>>()
     };
-    by(&|source| source.relation.to_string() == name).or_else(|| by(&|source| *source.relation.table == *name))
+    let named = by(&|source| source.relation.to_string() == name);
+    if named.is_empty() { by(&|source| *source.relation.table == *name) } else { named }
 }
 
 /// How the events of one relation shape are taken.
@@ -172,6 +174,19 @@ mod tests {
             key_part: (index == 0).then_some(0),
         });
         Relation { name: source().relation, columns: columns.collect() }
+    }
+
+    #[test]
+    fn a_notice_is_about_the_table_that_it_names_or_about_all_that_an_older_one_may_mean() {
+        let of = |schema: &str, table: &str| SourceShape {
+            relation: RelationName { schema: schema.into(), table: table.into() },
+            ..source()
+        };
+        let sources = [of("public", "t"), of("audit", "t"), of("public", "u"), of("", "item")];
+        let about = |name: &str| of_notice(&sources, name);
+        assert_eq!((about("public.t"), about("audit.t"), about("item")), (vec![0], vec![1], vec![3]));
+        assert_eq!((about("t"), about("u")), (vec![0, 1], vec![2]), "as older logs say it");
+        assert_eq!((about("gone"), about("audit.u")), (vec![], vec![]));
     }
 
     #[test]

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use rehome::engine::{Engine, Settings};
 use rehome::event::{Epoch, Event, Key, Lsn, Op, Relation, Value, Version};
-use rehome::log::{Batch, EventLog, MemoryLog};
+use rehome::log::{Batch, EventLog, MemoryLog, Notice};
 use rehome::mapping::Migration;
 use rehome::project::run::{Options, Progress, Projection};
 use rehome::project::state::State;
+use rehome::project::{Error as ProjectError, names};
 use rehome::target::{Error, ForeignScope, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -107,6 +108,77 @@ async fn what_rows_in_the_way_held_back_is_written_while_changes_never_end() {
     let written = |told: &Progress| target.inner.rows().len() == 2 && told.parked_now == 0;
     patiently("it is written, and told so", told.wait_for(written)).await.expect("it runs");
     assert!(!told.borrow().current, "the log was never idle");
+    stop.cancel();
+    patiently("it stops", running).await.expect("no panic").expect("it ends well");
+}
+
+/// Takes nothing; while it is asked to for the first time, a person skips a unit.
+struct Full {
+    log: Arc<MemoryLog>,
+    asked: AtomicBool,
+}
+
+#[async_trait]
+impl Target for Full {
+    async fn apply(&self, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            say(&self.log, names::SKIP).await;
+        }
+        Ok(batch.iter().map(|_| UnitOutcome::Parked { reason: "foreign".into(), detail: "".into() }).collect())
+    }
+
+    async fn read(&self, keys: &[TargetKey]) -> Result<Vec<Option<TargetRow>>, Error> {
+        Ok(vec![None; keys.len()])
+    }
+
+    async fn owned(&self, _: &str) -> Result<Vec<TargetKey>, Error> {
+        Ok(Vec::new())
+    }
+}
+
+async fn say(log: &MemoryLog, word: &str) {
+    let notice = Notice { unit: "owner 1".into(), reason: format!("{word}: a test").into() };
+    log.append(Batch { notices: vec![notice], ..Batch::default() }).await.expect("it takes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_from_before_a_halt_does_not_lift_it() {
+    let migration: Arc<Migration> = owned_migration();
+    let engine = Engine::new(Arc::clone(&migration), Settings::new("unused".into(), None, None));
+    let (log, things) = (Arc::new(MemoryLog::new(1, 1)), Arc::new(relation(&migration, 0)));
+    let row = |id: i64| {
+        let version = Version::postgres(Epoch(1), Lsn(1), 0);
+        let row = vec![Value::Int(id), Value::text(format!("owner {id}"))];
+        event(&things, Op::Insert, version, Some(&row), Key(vec![Value::Int(id)]))
+    };
+    let events = (1..=300).map(row).collect();
+    log.append(Batch { relations: vec![Arc::clone(&things)], events, ..Batch::default() }).await.expect("it takes");
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = Arc::new(State::open(folder.path()).expect("a state"));
+    let target = Arc::new(Full { log: Arc::clone(&log), asked: AtomicBool::new(false) });
+    let run = |stop: &CancellationToken| {
+        let target = Arc::clone(&target) as Arc<dyn Target>;
+        let projection = Projection {
+            log: Arc::clone(&log) as Arc<dyn EventLog>,
+            state: Arc::clone(&state),
+            sources: Arc::clone(engine.sources()),
+            migration: Arc::clone(&migration),
+            projector: projector(&engine, &log, &state, target, None),
+            options: Options { park_percent_max: 20, sweep_max: 0 },
+            snapshot_complete: Box::new(|_| Ok(true)),
+        };
+        let (progress, told) = watch::channel(Progress::default());
+        (tokio::spawn(projection.run(progress, stop.clone())), told)
+    };
+    let stop = CancellationToken::new();
+    for start in 0..3 {
+        let (running, _) = run(&stop);
+        let ended = patiently("it halts", running).await.expect("no panic");
+        assert!(matches!(ended, Err(ProjectError::Breaker { parked: 300, .. })), "start {start}: {ended:?}");
+    }
+    say(&log, names::RETRY).await;
+    let (running, mut told) = run(&stop);
+    patiently("it goes on", told.wait_for(|told| told.current && told.parked_now == 300)).await.expect("it runs");
     stop.cancel();
     patiently("it stops", running).await.expect("no panic").expect("it ends well");
 }
