@@ -35,7 +35,7 @@ pub fn show(status: &Status) {
     if let Some(Halt { parked, evaluated, reason, .. }) = &status.halted {
         output::line(format!(
             "HALTED: {parked} of {evaluated} parts that were evaluated are parked, most for {reason}: `rehome quarantine list {}`, mend the \
-             cause, and `rehome quarantine retry` goes on",
+             cause, and `rehome quarantine retry` (or `skip`) goes on",
             status.migration
         ));
     }

@@ -14,6 +14,7 @@ use crate::project::state::Space;
 use super::protocol::Answer;
 use super::session::Session;
 use super::{Error, shapes};
+
 impl Session {
     /// Tables whose latest shape is not projected: what changed, and whether it can be accepted.
     pub(super) fn paused(&self) -> Result<BTreeMap<String, (String, Acceptable)>, Error> {

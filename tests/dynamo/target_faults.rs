@@ -1,11 +1,12 @@
 //! What a target does when the service throttles, leaves things undone, or does not answer; and when others write meanwhile.
 
 use rehome::dynamo::target::{Settings, Sharing};
-use rehome::target::{Error, ForeignScope, Target as _, UnitOutcome};
+use rehome::event::Value;
+use rehome::target::{Error, ForeignScope, Target as _, UnitOutcome, UnitWrite};
 
 use crate::support::capture::patiently;
 use crate::support::shim::{Fault, Shim};
-use crate::support::targets::{SETTINGS, Tables, again, at, fresh, key, one, row, written};
+use crate::support::targets::{SETTINGS, Tables, again, at, fresh, key, one, row, row_of, written};
 
 const EXCLUSIVE: Settings = Settings { sharing: Sharing::Exclusive, ..SETTINGS };
 
@@ -34,17 +35,35 @@ async fn an_operators_cap_holds_from_the_first_write() {
     assert_eq!((consumed.write_units_limit, consumed.write_units), (Some(500.0), 40.0));
 }
 
+/// Five parts of an item each, of 3 KiB and a bit: 4 units.
+fn batch_of_five() -> Vec<UnitWrite> {
+    let item = |id: u16| row_of(id % 2, &id.to_string(), vec![("text", Value::text("x".repeat(3_072)))]);
+    (0..5).map(|id| fresh(&format!("u{id}"), 1, vec![item(id)])).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_batch_leaves_unprocessed_is_sent_again() {
     let (tables, shim) = (Tables::new().await, Shim::new().await);
     let target = tables.target_at(&shim.url, EXCLUSIVE).await;
     shim.fault("BatchWriteItem", 2, Fault::Unprocessed);
-    let batch: Vec<_> = (0..5).map(|id| fresh(&format!("u{id}"), 1, vec![row(id % 2, &id.to_string(), "1")])).collect();
-    let outcomes = target.apply(&batch).await.expect("it writes");
+    let outcomes = target.apply(&batch_of_five()).await.expect("it writes");
     assert_eq!(outcomes, vec![written(1, 0, 0); 5]);
     let keys: Vec<_> = (0..5).map(|id| key(id % 2, &id.to_string())).collect();
     assert!(target.read(&keys).await.expect("it reads").iter().all(Option::is_some));
-    assert_eq!((target.consumed().throttled, shim.calls_of("BatchWriteItem").len()), (2, 3));
+    let consumed = target.consumed();
+    assert_eq!((consumed.throttled, shim.calls_of("BatchWriteItem").len()), (2, 3));
+    assert_eq!(consumed.write_units, 20.0, "each item once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_batch_wrote_before_it_was_given_up_is_counted() {
+    let (tables, shim) = (Tables::new().await, Shim::new().await);
+    let target = tables.target_at(&shim.url, EXCLUSIVE).await;
+    // The first item is written, and then one refusal ends it.
+    shim.fault("BatchWriteItem", 1, Fault::Unprocessed);
+    shim.fault("BatchWriteItem", 1, Fault::Fail);
+    unreachable(target.apply(&batch_of_five()).await);
+    assert_eq!(target.consumed().write_units, 4.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,11 +11,12 @@ use aws_sdk_dynamodb::types::{PutRequest, ReturnConsumedCapacity, WriteRequest};
 use futures_util::FutureExt as _;
 
 use crate::dynamo::error::{Kind, failure};
+use crate::dynamo::size::item_bytes;
 use crate::target::{Error, UnitOutcome};
 
 use super::DynamoTarget;
-use super::calls::{Patience, Use, failed, together};
-use super::item::Wanted;
+use super::calls::{Patience, Use, failed, together, write_units};
+use super::item::{self, Wanted};
 use super::plan::Tally;
 use super::read::left_over;
 use super::write::Task;
@@ -92,6 +93,8 @@ async fn send(target: &DynamoTarget, batch: &[Entry<'_>]) -> Result<Vec<usize>, 
     }
     let place = || batch.first().map_or_else(String::new, |(_, item)| target.spec(item.key.table).name.to_string());
     let mut patience = Patience::new();
+    // What of it is not yet written costs by its size.
+    let mut owed: f64 = batch.iter().map(|(_, item)| write_units(item.bytes)).sum();
     loop {
         let ask = || async {
             let call = target.calls.client().batch_write_item().set_request_items(Some(request.clone()));
@@ -108,10 +111,12 @@ async fn send(target: &DynamoTarget, batch: &[Entry<'_>]) -> Result<Vec<usize>, 
         };
         target.calls.consumed(Use::Write, answer.consumed_capacity());
         request = answer.unprocessed_items.unwrap_or_default();
+        if by_size {
+            let left = request.values().flatten().map(units).sum();
+            target.calls.wrote(owed - left);
+            owed = left;
+        }
         if request.values().all(Vec::is_empty) {
-            if by_size {
-                batch.iter().for_each(|(_, item)| target.calls.wrote(item.bytes));
-            }
             return Ok(Vec::new());
         }
         target.calls.throttled(Use::Write);
@@ -119,6 +124,13 @@ async fn send(target: &DynamoTarget, batch: &[Entry<'_>]) -> Result<Vec<usize>, 
             return Err(left_over(ACTION, &place()));
         }
     }
+}
+
+/// What a put that the service left undone will cost.
+fn units(request: &WriteRequest) -> f64 {
+    let item = request.put_request().and_then(|put| item::read(put.item.clone()).ok());
+    let bytes = item.map_or(0, |held| item_bytes(&held.item) + held.mark.map_or(0, |mark| mark.bytes()));
+    write_units(bytes)
 }
 
 #[cfg(test)]

@@ -149,10 +149,9 @@ impl Calls {
         self.spent(consumes, units);
     }
 
-    /// Takes in what a write consumed of which the answer does not say it: as much as the item is large, or the larger of two.
-    pub fn wrote(&self, bytes: usize) {
-        // An item has at most 400 KB: the number is exact.
-        self.spent(Use::Write, bytes.div_ceil(1024).max(1) as f64);
+    /// Takes in the units of a write of which the answer does not say them.
+    pub fn wrote(&self, units: f64) {
+        self.spent(Use::Write, units);
     }
 
     /// What was consumed so far.
@@ -189,6 +188,12 @@ impl Calls {
     fn with<T>(&self, use_it: impl FnOnce(&mut Counts) -> T) -> T {
         use_it(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// What writing an item costs, without indexes: a unit for each KiB that is begun of it, or of the larger one that it replaces.
+pub fn write_units(bytes: usize) -> f64 {
+    // An item has at most 400 KB: the number is exact.
+    bytes.div_ceil(1024).max(1) as f64
 }
 
 /// Refusals that another try a moment later does not meet.

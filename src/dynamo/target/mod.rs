@@ -20,6 +20,7 @@
 
 mod batch;
 mod calls;
+mod indexed;
 mod inventory;
 mod item;
 mod mark;
@@ -37,7 +38,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::dynamo::Server;
 use crate::dynamo::error::failure;
@@ -46,6 +48,7 @@ use crate::target::{
 };
 
 use self::calls::{Calls, Use, failed};
+use self::indexed::Indexed;
 
 pub use calls::Consumed;
 pub use inventory::Placed;
@@ -86,8 +89,8 @@ pub struct DynamoTarget {
     settings: Settings,
     /// For each table, whether what was never written may go in batches.
     batching: Vec<AtomicBool>,
-    /// For each table, whether the live one has indexes; asked at the first write.
-    indexed: Vec<OnceCell<bool>>,
+    /// For each table, whether the live one has indexes.
+    indexed: Vec<Indexed>,
 }
 
 impl DynamoTarget {
@@ -107,7 +110,7 @@ impl DynamoTarget {
             let alone = settings.sharing == Sharing::Exclusive && empty(&calls, spec).await?;
             batching.push(AtomicBool::new(alone));
         }
-        let indexed = specs.iter().map(|_| OnceCell::new()).collect();
+        let indexed = specs.iter().map(|_| Indexed::default()).collect();
         Ok(Self { calls, migration: migration.into(), specs, settings, batching, indexed })
     }
 
@@ -165,14 +168,14 @@ impl DynamoTarget {
     /// Then the cost is not asked for: to say it takes a local server a quarter of its time. Where the table cannot be described,
     /// each answer says it.
     async fn costs_its_size(&self, table: TargetTable) -> bool {
-        let indexed = || async {
+        let ask = async || {
             let description = self.calls.client().describe_table().table_name(&*self.spec(table).name).send().await;
             let description = description.ok().and_then(|answer| answer.table);
             description.is_none_or(|live| {
                 !live.global_secondary_indexes().is_empty() || !live.local_secondary_indexes().is_empty()
             })
         };
-        !*self.indexed[usize::from(table.0)].get_or_init(indexed).await
+        !self.indexed[usize::from(table.0)].get(Instant::now(), ask).await
     }
 
     /// Ends batches for the tables of some keys, for good.

@@ -15,7 +15,7 @@ use crate::dynamo::codec::Attributes;
 use crate::dynamo::error::{Failure, Kind, failure};
 use crate::target::{Error, ForeignScope, TargetKey, Trust, UnitOutcome, UnitWrite};
 
-use super::calls::{Use, failed, together};
+use super::calls::{Use, failed, together, write_units};
 use super::item::{self, Held, NOT_STORABLE, Refusal, Wanted, key_attributes, stored_key};
 use super::mark::{Mark, OWNER, Owner, VERSION, version_value};
 use super::plan::{Plan, Standing, Tally, plan, standing};
@@ -179,7 +179,8 @@ async fn put(target: &DynamoTarget, task: &Task<'_>, place: usize, mut stands: S
     let spec = target.spec(wanted.key.table);
     for _ in 0..CONTESTS_MAX {
         let condition = if stands == Standing::Absent { Condition::Absent } else { Condition::Own };
-        let send = || send_put(target, task, wanted, condition);
+        let by_size = condition == Condition::Absent && target.costs_its_size(wanted.key.table).await;
+        let send = || send_put(target, task, wanted, condition, by_size);
         let there = match target.calls.call(Use::Write, send).await {
             Ok(None) => return Ok(Put::Written { place, inserted: stands == Standing::Absent }),
             Ok(Some(there)) => there,
@@ -188,7 +189,7 @@ async fn put(target: &DynamoTarget, task: &Task<'_>, place: usize, mut stands: S
             }
             Err(failure) => return Err(failed(ACTION, &spec.name, failure)),
         };
-        target.calls.wrote(wanted.bytes);
+        target.calls.wrote(write_units(wanted.bytes));
         let held = match there {
             Some(attributes) => Some(item::read(attributes).map_err(|error| read::unreadable(spec, error))?),
             None => read::look(target, std::slice::from_ref(&wanted.key)).await?.remove(&wanted.key),
@@ -216,9 +217,9 @@ async fn send_put(
     task: &Task<'_>,
     wanted: &Wanted,
     condition: Condition,
+    by_size: bool,
 ) -> Result<Option<There>, Failure> {
     let spec = target.spec(wanted.key.table);
-    let by_size = condition == Condition::Absent && target.costs_its_size(wanted.key.table).await;
     let (expression, names, values) = expression(condition, &spec.key[0].name, &task.mark);
     let call = target.calls.client().put_item().table_name(&*spec.name).set_item(Some(wanted.attributes.clone()));
     let call = call.condition_expression(expression).set_expression_attribute_names(Some(names));
@@ -227,7 +228,7 @@ async fn send_put(
     let call = call.set_return_consumed_capacity((!by_size).then_some(ReturnConsumedCapacity::Total));
     match call.send().await {
         Ok(_) if by_size => {
-            target.calls.wrote(wanted.bytes);
+            target.calls.wrote(write_units(wanted.bytes));
             Ok(None)
         }
         Ok(answer) => {
@@ -250,7 +251,7 @@ async fn delete(target: &DynamoTarget, task: &Task<'_>, key: &TargetKey, conditi
     match answer {
         None => tally.deleted = 1,
         Some(there) => {
-            target.calls.wrote(1);
+            target.calls.wrote(write_units(1));
             let held = there.map(item::read).transpose().map_err(|error| read::unreadable(spec, error))?;
             let ours = held.and_then(|held| held.mark).filter(|mark| mark.owner == task.mark.owner);
             tally.newer = ours.map(|mark| mark.version).filter(|version| *version > task.mark.version);
