@@ -3,6 +3,8 @@
 //! Both hand over [`Batch`]es that are ready for the log: events together with the marks that say how far they reach. So
 //! the capture that drives them (`capture/`) appends and acknowledges, and knows nothing of LSNs or shards (I2).
 
+mod rows;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,6 +12,8 @@ use tokio::sync::mpsc;
 
 use crate::event::Timestamp;
 use crate::log::Batch;
+
+pub use rows::Rows;
 
 /// What a feed hands over: a batch for the log, and what to acknowledge once the log has it.
 #[derive(Debug)]
@@ -37,6 +41,14 @@ pub struct Copied {
     pub bytes: u64,
 }
 
+impl Copied {
+    /// Counts a row by its bytes.
+    pub fn add(&mut self, row: &[u8]) {
+        self.rows += 1;
+        self.bytes += row.len() as u64;
+    }
+}
+
 /// How reading a range ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RangeOutcome {
@@ -61,6 +73,13 @@ pub enum RangeOutcome {
 pub trait Snapshot: Send + Sync {
     /// Reads one range and hands its batches to `out`.
     async fn copy(&self, range: RangeId, out: mpsc::Sender<Batch>) -> Result<RangeOutcome, Error>;
+
+    /// As [`copy`](Self::copy), for those who need rows and no events. They come packed, and are read where they are taken.
+    async fn rows(&self, range: RangeId, out: mpsc::Sender<Box<dyn Rows>>) -> Result<RangeOutcome, Error> {
+        let (events, batches) = mpsc::channel(1);
+        let (outcome, ()) = tokio::join!(self.copy(range, events), rows::of_events(batches, out));
+        outcome
+    }
 }
 
 /// A stream of changes from a position that the caller's log knows.

@@ -87,9 +87,11 @@ impl Engine {
         let given = self.rows_of_files().await?;
         let files: BTreeMap<usize, Vec<Vec<Value>>> = given.keys().map(|table| (*table, Vec::new())).collect();
         // The target first: a row that someone else writes to both stores, to the source first, is in what is read of the source.
-        let (target, owners) = self.target_side().await?;
+        let (mut target, owners) = self.target_side().await?;
         let ownership = owners.ownership();
-        let source = self.source_side(&given).await?;
+        let mut source = self.source_side(&given).await?;
+        let of_target = async { target.count().await.map_err(Error::at_target) };
+        tokio::try_join!(source.count(), of_target)?;
         let all: u64 = source.rows.iter().chain(&target.rows).sum();
         let partitions = usize::try_from((all / PARTITION_ROWS).clamp(8, PARTITIONS_MAX)).unwrap_or(8);
         let Attempt { begun, key, ledger, kept: [source_kept, target_kept], before } =

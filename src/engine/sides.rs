@@ -54,9 +54,24 @@ pub(super) struct Opened {
     /// The snapshot of a Postgres side, which also tells whether ranges are as they were.
     pub postgres: Option<Arc<PgSnapshot>>,
     /// The transaction that exported the snapshot.
-    pub _holder: Option<Connection>,
+    pub holder: Option<Connection>,
     /// What a DynamoDB side reads by.
     pub pace: Option<Arc<Pace>>,
+}
+
+impl Opened {
+    /// Counts the rows of every table that is read, under the side's snapshot and by other means than reading them; DynamoDB has none.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn count(&mut self) -> Result<(), Error> {
+        let Some(holder) = &mut self.holder else { return Ok(()) };
+        for (table, rows) in self.side.tables.iter_mut().zip(&mut self.rows).filter(|(table, _)| table.read()) {
+            *rows = live::count(holder, &table.relation).await?;
+            table.counted = Some(*rows);
+        }
+        Ok(())
+    }
 }
 
 /// A table to be read, and the columns wanted of it.
@@ -89,7 +104,7 @@ impl Wanted {
 
 /// How much of a side is read.
 pub(super) enum Portion<'c> {
-    /// All of it, every table of a Postgres side counted by other means too.
+    /// All of it.
     Whole,
     /// Of some tables a share, in ranges drawn at random; of all others every range.
     Sample {
@@ -100,12 +115,12 @@ pub(super) enum Portion<'c> {
     },
 }
 
-/// Opens a Postgres side: one exported snapshot, every table counted under it.
+/// Opens a Postgres side: one exported snapshot, under which its tables can be counted.
 pub(super) async fn postgres(server: &Server, name: &'static str, wanted: Vec<Wanted>) -> Result<Opened, Error> {
     postgres_portion(server, name, wanted, &Portion::Whole).await
 }
 
-/// As [`postgres`], or a sample of it, whose tables are not counted.
+/// As [`postgres`], or a sample of it.
 pub(super) async fn postgres_portion(
     server: &Server,
     name: &'static str,
@@ -139,14 +154,10 @@ pub(super) async fn postgres_portion(
             relations.push(oid);
             leaves.push(LeafNow { table: wanted.relation.clone(), name, oid, filenode, blocks, bytes });
         }
-        let counted = match portion {
-            Portion::Whole => Some(live::count(&mut holder, &wanted.relation).await?),
-            Portion::Sample { .. } => None,
-        };
-        rows.push(counted.unwrap_or(bytes_of_table / ROW_BYTES_GUESS));
+        rows.push(bytes_of_table / ROW_BYTES_GUESS);
         let form = live::form(&mut catalogs, &relations).await?;
         let identity = format!("{cluster}, table {}, {}, {form}", found.oid, to_hex(&found.shape.hash.0));
-        tables.push(Table { counted, identity, ..wanted.unread() });
+        tables.push(Table { identity, ..wanted.unread() });
     }
     let pass = plan(&BTreeMap::new(), &leaves, range_bytes(portion, &leaves));
     let mut tasks = HashMap::new();
@@ -190,7 +201,7 @@ pub(super) async fn postgres_portion(
         from: Some(from),
         position: Some(position),
         postgres: Some(snapshot),
-        _holder: Some(holder),
+        holder: Some(holder),
         pace: None,
     })
 }
@@ -262,7 +273,7 @@ pub(super) async fn dynamo_portion(
         seen: None,
         taken: jiff::Timestamp::now(),
     };
-    Ok(Opened { side, rows, drawn, from: None, position: None, postgres: None, _holder: None, pace: Some(pace) })
+    Ok(Opened { side, rows, drawn, from: None, position: None, postgres: None, holder: None, pace: Some(pace) })
 }
 
 /// Bytes of a range of a Postgres side.

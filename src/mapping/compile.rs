@@ -319,6 +319,7 @@ fn admission(migration: &mut Migration, used: &Used) {
         (plan.refusing, plan.read) = (refusing, read);
         let lone = migration.lone_map(table);
         migration.tables[index].lone = lone;
+        migration.tables[index].copied = migration.copied_columns(table);
     }
 }
 

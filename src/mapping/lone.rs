@@ -4,7 +4,7 @@
 //! hold the one against the other.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::accounts::{Accounts, QuarantinedRow, TableAccount};
 use super::compile::reason;
@@ -15,7 +15,7 @@ use super::place::{Part, part_table};
 use super::plan::{Migration, RowMap, Scope};
 use super::plan_place::PartRule;
 use super::rows::SourceRow;
-use super::schema::{Role, SourceTable, Store};
+use super::schema::{Kind, Role, SourceTable, Store};
 use super::term::{Env, Output, Term};
 use crate::event::Value;
 use crate::target::TargetRow;
@@ -34,6 +34,40 @@ impl Migration {
         let asks = |term: &Term| term.any(|term| matches!(term, Term::Found { .. }));
         let asks = map.emit.terms.iter().flatten().any(asks);
         (maps.next().is_none() && (plan.refusing.is_empty() || !asks)).then_some(only)
+    }
+
+    /// What [`TablePlan::copied`](super::plan_place::TablePlan::copied) says of a table whose lone map is known.
+    pub(super) fn copied_columns(&self, table: SourceTable) -> Option<Vec<Option<usize>>> {
+        let (def, plan) = (self.sources.get(usize::from(table.0))?, self.tables.get(usize::from(table.0))?);
+        let map = &self.maps[plan.lone?];
+        // A document that does not read, or that the target cannot hold, refuses its row.
+        let plain = |column: &usize| !matches!(def.columns[*column].kind, Kind::Json | Kind::Native);
+        let mut taken = BTreeSet::new();
+        let copied = map.emit.terms.iter().map(|term| match term {
+            None => Some(None),
+            Some(Term::Column(column)) if plain(column) && taken.insert(*column) => Some(Some(*column)),
+            Some(_) => None,
+        });
+        let copied = copied.collect::<Option<Vec<_>>>()?;
+        (self.target_store == Store::Postgres && plan.refusing.is_empty() && self.row_by_row(table)).then_some(copied)
+    }
+
+    /// Makes the target row of a row of which a copy alone becomes something, and takes its values for it; `None`, with the values
+    /// left as they are, where [`evaluate`](super::evaluate()) has to look at it.
+    pub fn copied(&self, table: SourceTable, values: &mut [Value]) -> Option<TargetRow> {
+        let plan = self.tables.get(usize::from(table.0))?;
+        let (copied, map) = (plan.copied.as_ref()?, &self.maps[plan.lone?]);
+        let refused = |column: &usize| match values.get(*column) {
+            Some(Value::Text(text)) => text.contains('\0'),
+            Some(Value::Json(_)) | None => true,
+            Some(_) => false,
+        };
+        if plan.read.iter().any(refused) {
+            return None;
+        }
+        let mut take =
+            |column: &Option<usize>| column.map_or(Value::Null, |at| std::mem::replace(&mut values[at], Value::Null));
+        Some(TargetRow { table: map.emit.table, values: copied.iter().map(&mut take).collect() })
     }
 
     /// Whether terms may ask what rows of other tables say.
@@ -155,7 +189,7 @@ mod tests {
     use super::super::rows::{LoneRow, MemoryRows};
     use super::super::{Sources, evaluate};
     use super::*;
-    use crate::event::Timestamp;
+    use crate::event::{Decimal, Key, Timestamp};
 
     /// Rows of calls, refused alone for one reason and with their unit for another.
     fn migration(unit: &str) -> Migration {
@@ -241,6 +275,80 @@ mod tests {
             prop_assert_eq!(alone.as_ref(), Some(&full));
             prop_assert!(full.accounts.balanced());
         }
+    }
+
+    /// Rows that are copied; of `note` the target has no column.
+    fn copying() -> Migration {
+        let file = |name: &str, text: &str| SourceFile::new(name, text.to_owned());
+        let legacy = r#"
+            source = "postgres"
+            [table.calls]
+            key = ["id"]
+            role = "unit"
+            unit_lookup = "key"
+            columns = { id = "bigint not null", name = "text", at = "timestamptz", amount = "numeric", note = "text" }
+            drop = { note = "nobody reads it" }
+        "#;
+        let mapping = r#"
+            migration = "calls"
+            namespace = "0f4c2a9e-0000-5000-8000-000000000002"
+            foreign = "row"
+            [quarantine]
+            not_storable = "row"
+            unreadable_json = "row"
+            key_collision = "row"
+            [unit]
+            calls = "id"
+            [[map]]
+            from = "calls"
+            to = "calls"
+            [map.columns]
+            amount = ".amount"
+            id = ".id"
+            at = ".at"
+            name = ".name"
+        "#;
+        let target = "CREATE TABLE calls (at TIMESTAMPTZ, id BIGINT PRIMARY KEY, name TEXT, amount NUMERIC);";
+        let sources = Sources {
+            legacy: file("legacy.toml", legacy),
+            mapping: file("mapping.toml", mapping),
+            target: file("target.sql", target),
+            cases: Vec::new(),
+        };
+        Migration::compile(&sources).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    proptest! {
+        #[test]
+        fn a_copy_is_what_the_evaluation_makes(id in any::<i64>(), name in text(), at in any::<i32>(), note in text()) {
+            let migration = copying();
+            let amount = Value::Decimal(Decimal::parse("1.10").expect("a decimal"));
+            let values = vec![Value::Int(id), name.clone(), Value::Timestamp(Timestamp(at.into())), amount, note];
+            let (table, key) = (SourceTable(0), Key(vec![Value::Int(id)]));
+            let placed = migration.place_whole(table, &key, &values, &NoLook).expect("nothing is looked up");
+            let Routed::Placed(Place { unit, part }) = placed else { panic!("every row names its unit") };
+            let row = LoneRow(table, SourceRow { key, values: values.clone() });
+            let evaluation = evaluate(&migration, &unit, &part, &row, &NoLook, &[]).expect("in memory");
+            let mut taken = values.clone();
+            match migration.copied(table, &mut taken) {
+                Some(row) => {
+                    prop_assert_eq!(evaluation.rows, vec![row]);
+                    let account = TableAccount { read: 1, mapped: 1, ..TableAccount::default() };
+                    prop_assert_eq!(evaluation.accounts.tables, BTreeMap::from([(table, account)]));
+                    prop_assert!(evaluation.parked.is_none() && evaluation.counts.is_empty());
+                }
+                None => {
+                    prop_assert_eq!(taken, values, "the values are left");
+                    prop_assert!(name.as_text().is_some_and(|text| text.contains('\0')), "all others are copied");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_more_than_a_copy_is_evaluated() {
+        let mut values = vec![Value::Int(1), Value::Null, Value::Null, Value::Null, Value::Null];
+        assert_eq!(migration("row").copied(SourceTable(0), &mut values), None);
     }
 
     #[test]

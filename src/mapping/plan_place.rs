@@ -50,6 +50,8 @@ pub(super) struct TablePlan {
     pub read: Vec<usize>,
     /// Index of the map that alone makes something of the rows, if there is one.
     pub lone: Option<usize>,
+    /// For each column of that map's target the column that it copies, where a copy of a row alone is all that becomes of it.
+    pub copied: Option<Vec<Option<usize>>>,
 }
 
 /// How rows of a table are found by those of others.

@@ -3,10 +3,18 @@
 //! The server sends a header, then for each row a count of fields and for each field a length and its bytes, cut into
 //! messages wherever it likes. The decoder keeps an unfinished row until the rest of it comes.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::catalog::Shape;
 use super::codec::Kind;
 use super::connect::{quote, quote_name};
-use crate::event::{Cell, RelationName, Row};
+use super::error::unreadable;
+use crate::event::{Relation, RelationName, Row, Value};
+use crate::source::{Error, Rows};
+
+/// What the errors say was being done.
+pub(super) const ACTION: &str = "copy a range of a table";
 
 /// What every binary copy begins with.
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
@@ -73,24 +81,28 @@ pub(super) fn statement(shape: &Shape, leaf: &RelationName, places: Places) -> S
 #[error("the binary copy breaks its format: {0}")]
 pub(super) struct Broken(&'static str);
 
-/// Reads rows out of a copy's messages.
-pub(super) struct Decoder {
-    kinds: Vec<Kind>,
+/// Finds the rows in a copy's messages.
+pub(super) struct Framer {
+    /// Fields of a row.
+    fields: usize,
     /// Bytes of a row that has not come whole.
     pending: Vec<u8>,
     header: bool,
     ended: bool,
 }
 
-impl Decoder {
-    /// A decoder for rows of this shape.
+impl Framer {
+    /// A framer for rows of this shape.
     pub(super) fn new(shape: &Shape) -> Self {
-        let kinds = shape.types.iter().map(|facts| facts.kind).collect();
-        Self { kinds, pending: Vec::new(), header: false, ended: false }
+        Self { fields: shape.types.len(), pending: Vec::new(), header: false, ended: false }
     }
 
-    /// Takes a message and gives every row that is now whole, with its size, to `row`.
-    pub(super) fn feed(&mut self, message: &[u8], mut row: impl FnMut(Row, usize)) -> Result<(), Broken> {
+    /// Takes a message and gives every row that is now whole to `row`.
+    pub(super) fn feed(
+        &mut self,
+        message: &[u8],
+        mut row: impl FnMut(&[u8]) -> Result<(), Broken>,
+    ) -> Result<(), Broken> {
         if self.pending.is_empty() {
             let used = self.read(message, &mut row)?;
             self.pending.extend_from_slice(&message[used..]);
@@ -110,7 +122,7 @@ impl Decoder {
     }
 
     /// Reads whole rows off the front and answers how many bytes they took.
-    fn read(&mut self, bytes: &[u8], row: &mut impl FnMut(Row, usize)) -> Result<usize, Broken> {
+    fn read(&mut self, bytes: &[u8], row: &mut impl FnMut(&[u8]) -> Result<(), Broken>) -> Result<usize, Broken> {
         let mut at = 0;
         if !self.header {
             let Some(taken) = header(bytes)? else { return Ok(0) };
@@ -127,32 +139,85 @@ impl Decoder {
                 at += 2;
                 continue;
             }
-            if usize::try_from(count) != Ok(self.kinds.len()) {
+            if usize::try_from(count) != Ok(self.fields) {
                 return Err(Broken("a row with another count of fields"));
             }
-            let Some(length) = row_length(&bytes[at..], self.kinds.len())? else { break };
-            row(self.row(&bytes[at + 2..at + length])?, length);
+            let Some(length) = row_length(&bytes[at..], self.fields)? else { break };
+            row(&bytes[at..at + length])?;
             at += length;
         }
         Ok(at)
     }
+}
 
-    /// Reads the fields of a row that is there whole.
-    fn row(&self, mut fields: &[u8]) -> Result<Row, Broken> {
-        let mut cells = Vec::with_capacity(self.kinds.len());
-        for kind in &self.kinds {
-            let (length, rest) = fields.split_at(4);
-            let length = i32::from_be_bytes([length[0], length[1], length[2], length[3]]);
-            let Ok(length) = usize::try_from(length) else {
-                cells.push(Cell::Value(crate::event::Value::Null));
-                fields = rest;
-                continue;
-            };
-            let (field, rest) = rest.split_at(length);
-            cells.push(Cell::Value(kind.from_binary(field).map_err(|_| Broken("a field not of its type"))?));
-            fields = rest;
+/// The fields of a row that is there whole; `None` for NULL.
+fn fields(row: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut rest = &row[2..];
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_first_chunk()?;
+        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+            rest = after;
+            return Some(None);
+        };
+        let (field, after) = after.split_at(length);
+        rest = after;
+        Some(Some(field))
+    })
+}
+
+/// The value of a field.
+fn value(kind: Kind, field: Option<&[u8]>) -> Result<Value, Broken> {
+    field.map_or(Ok(Value::Null), |field| kind.from_binary(field)).map_err(|_| Broken("a field not of its type"))
+}
+
+/// Reads a row that is there whole.
+pub(super) fn row(kinds: &[Kind], bytes: &[u8]) -> Result<Row, Broken> {
+    kinds.iter().zip(fields(bytes)).map(|(kind, field)| value(*kind, field)).collect()
+}
+
+/// Whole rows as they came.
+pub(super) struct Packed {
+    relation: Arc<Relation>,
+    kinds: Arc<[Kind]>,
+    bytes: Vec<u8>,
+    /// Where the next row begins.
+    at: usize,
+    /// Where its fields lie.
+    fields: Vec<Option<Range<usize>>>,
+}
+
+impl Packed {
+    /// Rows that a framer found, one behind the other.
+    pub(super) fn new(shape: &Shape, kinds: &Arc<[Kind]>, bytes: Vec<u8>) -> Self {
+        let (relation, kinds) = (Arc::clone(&shape.relation), Arc::clone(kinds));
+        Self { relation, kinds, bytes, at: 0, fields: Vec::new() }
+    }
+}
+
+impl Rows for Packed {
+    fn relation(&self) -> &Arc<Relation> {
+        &self.relation
+    }
+
+    fn next(&mut self, columns: &[usize]) -> Result<Option<Vec<Value>>, Error> {
+        if self.at == self.bytes.len() {
+            return Ok(None);
         }
-        Ok(Row(cells))
+        self.fields.clear();
+        let mut at = self.at + 2;
+        for field in fields(&self.bytes[self.at..]).take(self.kinds.len()) {
+            at += 4;
+            let length = field.map_or(0, <[u8]>::len);
+            self.fields.push(field.map(|_| at..at + length));
+            at += length;
+        }
+        self.at = at;
+        let wanted = columns.iter().map(|column| {
+            let field = self.fields[*column].clone().map(|place| &self.bytes[place]);
+            value(self.kinds[*column], field)
+        });
+        let values: Result<Vec<Value>, Broken> = wanted.collect();
+        values.map(Some).map_err(|broken| unreadable(ACTION, broken.to_string()))
     }
 }
 
@@ -187,10 +252,12 @@ fn row_length(bytes: &[u8], fields: usize) -> Result<Option<usize>, Broken> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Value;
+    use crate::event::{Column, RelationName};
 
-    fn decoder() -> Decoder {
-        Decoder { kinds: vec![Kind::Int4, Kind::Text], pending: Vec::new(), header: false, ended: false }
+    const KINDS: [Kind; 2] = [Kind::Int4, Kind::Text];
+
+    fn framer() -> Framer {
+        Framer { fields: KINDS.len(), pending: Vec::new(), header: false, ended: false }
     }
 
     fn bytes() -> Vec<u8> {
@@ -218,26 +285,42 @@ mod tests {
             [Value::Int(1), Value::text("one")].into_iter().collect(),
             [Value::Int(2), Value::Null].into_iter().collect(),
         ];
+        let relation = |table: &str| {
+            let column = |name: &str| Column { name: name.into(), type_name: "text".into(), key_part: None };
+            let name = RelationName { schema: "public".into(), table: table.into() };
+            Arc::new(Relation { name, columns: ["id", "text"].map(column).into_iter().collect() })
+        };
         for size in 1..bytes().len() {
-            let mut decoder = decoder();
-            let mut rows = Vec::new();
+            let (mut framer, mut rows, mut packed) = (framer(), Vec::new(), Vec::new());
             for message in bytes().chunks(size) {
-                decoder.feed(message, |row, _| rows.push(row)).expect("a copy");
+                let fed = framer.feed(message, |bytes| {
+                    packed.extend_from_slice(bytes);
+                    rows.push(row(&KINDS, bytes)?);
+                    Ok(())
+                });
+                fed.expect("a copy");
             }
-            decoder.finish().expect("an end");
+            framer.finish().expect("an end");
             assert_eq!(rows, expected, "messages of {size} bytes");
+            for columns in [&[0, 1][..], &[1, 0], &[1]] {
+                let (relation, kinds, fields) = (relation("t"), KINDS.into(), Vec::new());
+                let mut packed = Packed { relation, kinds, bytes: packed.clone(), at: 0, fields };
+                let taken: Vec<Vec<Value>> = std::iter::from_fn(|| packed.next(columns).expect("a row")).collect();
+                let of = |row: &Row| columns.iter().filter_map(|at| row.0[*at].value().cloned()).collect::<Vec<_>>();
+                assert_eq!(taken, expected.iter().map(of).collect::<Vec<_>>());
+            }
         }
     }
 
     #[test]
     fn a_copy_cut_short_is_no_copy() {
+        let nothing = |_: &[u8]| Ok(());
         for length in 0..bytes().len() - 1 {
-            let mut decoder = decoder();
-            let fed = decoder.feed(&bytes()[..length], |_, _| {});
-            assert!(fed.is_err() || decoder.finish().is_err(), "{length} bytes");
+            let mut framer = framer();
+            let fed = framer.feed(&bytes()[..length], nothing);
+            assert!(fed.is_err() || framer.finish().is_err(), "{length} bytes");
         }
-        let mut decoder = decoder();
         let longer = [bytes(), vec![0]].concat();
-        assert!(decoder.feed(&longer, |_, _| {}).is_err());
+        assert!(framer().feed(&longer, nothing).is_err());
     }
 }

@@ -13,20 +13,21 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use tokio::sync::mpsc;
 
 use super::catalog::{self, Shape};
+use super::codec::Kind;
 use super::connect::{Server, quote_name};
-use super::copy::{Decoder, Places, statement, written_since};
+use super::copy::{ACTION, Framer, Packed, Places, row, statement, written_since};
 use super::error::{sql, unreadable};
 use super::provision::begin_read;
 use crate::event::{Cell, Epoch, Event, Flags, Key, Op, Origin, RelationName, Row, Version};
 use crate::log::Batch;
-use crate::source::{Copied, Error, RangeId, RangeOutcome, Snapshot};
+use crate::source::{Copied, Error, RangeId, RangeOutcome, Rows, Snapshot};
 
 /// A batch is handed over at this size: large enough for a sync per batch to be cheap, small enough that a few workers
 /// with two batches each stay in a few megabytes.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// What the errors say was being done.
-const ACTION: &str = "copy a range of a table";
+/// Rows that are not read here are handed over at this size: whoever reads them finds them in his cache.
+const ROWS_BYTES_MAX: usize = 64 << 10;
 
 /// What a snapshot sees, in 32-bit transaction ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,12 +105,27 @@ impl PgSnapshot {
     }
 
     /// Reads a range on a connection of its own.
+    async fn range(&self, range: RangeId, out: &Out) -> Result<RangeOutcome, Error> {
+        let Some(task) = self.tasks.get(&range) else { return Ok(RangeOutcome::Moved) };
+        let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut connection = match waiting {
+            Some(connection) => connection,
+            None => self.server.connect().await?,
+        };
+        let outcome = self.read(&mut connection, range, task, out).await?;
+        // Only after a finished range is the connection outside a transaction; otherwise it is closed with its own.
+        if let RangeOutcome::Copied(_) = outcome {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+        Ok(outcome)
+    }
+
     async fn read(
         &self,
         connection: &mut PgConnection,
         range: RangeId,
         task: &RangeTask,
-        out: &mpsc::Sender<Batch>,
+        out: &Out,
     ) -> Result<RangeOutcome, Error> {
         // Before the transaction: inside it the catalog would be the one of the snapshot's past, while the copy's names
         // are looked up in the present one.
@@ -123,7 +139,10 @@ impl PgSnapshot {
         }
         let places = Places { from: task.from, to: task.to, written_since: task.written_since };
         let statement = statement(&table.shape, &task.leaf, places);
-        let copied = stream_rows(connection, &statement, &table.shape, self.epoch, range, out).await?;
+        let copied = match out {
+            Out::Events(out) => stream_events(connection, &statement, &table.shape, self.epoch, range, out).await?,
+            Out::Rows(out) => stream_rows(connection, &statement, &table.shape, out).await?,
+        };
         sqlx::raw_sql("commit").execute(connection).await.map_err(sql(ACTION))?;
         Ok(RangeOutcome::Copied(copied))
     }
@@ -132,19 +151,18 @@ impl PgSnapshot {
 #[async_trait]
 impl Snapshot for PgSnapshot {
     async fn copy(&self, range: RangeId, out: mpsc::Sender<Batch>) -> Result<RangeOutcome, Error> {
-        let Some(task) = self.tasks.get(&range) else { return Ok(RangeOutcome::Moved) };
-        let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut connection = match waiting {
-            Some(connection) => connection,
-            None => self.server.connect().await?,
-        };
-        let outcome = self.read(&mut connection, range, task, &out).await?;
-        // Only after a finished range is the connection outside a transaction; otherwise it is closed with its own.
-        if let RangeOutcome::Copied(_) = outcome {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-        }
-        Ok(outcome)
+        self.range(range, &Out::Events(out)).await
     }
+
+    async fn rows(&self, range: RangeId, out: mpsc::Sender<Box<dyn Rows>>) -> Result<RangeOutcome, Error> {
+        self.range(range, &Out::Rows(out)).await
+    }
+}
+
+/// What becomes of a range's rows.
+enum Out {
+    Events(mpsc::Sender<Batch>),
+    Rows(mpsc::Sender<Box<dyn Rows>>),
 }
 
 /// Whether an attempt to take up an exported snapshot failed because it is gone: its name is not known
@@ -178,8 +196,8 @@ async fn in_place(connection: &mut PgConnection, task: &RangeTask) -> Result<boo
     Ok(number("oid")? == Some(task.leaf_oid.into()) && number("filenode")? == file && number("seen")? == file)
 }
 
-/// Runs the copy and hands its rows over in batches.
-async fn stream_rows(
+/// Runs the copy and hands its rows over as events.
+async fn stream_events(
     connection: &mut PgConnection,
     statement: &str,
     shape: &Shape,
@@ -187,21 +205,21 @@ async fn stream_rows(
     range: RangeId,
     out: &mpsc::Sender<Batch>,
 ) -> Result<Copied, Error> {
-    let mut decoder = Decoder::new(shape);
+    let kinds = kinds(shape);
+    let mut framer = Framer::new(shape);
     let mut messages = connection.copy_out_raw(statement).await.map_err(sql(ACTION))?;
     let mut copied = Copied::default();
     let mut batch = Batch { relations: vec![Arc::clone(&shape.relation)], ..Batch::default() };
     let (mut bytes, mut events) = (0, 0);
     while let Some(message) = messages.next().await {
         let message = message.map_err(sql(ACTION))?;
-        decoder
-            .feed(&message, |row, size| {
-                bytes += size;
-                copied.rows += 1;
-                copied.bytes += size as u64;
-                batch.events.push(read_event(shape, epoch, range, row));
-            })
-            .map_err(|broken| unreadable(ACTION, broken.to_string()))?;
+        let fed = framer.feed(&message, |whole| {
+            bytes += whole.len();
+            copied.add(whole);
+            batch.events.push(read_event(shape, epoch, range, row(&kinds, whole)?));
+            Ok(())
+        });
+        fed.map_err(|broken| unreadable(ACTION, broken.to_string()))?;
         if bytes >= BATCH_BYTES_MAX {
             bytes = 0;
             events = events.max(batch.events.len());
@@ -210,10 +228,44 @@ async fn stream_rows(
             send(out, std::mem::replace(&mut batch, next)).await?;
         }
     }
-    decoder.finish().map_err(|broken| unreadable(ACTION, broken.to_string()))?;
+    framer.finish().map_err(|broken| unreadable(ACTION, broken.to_string()))?;
     // The last batch may be empty, but for the relation that an empty table must still be known by.
     send(out, batch).await?;
     Ok(copied)
+}
+
+/// Runs the copy and hands its rows over as they came.
+async fn stream_rows(
+    connection: &mut PgConnection,
+    statement: &str,
+    shape: &Shape,
+    out: &mpsc::Sender<Box<dyn Rows>>,
+) -> Result<Copied, Error> {
+    let kinds = kinds(shape);
+    let mut framer = Framer::new(shape);
+    let mut messages = connection.copy_out_raw(statement).await.map_err(sql(ACTION))?;
+    let mut copied = Copied::default();
+    let mut rows = Vec::new();
+    while let Some(message) = messages.next().await {
+        let message = message.map_err(sql(ACTION))?;
+        let fed = framer.feed(&message, |whole| {
+            copied.add(whole);
+            rows.extend_from_slice(whole);
+            Ok(())
+        });
+        fed.map_err(|broken| unreadable(ACTION, broken.to_string()))?;
+        if rows.len() >= ROWS_BYTES_MAX {
+            let next = Vec::with_capacity(rows.len() + rows.len() / 8);
+            send(out, Box::new(Packed::new(shape, &kinds, std::mem::replace(&mut rows, next)))).await?;
+        }
+    }
+    framer.finish().map_err(|broken| unreadable(ACTION, broken.to_string()))?;
+    send(out, Box::new(Packed::new(shape, &kinds, rows))).await?;
+    Ok(copied)
+}
+
+fn kinds(shape: &Shape) -> Arc<[Kind]> {
+    shape.types.iter().map(|facts| facts.kind).collect()
 }
 
 /// The event of a copied row: the floor of its epoch, beaten by whatever the stream tells.
@@ -233,7 +285,7 @@ fn read_event(shape: &Shape, epoch: Epoch, range: RangeId, row: Row) -> Event {
     }
 }
 
-async fn send(out: &mpsc::Sender<Batch>, batch: Batch) -> Result<(), Error> {
+async fn send<T>(out: &mpsc::Sender<T>, batch: T) -> Result<(), Error> {
     let gone = |_| Error::Unreachable { action: ACTION, reason: "the reader of its rows has gone".into() };
     out.send(batch).await.map_err(gone)
 }

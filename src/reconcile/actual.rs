@@ -65,10 +65,11 @@ impl TargetSink {
 }
 
 impl Sink for TargetSink {
-    fn take(&mut self, table: usize, rows: Vec<Vec<Value>>) -> Result<(), Error> {
+    fn take(&mut self, table: usize, rows: &mut dyn Iterator<Item = Vec<Value>>) -> Result<(), Error> {
         let owners = self.owners.clone();
         if let (Owners::Record(read), true) = (&owners, table == self.context.shapes.len()) {
-            return rows.iter().filter_map(|row| read(row)).try_for_each(|(scope, keys)| self.record(&scope, &keys));
+            let mut recorded = rows.filter_map(|row| read(&row));
+            return recorded.try_for_each(|(scope, keys)| self.record(&scope, &keys));
         }
         let table = TargetTable(u16::try_from(table).unwrap_or(u16::MAX));
         for mut values in rows {

@@ -264,6 +264,11 @@ impl Emitter {
         self.work.record(&self.context, self.context.rules.table(row.table), row, place).map(drop)
     }
 
+    /// Whether some invariant adds up what rows of a source table say.
+    pub fn asks_source(&self, table: SourceTable) -> bool {
+        self.context.rules.asks_source(table)
+    }
+
     /// What a source row adds to the invariants.
     ///
     /// # Errors

@@ -110,7 +110,7 @@ impl ReferenceSink {
 }
 
 impl Sink for ReferenceSink {
-    fn take(&mut self, table: usize, rows: Vec<Vec<Value>>) -> Result<(), Error> {
+    fn take(&mut self, table: usize, rows: &mut dyn Iterator<Item = Vec<Value>>) -> Result<(), Error> {
         let source = source_table(table);
         for values in rows {
             let key = self.shared.context.migration.key_of(source, &values);
@@ -138,6 +138,9 @@ impl Sink for ReferenceSink {
 pub trait Outlet: Send + 'static {
     /// Whether a part is evaluated; rows of others are in no account but that of rows read.
     fn wants(&self, place: &Place) -> bool;
+
+    /// Whether nobody has to be told what rows of a table came to where each is copied: their target rows say all.
+    fn silent(&self, table: SourceTable) -> bool;
 
     /// Takes what a part's rows came to, before its target rows.
     ///
@@ -173,6 +176,10 @@ pub trait Outlet: Send + 'static {
 impl Outlet for Emitter {
     fn wants(&self, _: &Place) -> bool {
         true
+    }
+
+    fn silent(&self, table: SourceTable) -> bool {
+        !self.asks_source(table)
     }
 
     /// Tells invariants what the rows add: those that the mapping takes. The groups of a parked part are set aside.
@@ -317,7 +324,7 @@ impl<O: Outlet> SourceSink<O> {
         &mut self,
         shared: &Shared,
         table: SourceTable,
-        values: Vec<Value>,
+        mut values: Vec<Value>,
         references: &References,
     ) -> Result<(), Error> {
         *self.account.read.entry(table).or_default() += 1;
@@ -342,6 +349,14 @@ impl<O: Outlet> SourceSink<O> {
             return Ok(());
         }
         let scope = (shared.context.scope_of)(&place.unit, &place.part);
+        if self.emitter.silent(table)
+            && let Some(row) = migration.copied(table, &mut values)
+        {
+            let account = self.account.units.entry(table).or_default();
+            account.read += 1;
+            account.mapped += 1;
+            return self.emitter.rows(&place, &scope, vec![(shared.context.as_stored)(row)]);
+        }
         if migration.row_by_row(table) {
             let row = LoneRow(table, SourceRow { key, values });
             let evaluation = evaluate(migration, &place.unit, &place.part, &row, references, &[])?;
@@ -366,10 +381,13 @@ impl<O: Outlet> SourceSink<O> {
 }
 
 impl<O: Outlet> Sink for SourceSink<O> {
-    fn take(&mut self, table: usize, rows: Vec<Vec<Value>>) -> Result<(), Error> {
+    fn take(&mut self, table: usize, rows: &mut dyn Iterator<Item = Vec<Value>>) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
         let references = shared.references.read().unwrap_or_else(PoisonError::into_inner);
-        rows.into_iter().try_for_each(|values| self.row(&shared, source_table(table), values, &references))
+        for values in rows {
+            self.row(&shared, source_table(table), values, &references)?;
+        }
+        Ok(())
     }
 
     fn begin(&mut self, tag: Tag) -> Result<(), Error> {

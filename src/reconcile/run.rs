@@ -137,7 +137,7 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
         (0..source.ranges.len()).partition(|index| referred.contains(&source.ranges[*index].table));
     let mut sinks: Vec<ReferenceSink> = (0..workers).map(|_| ReferenceSink::new(&shared)).collect();
     if let Some(sink) = sinks.first_mut() {
-        given.into_iter().try_for_each(|(table, rows)| sink.take(table, rows))?;
+        given.into_iter().try_for_each(|(table, rows)| sink.take(table, &mut rows.into_iter()))?;
     }
     let Read { done: mut source_done, .. } = read(&source, first, sinks, None).await?;
 
@@ -338,12 +338,12 @@ impl Joiner {
             joining.spills.actual.read(partition)?,
             joining.recorded.read(partition)?,
         );
-        let mut wanted = record::all(&expected, Joined::take)?;
+        let wanted = record::all(&expected, Joined::take)?;
         let mut there = record::all(&actual, Joined::take)?;
         self.came_through("expected rows", &joining.spills.expected, partition, &wanted);
         self.came_through("target rows", &joining.spills.actual, partition, &there);
         attribute(&mut there, &record::all(&recorded, Recorded::take)?);
-        self.join(|noted| by_key(&mut wanted, &mut there, joining.ownership, noted))
+        self.join(|noted| by_key(&wanted, &there, joining.ownership, noted))
     }
 
     /// Joins rows that a rule pairs.

@@ -12,9 +12,8 @@ use super::Error;
 use super::ledger::{Came, Ledger, Line};
 use super::spill::Tag;
 use super::sum::Sum;
-use crate::event::{Cell, Relation, RelationName, SchemaHash, Value, rename_members};
-use crate::log::Batch;
-use crate::source::{Copied, RangeId, RangeOutcome, Snapshot};
+use crate::event::{Relation, RelationName, Value, rename_members};
+use crate::source::{Copied, RangeId, RangeOutcome, Rows, Snapshot};
 
 /// Batches between the reader of a range and the one who digests it: both work at the same time, and no more wait.
 const BATCHES_AHEAD: usize = 2;
@@ -52,6 +51,13 @@ pub struct Table {
     pub renamed: Vec<(Box<str>, Box<str>)>,
     /// Rows counted under the same snapshot by other means than reading them; absent where there is no snapshot.
     pub counted: Option<u64>,
+}
+
+impl Table {
+    /// Whether it is there, and no file stands for it.
+    pub fn read(&self) -> bool {
+        !self.identity.is_empty()
+    }
 }
 
 /// A range of a table.
@@ -108,7 +114,7 @@ pub trait Sink: Send + 'static {
     ///
     /// # Errors
     /// Whatever keeps the comparison from going on.
-    fn take(&mut self, table: usize, rows: Vec<Vec<Value>>) -> Result<(), Error>;
+    fn take(&mut self, table: usize, rows: &mut dyn Iterator<Item = Vec<Value>>) -> Result<(), Error>;
 
     /// From here on, rows are of another range.
     ///
@@ -150,7 +156,7 @@ pub struct Journal {
 /// A range's batches on their way from the reader to the sink, and what the reader says when it is through.
 struct Handed {
     range: usize,
-    batches: mpsc::Receiver<Batch>,
+    batches: mpsc::Receiver<Box<dyn Rows>>,
     copied: oneshot::Receiver<Copied>,
 }
 
@@ -212,7 +218,7 @@ async fn read_ranges(
         let range = &side.ranges[index];
         let moved =
             |what| Error::Moved { side: side.name, table: side.tables[range.table].relation.table.to_string(), what };
-        match side.snapshot.copy(range.id, out).await {
+        match side.snapshot.rows(range.id, out).await {
             // Who takes the rows says himself why he went.
             Ok(RangeOutcome::Copied(copied)) => drop(through.send(copied)),
             Ok(RangeOutcome::SnapshotGone) => return Err(moved("its snapshot is gone")),
@@ -228,32 +234,35 @@ fn take_ranges<S: Sink>(
     mut handed: mpsc::Receiver<Handed>,
     journal: Option<&Journal>,
 ) -> Result<Read<S>, Error> {
-    let mut bound: HashMap<SchemaHash, Vec<usize>> = HashMap::new();
     let (mut done, mut all) = (Vec::new(), Came::default());
     while let Some(Handed { range, mut batches, copied }) = handed.blocking_recv() {
         let table = side.ranges[range].table;
         let tag = journal.map(|journal| journal.ledger.tag()).unwrap_or_default();
         sink.begin(tag)?;
         let mut count = 0;
-        while let Some(batch) = batches.blocking_recv() {
-            for relation in &batch.relations {
-                bound.insert(relation.schema_hash(), bind(side, table, relation)?);
-            }
-            let mut rows = Vec::with_capacity(batch.events.len());
-            for event in batch.events {
-                let (Some(columns), Some(row)) = (bound.get(&event.relation), event.after) else { continue };
-                let mut values = arrange(row.0, columns);
-                for value in values.iter_mut().filter(|_| !side.tables[table].renamed.is_empty()) {
+        let mut bound: Option<(Arc<Relation>, Vec<usize>)> = None;
+        while let Some(mut packed) = batches.blocking_recv() {
+            let columns = match &bound {
+                Some((relation, columns)) if Arc::ptr_eq(relation, packed.relation()) => columns,
+                _ => &bound.insert((Arc::clone(packed.relation()), bind(side, table, packed.relation())?)).1,
+            };
+            let renamed = &side.tables[table].renamed;
+            let mut failed = None;
+            let mut rows = std::iter::from_fn(|| {
+                let mut values = packed.next(columns).unwrap_or_else(|source| {
+                    failed = Some(Error::Side { side: side.name, source });
+                    None
+                })?;
+                count += 1;
+                for value in values.iter_mut().filter(|_| !renamed.is_empty()) {
                     if let Value::Map(item) = value {
-                        rename_members(item, &side.tables[table].renamed);
+                        rename_members(item, renamed);
                     }
                 }
-                rows.push(values);
-            }
-            count += rows.len() as u64;
-            if !rows.is_empty() {
-                sink.take(table, rows)?;
-            }
+                Some(values)
+            });
+            sink.take(table, &mut rows)?;
+            failed.map_or(Ok(()), Err)?;
         }
         // Nothing is to be made of what a reader gave up.
         let Ok(copied) = copied.blocking_recv() else { break };
@@ -297,18 +306,6 @@ fn bind(side: &Side, table: usize, relation: &Relation) -> Result<Vec<usize>, Er
         column: name.to_owned(),
     };
     table.columns.iter().map(|name| place(name).ok_or_else(|| missing(name))).collect()
-}
-
-/// The cells at some places, in their order; moved where the order is the row's own.
-fn arrange(cells: Vec<Cell>, columns: &[usize]) -> Vec<Value> {
-    let value = |cell: Cell| match cell {
-        Cell::Value(value) => value,
-        Cell::Missing => Value::Null,
-    };
-    if columns.len() == cells.len() && columns.iter().enumerate().all(|(index, column)| index == *column) {
-        return cells.into_iter().map(value).collect();
-    }
-    columns.iter().map(|column| cells.get(*column).cloned().map_or(Value::Null, value)).collect()
 }
 
 /// Whether ranges cover every table of a side, each place once: half-open, without a gap and without an overlap.

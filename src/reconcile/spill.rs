@@ -313,8 +313,8 @@ fn unframe(mut file: BufReader<File>, bytes: usize, counts: impl Fn(Tag) -> bool
             continue;
         }
         let from = records.len();
-        records.resize(from + length, 0);
-        if !whole(file.read_exact(&mut records[from..]))? || digest(&records[from..]) != wanted {
+        let taken = file.by_ref().take(length as u64).read_to_end(&mut records)?;
+        if taken != length || digest(&records[from..]) != wanted {
             return Ok(None);
         }
     }

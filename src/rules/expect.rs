@@ -168,13 +168,22 @@ impl Ruleset {
         self.tell(Table::Legacy(table), values, say);
     }
 
+    /// Whether some invariant adds up what rows of a source table say.
+    pub fn asks_source(&self, table: SourceTable) -> bool {
+        self.asks(Table::Legacy(table))
+    }
+
     /// What a target row adds to the sums of every invariant; to be asked for every row that is ours to judge.
     pub fn told_by_target(&self, table: TargetTable, values: &[Value], say: &mut dyn FnMut(Contribution)) {
         self.tell(Table::Target(table), values, say);
     }
 
+    fn asks(&self, table: Table) -> bool {
+        self.expects().iter().any(|expect| expect.aggregates.iter().any(|aggregate| aggregate.table == table))
+    }
+
     fn tell(&self, table: Table, values: &[Value], say: &mut dyn FnMut(Contribution)) {
-        if self.expects().iter().any(|expect| expect.aggregates.iter().any(|aggregate| aggregate.table == table)) {
+        if self.asks(table) {
             let row = Looked::new(values);
             self.expects().iter().for_each(|expect| expect.tell(table, &row, say));
         }

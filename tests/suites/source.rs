@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rehome::event::{Event, Op, Origin, Value, Version};
 use rehome::log::Batch;
-use rehome::source::{ChangeFeed, Copied, Delivery, RangeId, RangeOutcome, Receipt, Snapshot};
+use rehome::source::{ChangeFeed, Copied, Delivery, RangeId, RangeOutcome, Receipt, Rows, Snapshot};
 use tokio::sync::mpsc;
 
 /// Name of the mark that says how far a feed's batches reach.
@@ -50,6 +50,7 @@ pub trait Bench: Send {
 /// Runs the suite.
 pub async fn run(bench: &mut dyn Bench) {
     every_row_is_read_once_and_again_with_the_same_version(bench).await;
+    rows_are_those_of_the_events(bench).await;
     a_snapshot_sees_nothing_of_later_changes(bench).await;
     a_lost_snapshot_and_an_unknown_range_are_told_apart(bench).await;
     a_reader_that_goes_away_ends_the_call(bench).await;
@@ -117,6 +118,28 @@ async fn every_row_is_read_once_and_again_with_the_same_version(bench: &mut dyn 
     assert!(first.iter().map(|(id, _)| *id).eq(1..=200));
 }
 
+async fn rows_are_those_of_the_events(bench: &mut dyn Bench) {
+    let (snapshot, ranges) = bench.begin(200).await;
+    for range in ranges {
+        let (outcome, batches) = read(&snapshot, range).await;
+        let events = batches.into_iter().flat_map(|batch| batch.events);
+        let cells = |event: Event| event.after.expect("a row").0.into_iter();
+        let told: Vec<Vec<Value>> =
+            events.map(|event| cells(event).map(|cell| cell.into_value().expect("a value")).collect()).collect();
+        let (out, mut packed) = mpsc::channel::<Box<dyn Rows>>(2);
+        let collect = async {
+            let mut rows = Vec::new();
+            while let Some(mut packed) = packed.recv().await {
+                let columns: Vec<usize> = (0..packed.relation().columns.len()).collect();
+                rows.extend(std::iter::from_fn(|| packed.next(&columns).expect("a row")));
+            }
+            rows
+        };
+        let (again, rows) = patiently("a range", async { tokio::join!(snapshot.rows(range, out), collect) }).await;
+        assert_eq!((again.expect("it reads"), rows), (outcome, told));
+    }
+}
+
 async fn a_snapshot_sees_nothing_of_later_changes(bench: &mut dyn Bench) {
     let (snapshot, ranges) = bench.begin(200).await;
     bench.commit(&[Change::Delete(7), Change::Insert(201, "new".into()), Change::Update(8, "late".into())]).await;
@@ -138,6 +161,9 @@ async fn a_reader_that_goes_away_ends_the_call(bench: &mut dyn Bench) {
     drop(batches);
     // Whatever it answers, it does; and the range can be read afterwards.
     let _ = patiently("the end of the call", snapshot.copy(ranges[0], out)).await;
+    let (out, packed) = mpsc::channel(1);
+    drop(packed);
+    let _ = patiently("the end of the call", snapshot.rows(ranges[0], out)).await;
     assert!(matches!(read(&snapshot, ranges[0]).await.0, RangeOutcome::Copied(_)));
 }
 

@@ -72,7 +72,11 @@ impl Engine {
         let share = self.share(how.sample).await?;
         let sampled = if share < 1.0 { self.sampled_by_ranges(&given) } else { BTreeSet::new() };
         let portion = if share < 1.0 { Portion::Sample { share, tables: &sampled } } else { Portion::Whole };
-        let Opened { side, rows, drawn, pace, _holder, .. } = self.opened(&given, &portion).await?;
+        let mut opened = self.opened(&given, &portion).await?;
+        if let Portion::Whole = portion {
+            opened.count().await?;
+        }
+        let Opened { side, rows, drawn, pace, holder: _holder, .. } = opened;
         let items = self.migration.target_store() == Store::DynamoDb;
         let as_stored = |row: TargetRow| crate::dynamo::target::DynamoTarget::as_stored(&row);
         let as_stored = if items { as_stored } else { |row| row };

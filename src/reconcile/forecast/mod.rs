@@ -156,7 +156,7 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
         rest.into_iter().partition(|index| sampled.contains_key(&source.ranges[*index].table));
     let mut reference_sinks: Vec<ReferenceSink> = (0..workers).map(|_| ReferenceSink::new(&shared)).collect();
     if let Some(sink) = reference_sinks.first_mut() {
-        given.into_iter().try_for_each(|(table, rows)| sink.take(table, rows))?;
+        given.into_iter().try_for_each(|(table, rows)| sink.take(table, &mut rows.into_iter()))?;
     }
     let Read { mut done, .. } = read(&source, first, reference_sinks, None).await?;
     let of_units = (0..workers).map(|_| sink(Clusters::Units)).collect();

@@ -265,6 +265,10 @@ impl Outlet for Outlook {
         self.clusters == Clusters::Range || chosen >= of || unit_bucket(&place.unit, of) < chosen
     }
 
+    fn silent(&self, _: SourceTable) -> bool {
+        false
+    }
+
     fn told(&mut self, place: &Place, _: &dyn UnitRows, evaluation: &Evaluation) -> Result<(), Error> {
         let (tables, counts) = (evaluation.accounts.tables.clone(), evaluation.counts.clone());
         self.told = Evaluated { tables, counts };
