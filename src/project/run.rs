@@ -190,15 +190,17 @@ impl Projection {
                 if std::mem::take(&mut forgotten) && self.projector.call_back_forgotten().await? > 0 {
                     continue;
                 }
-                let mut swept = 0;
-                if applied >= end {
-                    swept = sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await?;
+                // What a sweep takes away goes first: a row that is there under its old key and its new one collides with itself.
+                if applied >= end
+                    && sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await? > 0
+                {
+                    continue;
                 }
                 let called_back = self.project_dirty(&progress, &mut said, &stop).await?;
                 said.parked_now = self.projector.parked_now()?;
                 applier.know_marking(&self.state)?;
                 // Units that were called back are not done: their notices lie behind `applied`.
-                let done = called_back == 0 && swept == 0;
+                let done = called_back == 0;
                 let idle = done && self.log.end(PARTITION) == applied;
                 // While changes come in without end nothing below is ever waited for, and time passes all the same.
                 while ticks.tick().now_or_never().is_some() {
