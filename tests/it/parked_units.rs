@@ -358,6 +358,71 @@ async fn a_row_that_a_trigger_of_the_application_refuses_parks_its_unit_alone() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_a_trigger_leaves_out_without_a_word_parks_its_unit_alone() {
+    let mut rig = Rig::up().await;
+    rig.target
+        .run(
+            "create function quiet() returns trigger language plpgsql as $$ begin if new.call_id = 'bad' then \
+               return null; end if; return new; end $$; \
+             create trigger quiet before insert or update on conversation_calls_v2 for each row execute function quiet()",
+        )
+        .await;
+    // So many that they go by COPY.
+    rig.legacy
+        .run("insert into conversation_calls (call_id, status) select 'c' || i, 'success' from generate_series(1, 150) i")
+        .await;
+    rig.legacy.run(call("bad")).await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.parked(), [("bad".to_owned(), "constraint".to_owned())]);
+    let count = "select count(*)::text from conversation_calls_v2";
+    assert_eq!(rig.target.text(count).await, "150");
+    // One that is there, and is to change.
+    rig.target.run("alter table conversation_calls_v2 disable trigger quiet").await;
+    rig.rehome(&["quarantine", "retry", "luthien", "bad"]).expect(0);
+    rig.catch_up();
+    rig.target.run("alter table conversation_calls_v2 enable trigger quiet").await;
+    rig.legacy.run("update conversation_calls set provider = 'another' where call_id in ('bad', 'c1')").await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.parked(), [("bad".to_owned(), "constraint".to_owned())]);
+    rig.target.run("drop trigger quiet on conversation_calls_v2").await;
+    rig.rehome(&["quarantine", "retry", "luthien", "bad"]).expect(0);
+    rig.catch_up();
+    assert_eq!(rig.target.text(count).await, "151");
+    rig.compare().await.assert_equal();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_a_trigger_keeps_from_going_is_not_forgotten() {
+    let mut rig = Rig::up().await;
+    for name in ["a", "kept", "c"] {
+        rig.legacy.run(call(name)).await;
+    }
+    rig.catch_up();
+    rig.target
+        .run(
+            "create function keep() returns trigger language plpgsql as $$ begin if old.call_id = 'kept' then \
+               return null; end if; return old; end $$; \
+             create trigger keep before delete on conversation_calls_v2 for each row execute function keep()",
+        )
+        .await;
+    rig.legacy
+        .run(
+            "delete from conversation_events where call_id in ('a', 'kept'); \
+             delete from conversation_calls where call_id in ('a', 'kept')",
+        )
+        .await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.parked(), [("kept".to_owned(), "constraint".to_owned())]);
+    let there = "select call_id from conversation_calls_v2 order by 1";
+    assert_eq!(rig.target.texts(there).await, ["c", "kept"]);
+    rig.target.run("drop trigger keep on conversation_calls_v2").await;
+    rig.rehome(&["quarantine", "retry", "luthien", "kept"]).expect(0);
+    rig.catch_up();
+    assert_eq!(rig.target.texts(there).await, ["c"]);
+    rig.compare().await.assert_equal();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn diff_of_a_unit_that_the_mapping_parks_proves_nothing() {
     let mut rig = Rig::up().await;
     rig.legacy

@@ -14,7 +14,7 @@ use crate::target::{Error, UnitOutcome, UnitWrite};
 use super::binary::Rows;
 use super::ownership::{Owned, put_one};
 use super::plan::{plan, short_digest};
-use super::write::{Refusal, refuse};
+use super::write::{Refusal, left_out, refuse};
 use super::{PostgresTarget, classify, read, sql, text};
 
 /// Takes records of parts.
@@ -55,7 +55,7 @@ async fn load(
     records: Vec<u8>,
 ) -> Result<(), Refusal> {
     // Records first: a part that was written before is refused before its rows are sent.
-    copy(connection, COPY_RECORDS, records).await?;
+    copy(connection, COPY_RECORDS, records).await.map(drop)?;
     let mut tables: BTreeMap<usize, Vec<&[Value]>> = BTreeMap::new();
     for row in batch.iter().flat_map(|write| &write.rows) {
         tables.entry(usize::from(row.table.0)).or_default().push(&row.values);
@@ -64,9 +64,12 @@ async fn load(
     for (index, rows) in tables {
         let shape = &target.tables[index];
         let statement = sql::copy(shape);
-        match binary(target, index, &rows) {
+        let written = match binary(target, index, &rows) {
             Some(stream) => copy(connection, &format!("{statement}{}", sql::BINARY), stream).await?,
             None => copy(connection, &statement, as_text(target, index, &rows)?).await?,
+        };
+        if written != rows.len() as u64 {
+            return Err(left_out(shape));
         }
     }
     Ok(())
@@ -123,9 +126,10 @@ fn as_text(target: &PostgresTarget, table: usize, rows: &[&[Value]]) -> Result<V
     Ok(stream)
 }
 
-async fn copy(connection: &mut PgConnection, statement: &str, stream: Vec<u8>) -> Result<(), Refusal> {
+/// Sends a stream of rows; answers how many the server says it wrote.
+async fn copy(connection: &mut PgConnection, statement: &str, stream: Vec<u8>) -> Result<u64, Refusal> {
     const ACTION: &str = "write target rows";
     let mut copy = connection.copy_in_raw(statement).await.map_err(|source| refuse(ACTION, source))?;
     copy.send(stream).await.map_err(|source| refuse(ACTION, source))?;
-    copy.finish().await.map(drop).map_err(|source| refuse(ACTION, source))
+    copy.finish().await.map_err(|source| refuse(ACTION, source))
 }

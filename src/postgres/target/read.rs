@@ -80,7 +80,7 @@ pub(super) async fn looked_up(
 }
 
 /// Reads rows by key, in the order of `keys`; `None` where there is none.
-async fn rows(
+pub(super) async fn rows(
     connection: &mut PgConnection,
     tables: &[TableShape],
     keys: &[TargetKey],
