@@ -201,3 +201,33 @@ async fn rows_that_refer_to_another_unique_column_than_the_key_are_seen() {
         assert_eq!(bench.one(write("u", 4, Vec::new())).await, written(0, 0, 2), "{action}");
     }
 }
+
+/// A type's own equality may be wider than that of the type which it is made of, and is in no schema that is searched.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_refer_by_the_equality_of_an_extension_s_type_are_seen() {
+    for action in ACTIONS {
+        let mut database = Database::new().await;
+        let pool = Server::parse(&database.url).expect("an address").pool(2);
+        let mut parents = shape("parents", &["id"]);
+        parents.columns[0].type_name = "citext".into();
+        let tables: Arc<[TableShape]> = [parents].into();
+        database.run("create extension citext; create table parents (id citext primary key)").await;
+        provision(&pool, "", &tables).await.expect("it is there");
+        let target = PostgresTarget::new(pool, "referring", tables, &DigestKey::new([3; 32]), ForeignScope::Row);
+        let mut bench = Bench { database, target };
+        bench.one(write("u", 1, vec![row(0, &["A"]), row(0, &["B"])])).await;
+        bench
+            .database
+            .run(format!(
+                "create table children (parent citext references parents on delete {action}); insert into children values ('a')"
+            ))
+            .await;
+        assert_held_back(&bench.one(write("u", 2, vec![row(0, &["B"])])).await);
+        assert_eq!(bench.database.texts("select parent::text from children").await, ["a"], "{action}");
+        assert_eq!(
+            bench.one(write("u", 3, vec![row(0, &["A"])])).await,
+            written(0, 1, 1),
+            "{action}: nobody refers to B"
+        );
+    }
+}

@@ -138,18 +138,19 @@ fn refusal(reference: &Reference) -> Refusal {
 
 /// The foreign keys of the live database that refer to a table.
 async fn references(connection: &mut PgConnection, parent: &TableShape) -> Result<Vec<Reference>, Error> {
-    type Row = (String, String, Vec<String>, Vec<String>, String, String);
+    type Row = (String, String, Vec<String>, Vec<String>, Vec<String>, String, String);
     let rows: Vec<Row> = sqlx::query_as(sql::REFERENCES)
         .bind(&*parent.schema)
         .bind(&*parent.name)
         .fetch_all(connection)
         .await
         .map_err(|source| classify("read foreign keys", source))?;
-    let reference = |(schema, table, columns, parent_columns, on_delete, on_update): Row| Reference {
+    let reference = |(schema, table, columns, parent_columns, operators, on_delete, on_update): Row| Reference {
         schema,
         table,
         columns,
         parent_columns,
+        operators,
         on_delete: Action::of_letter(&on_delete),
         on_update: Action::of_letter(&on_update),
     };

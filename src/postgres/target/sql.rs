@@ -155,6 +155,9 @@ pub struct Reference {
     pub columns: Vec<String>,
     /// Columns of the target table referred to, in the same order.
     pub parent_columns: Vec<String>,
+    /// What holds between each of the latter and its referring column, as an operator between them: a type may have an equality of
+    /// its own, which is wider than that of the type that it is made of.
+    pub operators: Vec<String>,
     /// What happens to rows that refer to a row that is deleted.
     pub on_delete: Action,
     /// What happens to rows that refer to columns that change.
@@ -189,6 +192,9 @@ pub const REFERENCES: &str = "SELECT n.nspname::text, c.relname::text, \
       JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.num), \
     (SELECT array_agg(a.attname::text ORDER BY k.ord) FROM unnest(f.confkey) WITH ORDINALITY k(num, ord) \
       JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.num), \
+    (SELECT array_agg(format('OPERATOR(%I.%s)', s.nspname, o.oprname) ORDER BY k.ord) \
+      FROM unnest(f.conpfeqop) WITH ORDINALITY k(num, ord) \
+      JOIN pg_operator o ON o.oid = k.num JOIN pg_namespace s ON s.oid = o.oprnamespace), \
     f.confdeltype::text, f.confupdtype::text \
   FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
   JOIN pg_class p ON p.oid = f.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace \
@@ -198,15 +204,9 @@ pub const REFERENCES: &str = "SELECT n.nspname::text, c.relname::text, \
 /// some keys of the referring table, where it is one that `child` describes; else, and for all other rows, as NULL.
 /// Arguments: as for [`delete`] of the parent, then the same for the keys of the child.
 pub fn referring(parent: &TableShape, reference: &Reference, child: Option<&TableShape>) -> String {
-    let referred = reference.columns.iter().zip(&reference.parent_columns).map(|(column, parent_column)| {
-        let place = parent.key.iter().position(|&index| *parent.columns[index].name == **parent_column);
-        let value = match place {
-            Some(place) => typed(parent, parent.key[place], place),
-            // Another unique column than the key: the row itself says what it has there.
-            None => format!("p.{}", quote(parent_column)),
-        };
-        format!("t.{} = {value}", quote(column))
-    });
+    let columns = reference.columns.iter().zip(&reference.parent_columns).zip(&reference.operators);
+    let referred =
+        columns.map(|((column, parent), operator)| format!("p.{} {operator} t.{}", quote(parent), quote(column)));
     let referred = referred.collect::<Vec<_>>().join(" AND ");
     let (number, known) = match child {
         Some(child) => {
