@@ -10,6 +10,7 @@ use rehome::target::{
     WriteVersion,
 };
 
+use crate::support::capture::patiently;
 use crate::support::cluster::Database;
 
 /// A target and the database behind it.
@@ -199,6 +200,28 @@ async fn rows_that_refer_to_another_unique_column_than_the_key_are_seen() {
         assert_eq!(bench.database.texts("select id || pair from pairs").await, ["2p"], "{action}");
         bench.database.run("delete from audits; delete from pairs").await;
         assert_eq!(bench.one(write("u", 4, Vec::new())).await, written(0, 0, 2), "{action}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_just_being_made_to_refer_is_waited_for() {
+    for action in ACTIONS {
+        let mut bench = orders(action).await;
+        bench.one(write("u", 1, vec![row(0, &["o"])])).await;
+        bench.database.run("begin; insert into lines values ('theirs', 'v', 'o')").await;
+        let mut other = bench.database.connect().await;
+        let waits = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let referring = async {
+            while sqlx::query(waits).fetch_all(&mut other).await.expect("it answers").is_empty() {
+                tokio::task::yield_now().await;
+            }
+            bench.database.run("commit").await;
+        };
+        let gone = [write("u", 2, Vec::new())];
+        let both = async { tokio::join!(bench.target.apply(&gone), referring) };
+        let (outcome, ()) = patiently("the delete waits, and ends", both).await;
+        assert_held_back(&outcome.expect("it answers")[0]);
+        assert_eq!(bench.database.texts(LINES).await, ["theirs v o"], "{action}");
     }
 }
 

@@ -130,6 +130,12 @@ pub fn delete(shape: &TableShape) -> String {
     format!("DELETE FROM {} AS t USING {source} WHERE {}", table_name(shape), join_on_key(shape))
 }
 
+/// Locks rows by key against everything, new references to them too; arguments as for [`delete`].
+pub fn lock(shape: &TableShape) -> String {
+    let source = rows_argument(shape.key.len());
+    format!("SELECT 1 FROM {} AS t JOIN {source} ON {} FOR UPDATE OF t", table_name(shape), join_on_key(shape))
+}
+
 /// Reads rows by key as texts, with the number (from 1) of the key that found each; arguments as for [`delete`].
 pub fn select(shape: &TableShape) -> String {
     let columns = list(shape.columns.iter().map(|column| format!("t.{}::text", quote(&column.name))));

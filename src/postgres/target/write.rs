@@ -287,12 +287,17 @@ async fn delete_rows(
     }
     let key_of = |row: &&TargetRow| target.tables[usize::from(row.table.0)].key_of(row);
     let updates: Vec<TargetKey> = candidates.iter().flat_map(|candidate| &candidate.plan.updates).map(key_of).collect();
+    let of_table = |index: usize| -> Vec<TargetKey> {
+        deletes.iter().copied().filter(|key| usize::from(key.table.0) == index).cloned().collect()
+    };
+    // Whoever is just making a row refer to one of these is waited for; whoever begins to after this waits for us.
+    for (index, shape) in target.tables.iter().enumerate() {
+        keyed(connection, shape, sql::lock(shape), &of_table(index)).await?;
+    }
     Reachable::new(&target.tables, &deletes, updates.iter()).check(connection).await?;
     for (index, shape) in target.tables.iter().enumerate().rev() {
-        let keys = deletes.iter().copied().filter(|key| usize::from(key.table.0) == index);
-        let keys: Vec<TargetKey> = keys.cloned().collect();
-        let values: Vec<&[Value]> = keys.iter().map(|key| key.values.as_slice()).collect();
-        let gone = execute(connection, shape, sql::delete(shape), shape.key.len(), &values).await?;
+        let keys = of_table(index);
+        let gone = keyed(connection, shape, sql::delete(shape), &keys).await?;
         // Someone may have deleted a row before; what is still there was kept.
         if gone < keys.len() as u64 && read::rows(connection, &target.tables, &keys).await?.iter().any(Option::is_some)
         {
@@ -300,6 +305,17 @@ async fn delete_rows(
         }
     }
     Ok(())
+}
+
+/// Runs one statement over the rows of some keys; answers how many it found.
+async fn keyed(
+    connection: &mut PgConnection,
+    shape: &TableShape,
+    statement: String,
+    keys: &[TargetKey],
+) -> Result<u64, Refusal> {
+    let values: Vec<&[Value]> = keys.iter().map(|key| key.values.as_slice()).collect();
+    execute(connection, shape, statement, shape.key.len(), &values).await
 }
 
 /// Stores version and ownership of each unit beside its rows.
