@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use rehome::event::{DigestKey, Value};
+use rehome::event::{Decimal, DigestKey, Value};
 use rehome::postgres::Server;
 use rehome::postgres::target::{PostgresTarget, provision};
 use rehome::target::{
-    Deletes, ForeignScope, Target, TargetKey, TargetRow, TargetTable, Trust, UnitOutcome, UnitWrite, WriteVersion,
+    ColumnShape, Deletes, ForeignScope, TableShape, Target, TargetKey, TargetRow, TargetTable, Trust, UnitOutcome,
+    UnitWrite, WriteVersion,
 };
 
 use crate::support::cluster::{Database, run};
@@ -118,4 +119,50 @@ async fn of_a_large_batch_just_the_parts_that_are_refused_are_parked() {
 
 fn keys(write: &UnitWrite) -> Vec<TargetKey> {
     write.rows.iter().map(|row| TargetKey { table: row.table, values: row.values[..1].to_vec() }).collect()
+}
+
+/// It would stand there under another key than it is owned by, and stay for ever when its unit goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_whose_key_its_column_rounds_is_parked() {
+    let mut database = Database::new().await;
+    let pool = Server::parse(&database.url).expect("an address").pool(2);
+    let column = |name: &str, type_name: &str| ColumnShape { name: name.into(), type_name: type_name.into() };
+    let table = TableShape {
+        schema: "public".into(),
+        name: "prices".into(),
+        columns: vec![column("price", "numeric"), column("value", "text")],
+        key: vec![0],
+    };
+    let tables: Arc<[TableShape]> = [table].into();
+    provision(&pool, "create table prices (price numeric(10, 2) primary key, value text);", &tables)
+        .await
+        .expect("it may");
+    let target = PostgresTarget::new(pool, "suite", tables, &DigestKey::new([3; 32]), ForeignScope::Row);
+    let write = |number: usize, offset: u64, price: Option<String>, trust| {
+        let decimal = |text: &String| Value::Decimal(Decimal::parse(text).expect("a decimal"));
+        let row = |price| TargetRow { table: TargetTable(0), values: vec![price, Value::text("v")] };
+        UnitWrite {
+            unit: number.to_string().into(),
+            part: [0xff, 0xff].into(),
+            version: WriteVersion { log: 7, mapping: 1, partition: 0, offset },
+            rows: price.as_ref().map(decimal).map(row).into_iter().collect(),
+            trust,
+            deletes: Deletes::Now,
+            before: Vec::new(),
+        }
+    };
+    // By COPY, and by statements; each with a unit of its own that cannot be stored.
+    for (first, count, trust) in [(0, 150, Trust::Fresh), (200, 3, Trust::Record)] {
+        let price = |number: usize| format!("{number}.{}", if number == first + 1 { "001" } else { "50" });
+        let numbers = || first..first + count;
+        let batch: Vec<UnitWrite> = numbers().map(|number| write(number, 1, Some(price(number)), trust)).collect();
+        let outcomes = target.apply(&batch).await.expect("it answers");
+        let parked = |outcome: &UnitOutcome| matches!(outcome, UnitOutcome::Parked { reason, .. } if **reason == *"not_storable");
+        let refused: Vec<usize> = numbers().filter(|number| parked(&outcomes[number - first])).collect();
+        assert_eq!(refused, [first + 1], "{trust:?}");
+        assert_eq!(database.text("select count(*)::text from prices").await, (count - 1).to_string());
+        let gone: Vec<UnitWrite> = numbers().map(|number| write(number, 2, None, Trust::Record)).collect();
+        target.apply(&gone).await.expect("it answers");
+        assert_eq!(database.text("select count(*)::text from prices").await, "0", "{trust:?}: nothing stays");
+    }
 }

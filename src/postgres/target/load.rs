@@ -14,7 +14,7 @@ use crate::target::{Error, UnitOutcome, UnitWrite};
 use super::binary::Rows;
 use super::ownership::{Owned, put_one};
 use super::plan::{plan, short_digest};
-use super::write::{Refusal, left_out, refuse};
+use super::write::{Refusal, found_again, left_out, refuse};
 use super::{PostgresTarget, classify, read, sql, text};
 
 /// Takes records of parts.
@@ -71,6 +71,7 @@ async fn load(
         if written != rows.len() as u64 {
             return Err(left_out(shape));
         }
+        found_again(connection, shape, &rows).await?;
     }
     Ok(())
 }

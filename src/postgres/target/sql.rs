@@ -136,6 +136,12 @@ pub fn lock(shape: &TableShape) -> String {
     format!("SELECT 1 FROM {} AS t JOIN {source} ON {} FOR UPDATE OF t", table_name(shape), join_on_key(shape))
 }
 
+/// Counts the rows of some keys; arguments as for [`delete`].
+pub fn count(shape: &TableShape) -> String {
+    let source = rows_argument(shape.key.len());
+    format!("SELECT count(*) FROM {} AS t JOIN {source} ON {}", table_name(shape), join_on_key(shape))
+}
+
 /// Reads rows by key as texts, with the number (from 1) of the key that found each; arguments as for [`delete`].
 pub fn select(shape: &TableShape) -> String {
     let columns = list(shape.columns.iter().map(|column| format!("t.{}::text", quote(&column.name))));

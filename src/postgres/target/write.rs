@@ -240,13 +240,42 @@ async fn write_rows(
 ) -> Result<(), Refusal> {
     let values: Vec<&[Value]> = rows.iter().map(|row| row.values.as_slice()).collect();
     if execute(connection, shape, statement, shape.columns.len(), &values).await? == rows.len() as u64 {
-        return Ok(());
+        return found_again(connection, shape, &values).await;
     }
     // A row may be there all the same: in a child of the table, or as it was, where it was to be just so.
     let keys: Vec<TargetKey> = rows.iter().map(|row| shape.key_of(row)).collect();
     let there = read::rows(connection, &target.tables, &keys).await?;
     let all = rows.iter().zip(&there).all(|(row, there)| there.as_ref().is_some_and(|there| same_row(row, there)));
     if all { Ok(()) } else { Err(left_out(shape)) }
+}
+
+/// Types whose columns may round what they are given.
+const ROUNDING: [&str; 6] = ["numeric", "timestamp", "timestamptz", "time", "timetz", "interval"];
+
+/// Refuses rows that are not found under the keys that they were written by: they could be neither changed nor deleted again.
+pub(super) async fn found_again(
+    connection: &mut PgConnection,
+    shape: &TableShape,
+    rows: &[&[Value]],
+) -> Result<(), Refusal> {
+    let rounds = |&column: &usize| ROUNDING.contains(&&*shape.columns[column].type_name);
+    if rows.is_empty() || !shape.key.iter().any(rounds) {
+        return Ok(());
+    }
+    let key = |values: &&[Value]| shape.key.iter().map(|&column| values[column].clone()).collect::<Vec<_>>();
+    // No key with a NULL is ever found.
+    let keys: Vec<Vec<Value>> = rows.iter().map(key).filter(|key| !key.contains(&Value::Null)).collect();
+    let arrays = read::arrays(shape.key.len(), keys.iter().map(Vec::as_slice));
+    let mut query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql::count(shape)));
+    for array in arrays.map_err(|kind| read::unsuitable(shape, kind))? {
+        query = query.bind(array);
+    }
+    let found = query.fetch_one(connection).await.map_err(|source| refuse("read target keys", source))?;
+    if u64::try_from(found) == Ok(keys.len() as u64) {
+        return Ok(());
+    }
+    let detail = format!("the key of a row of {} is not the one it was written by: its column rounds it", shape.name);
+    Err(Refusal::Unit { reason: "not_storable", detail })
 }
 
 /// A trigger that answers NULL, and a rule that does something else, leave a row out, which the server does not call an error.
