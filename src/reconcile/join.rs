@@ -3,7 +3,6 @@
 //! Rows of one key are compared as multisets: equal ones are taken off first, then those that differ, then what is left of
 //! either side is missing or too much. Nothing here depends on order, and nothing on how many rows differ.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::emit::SideOf;
@@ -185,61 +184,27 @@ pub fn attribute<'a>(actual: &mut [Joined<'a>], recorded: &[Recorded<'a>]) {
 
 /// Joins the rows of a partition by their keys; every row is counted here, and once.
 pub fn by_key<'a>(
-    expected: &[Joined<'a>],
-    actual: &[Joined<'a>],
+    expected: &mut [Joined<'a>],
+    actual: &mut [Joined<'a>],
     ownership: Ownership,
     findings: &mut impl Findings<'a>,
 ) {
-    let (mut wanted, mut there) = (InOrder::new(expected), InOrder::new(actual));
-    while let Some(key) = wanted.key().into_iter().chain(there.key()).min() {
-        let (left, right) = (wanted.take(key), there.take(key));
-        findings.count(key.0, |counts| {
-            counts.expected += left.len() as u64;
-            counts.actual += right.len() as u64;
-        });
-        pair_up(&left, &right, ownership, findings);
-    }
-}
-
-/// Rows in the order of their keys. Rows are long to move: places are sorted, by the first bytes of a key as far as these tell.
-struct InOrder<'r, 'a> {
-    rows: &'r [Joined<'a>],
-    places: std::vec::IntoIter<(u16, u64, usize)>,
-}
-
-impl<'r, 'a> InOrder<'r, 'a> {
-    fn new(rows: &'r [Joined<'a>]) -> Self {
-        let place = |(at, row): (usize, &Joined<'_>)| {
-            let first = row.key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-            (row.table, first, at)
-        };
-        let mut places: Vec<_> = rows.iter().enumerate().map(place).collect();
-        let rest = |at: usize| (rows[at].key, rows[at].strict);
-        places.sort_unstable_by(|one, other| {
-            (one.0, one.1).cmp(&(other.0, other.1)).then_with(|| rest(one.2).cmp(&rest(other.2)))
-        });
-        Self { rows, places: places.into_iter() }
-    }
-
-    /// Table and key of the next row.
-    fn key(&self) -> Option<(u16, KeyDigest)> {
-        let (table, _, at) = self.places.as_slice().first()?;
-        Some((*table, self.rows[*at].key))
-    }
-
-    /// The next rows, where they have that key, in the order of their digests.
-    fn take(&mut self, key: (u16, KeyDigest)) -> Cow<'r, [Joined<'a>]> {
-        let mut next = || {
-            let (.., at) =
-                self.places.as_slice().first().filter(|(table, _, at)| (*table, self.rows[*at].key) == key)?;
-            let row = &self.rows[*at];
-            self.places.next();
-            Some(row)
-        };
-        let Some(first) = next() else { return Cow::Borrowed(&[]) };
-        let Some(second) = next() else { return Cow::Borrowed(std::slice::from_ref(first)) };
-        [first, second].into_iter().chain(std::iter::from_fn(next)).copied().collect()
-    }
+    let order = |row: &Joined<'_>| (row.table, row.key, row.strict);
+    expected.sort_unstable_by_key(order);
+    actual.sort_unstable_by_key(order);
+    for_each_group(
+        expected,
+        actual,
+        |row| (row.table, row.key),
+        |left, right| {
+            let first = left.first().or(right.first()).map_or(0, |row| row.table);
+            findings.count(first, |counts| {
+                counts.expected += left.len() as u64;
+                counts.actual += right.len() as u64;
+            });
+            pair_up(left, right, ownership, findings);
+        },
+    );
 }
 
 /// Joins rows that a rule pairs by group, in their order.

@@ -338,12 +338,12 @@ impl Joiner {
             joining.spills.actual.read(partition)?,
             joining.recorded.read(partition)?,
         );
-        let wanted = record::all(&expected, Joined::take)?;
+        let mut wanted = record::all(&expected, Joined::take)?;
         let mut there = record::all(&actual, Joined::take)?;
         self.came_through("expected rows", &joining.spills.expected, partition, &wanted);
         self.came_through("target rows", &joining.spills.actual, partition, &there);
         attribute(&mut there, &record::all(&recorded, Recorded::take)?);
-        self.join(|noted| by_key(&wanted, &there, joining.ownership, noted))
+        self.join(|noted| by_key(&mut wanted, &mut there, joining.ownership, noted))
     }
 
     /// Joins rows that a rule pairs.
