@@ -191,9 +191,15 @@ mod tests {
     use super::*;
     use crate::event::{Decimal, Key, Timestamp};
 
+    fn compiled(legacy: &str, mapping: &str, target: &str) -> Migration {
+        let file = |name: &str, text: &str| SourceFile::new(name, text.to_owned());
+        let (legacy, mapping) = (file("legacy.toml", legacy), file("mapping.toml", mapping));
+        let sources = Sources { legacy, mapping, target: file("target.sql", target), cases: Vec::new() };
+        Migration::compile(&sources).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Rows of calls, refused alone for one reason and with their unit for another.
     fn migration(unit: &str) -> Migration {
-        let file = |name: &str, text: &str| SourceFile::new(name, text.to_owned());
         let legacy = r#"
             source = "postgres"
             [table.calls]
@@ -232,13 +238,7 @@ mod tests {
         );
         let target = "CREATE TABLE calls (id BIGINT PRIMARY KEY, of TEXT, name TEXT, said JSONB, doc JSONB, \
                       at TIMESTAMPTZ, kind TEXT);";
-        let sources = Sources {
-            legacy: file("legacy.toml", legacy),
-            mapping: file("mapping.toml", &mapping),
-            target: file("target.sql", target),
-            cases: Vec::new(),
-        };
-        Migration::compile(&sources).unwrap_or_else(|error| panic!("{error}"))
+        compiled(legacy, &mapping, target)
     }
 
     fn text() -> impl Strategy<Value = Value> {
@@ -279,7 +279,6 @@ mod tests {
 
     /// Rows that are copied; of `note` the target has no column.
     fn copying() -> Migration {
-        let file = |name: &str, text: &str| SourceFile::new(name, text.to_owned());
         let legacy = r#"
             source = "postgres"
             [table.calls]
@@ -309,13 +308,7 @@ mod tests {
             name = ".name"
         "#;
         let target = "CREATE TABLE calls (at TIMESTAMPTZ, id BIGINT PRIMARY KEY, name TEXT, amount NUMERIC);";
-        let sources = Sources {
-            legacy: file("legacy.toml", legacy),
-            mapping: file("mapping.toml", mapping),
-            target: file("target.sql", target),
-            cases: Vec::new(),
-        };
-        Migration::compile(&sources).unwrap_or_else(|error| panic!("{error}"))
+        compiled(legacy, mapping, target)
     }
 
     proptest! {

@@ -316,20 +316,17 @@ async fn delete_rows(
     }
     let key_of = |row: &&TargetRow| target.tables[usize::from(row.table.0)].key_of(row);
     let updates: Vec<TargetKey> = candidates.iter().flat_map(|candidate| &candidate.plan.updates).map(key_of).collect();
-    let of_table = |index: usize| -> Vec<TargetKey> {
-        deletes.iter().copied().filter(|key| usize::from(key.table.0) == index).cloned().collect()
-    };
+    let mut keys: Vec<Vec<TargetKey>> = vec![Vec::new(); target.tables.len()];
+    deletes.iter().copied().for_each(|key| keys[usize::from(key.table.0)].push(key.clone()));
     // Whoever is just making a row refer to one of these is waited for; whoever begins to after this waits for us.
-    for (index, shape) in target.tables.iter().enumerate() {
-        keyed(connection, shape, sql::lock(shape), &of_table(index)).await?;
+    for (shape, keys) in target.tables.iter().zip(&keys) {
+        keyed(connection, shape, sql::lock(shape), keys).await?;
     }
     Reachable::new(&target.tables, &deletes, updates.iter()).check(connection).await?;
-    for (index, shape) in target.tables.iter().enumerate().rev() {
-        let keys = of_table(index);
-        let gone = keyed(connection, shape, sql::delete(shape), &keys).await?;
+    for (shape, keys) in target.tables.iter().zip(&keys).rev() {
+        let gone = keyed(connection, shape, sql::delete(shape), keys).await?;
         // Someone may have deleted a row before; what is still there was kept.
-        if gone < keys.len() as u64 && read::rows(connection, &target.tables, &keys).await?.iter().any(Option::is_some)
-        {
+        if gone < keys.len() as u64 && read::rows(connection, &target.tables, keys).await?.iter().any(Option::is_some) {
             return Err(left_out(shape));
         }
     }
