@@ -191,6 +191,9 @@ impl Projection {
                     continue;
                 }
                 // What a sweep takes away goes first: a row that is there under its old key and its new one collides with itself.
+                if applied < end && !self.log.marks(names::SWEEP)?.is_empty() {
+                    continue;
+                }
                 if applied >= end
                     && sweep::run(&*self.log, &self.state, &self.sources, self.options.sweep_max).await? > 0
                 {

@@ -3,7 +3,6 @@
 mod support;
 
 mod aliases;
-mod busy_run;
 mod capture_crash;
 mod capture_epochs;
 mod capture_run;
@@ -36,6 +35,7 @@ mod plan;
 mod postgres_preflight;
 mod postgres_stream;
 mod postgres_values;
+mod projection_run;
 mod queries;
 mod reconcile;
 mod reconcile_faults;
