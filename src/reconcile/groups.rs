@@ -4,7 +4,7 @@
 //! the rule groups by, which both sides have alike; their rows are kept aside as they are read. When everything is read,
 //! [`plant`] makes the shadow of each: every row once more, under a key that no other record of either side has, in a group
 //! apart from those of rows, so that only the rule can pair them, and with none but each other. One row of the target's side is
-//! wrong.
+//! wrong, or two at different places.
 //!
 //! Rows of the two sides may differ anyway, by number too. What a right comparison tells of the shadow is therefore worked out
 //! here, row by row and field by field, by another way than the join's: without digests, where it goes by these. It must tell
@@ -15,7 +15,7 @@
 //! many and one of each range, and it is left out: a table of larger groups only has no such faults, and the report says so.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -199,13 +199,16 @@ fn fault<'a>(
             // The last, so that no other row changes its partner.
             Class::GroupDropped => adds(class, others.to_vec()),
             Class::GroupInvented => adds(class, [&actual[..], &[Rc::clone(last)]].concat()),
-            _ => (0..actual.len().min(ROWS_TRIED)).find_map(|row| {
-                let at = (chosen + row) % actual.len();
-                let other = changed(context, rules, &actual[at], chosen)?;
+            // Two where it can be, at different places: a comparison that is blind to order holds them against each other's partners.
+            _ => {
+                let tried = (0..actual.len().min(ROWS_TRIED)).map(|row| (chosen + row) % actual.len());
+                let mut spoilt = tried.filter_map(|at| Some((at, changed(context, rules, &actual[at], chosen)?)));
+                let first = spoilt.next()?;
+                let second = spoilt.find(|(_, other)| other.order != first.1.order);
                 let mut actual = actual.clone();
-                actual[at] = Rc::new(other);
+                [Some(first), second].into_iter().flatten().for_each(|(at, other)| actual[at] = Rc::new(other));
                 adds(class, actual)
-            }),
+            }
         }
     })
 }
@@ -234,11 +237,39 @@ fn changed<'a>(context: &Context, rules: &TableRules, member: &Member<'a>, chose
     })
 }
 
+/// Which rows of one group, which are in their order, a right comparison holds against each other: the first and the first, and of
+/// several at one place such as are equal.
+fn partners<'m, 'a>(expected: &'m [Rc<Member<'a>>], actual: &'m [Rc<Member<'a>>]) -> Vec<[Option<&'m Member<'a>>; 2]> {
+    type Rows<'m, 'a> = VecDeque<&'m Member<'a>>;
+    let mut partners = Vec::with_capacity(expected.len().max(actual.len()));
+    let (mut left, mut right): (Rows<'m, 'a>, Rows<'m, 'a>) =
+        (expected.iter().map(Rc::as_ref).collect(), actual.iter().map(Rc::as_ref).collect());
+    let at_first_place = |rows: &Rows<'_, '_>| rows.iter().take_while(|row| row.order == rows[0].order).count();
+    loop {
+        let [mut of_left, mut of_right] = [&left, &right].map(at_first_place);
+        let (mut pairs, mut at) = (of_left.min(of_right), 0);
+        if pairs == 0 {
+            break;
+        }
+        while at < of_left {
+            let Some(equal) = (0..of_right).find(|other| right[*other].matched == left[at].matched) else {
+                at += 1;
+                continue;
+            };
+            partners.push([left.remove(at), right.remove(equal)]);
+            (of_left, of_right, pairs) = (of_left - 1, of_right - 1, pairs - 1);
+        }
+        partners.extend((0..pairs).map(|_| [left.pop_front(), right.pop_front()]));
+    }
+    partners.extend(left.into_iter().map(|row| [Some(row), None]));
+    partners.extend(right.into_iter().map(|row| [None, Some(row)]));
+    partners
+}
+
 /// What a right comparison tells of rows of one group, which are in their order.
 fn told(rules: &TableRules, expected: &[Rc<Member<'_>>], actual: &[Rc<Member<'_>>]) -> Told {
     let mut told = Told::default();
-    for place in 0..expected.len().max(actual.len()) {
-        let (wanted, there) = (expected.get(place), actual.get(place));
+    for [wanted, there] in partners(expected, actual) {
         let mut uses = Uses::new();
         let differs = match (wanted, there) {
             (Some(wanted), Some(there)) => match rules.compare(&wanted.row, &there.row, Pair::Match, &mut uses) {

@@ -3,6 +3,7 @@
 //! Rows of one key are compared as multisets: equal ones are taken off first, then those that differ, then what is left of
 //! either side is missing or too much. Nothing here depends on order, and nothing on how many rows differ.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::emit::SideOf;
@@ -217,21 +218,55 @@ pub fn by_pairing<'a>(
     fn group(row: &Joined<'_>) -> (u16, KeyDigest) {
         (row.table, row.pairing.map_or(row.key, |pairing| pairing.group))
     }
-    // Of rows that the rule gives one place, those that are equal but for their keys stand at the same one on both sides.
     fn order<'a>(row: &Joined<'a>) -> ((u16, KeyDigest), &'a [u8], [[u8; 32]; 2]) {
-        let (place, equal) = row.pairing.map_or((&[][..], row.strict), |pairing| (pairing.order, pairing.strict));
-        (group(row), place, [equal, row.strict])
+        (group(row), place(row), [equal(row), row.strict])
     }
     expected.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
     actual.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
-    for_each_group(expected, actual, group, |left, right| {
-        for (a, b) in left.iter().zip(right) {
-            let same = a.pairing.map(|pairing| pairing.strict) == b.pairing.map(|pairing| pairing.strict);
-            pair(a, b, same, Pair::Match, ownership, findings);
+    for_each_group(expected, actual, group, |left, right| pair_in_order(left, right, ownership, findings));
+}
+
+/// A row's place among those that a rule pairs.
+fn place<'a>(row: &Joined<'a>) -> &'a [u8] {
+    row.pairing.map_or(&[], |pairing| pairing.order)
+}
+
+/// What two rows have alike that a rule pairs and that are equal but for their keys.
+fn equal(row: &Joined<'_>) -> [u8; 32] {
+    row.pairing.map_or(row.strict, |pairing| pairing.strict)
+}
+
+/// Pairs up the rows of one group, which both sides have in the order of their places: the first with the first. Those at one
+/// place have no order among them: as many of them as the other side has rows for are taken, the equal ones first.
+fn pair_in_order<'a>(
+    expected: &[Joined<'a>],
+    actual: &[Joined<'a>],
+    ownership: Ownership,
+    findings: &mut impl Findings<'a>,
+) {
+    let (mut wanted, mut there) =
+        (expected.chunk_by(|a, b| place(a) == place(b)), actual.chunk_by(|a, b| place(a) == place(b)));
+    let (mut left, mut right): (Vec<&Joined<'a>>, Vec<&Joined<'a>>) = (Vec::new(), Vec::new());
+    loop {
+        if left.is_empty() {
+            left.extend(wanted.next().unwrap_or_default());
         }
-        left.iter().skip(right.len()).for_each(|row| missing(row, Several::No, findings));
-        right.iter().skip(left.len()).for_each(|row| too_many(row, Several::No, ownership, findings));
-    });
+        if right.is_empty() {
+            right.extend(there.next().unwrap_or_default());
+        }
+        let (pairs, all) = (left.len().min(right.len()), left.len());
+        if pairs == 0 {
+            break;
+        }
+        let same = |a: &Joined<'a>, b: &Joined<'a>| pair(a, b, true, Pair::Match, ownership, findings);
+        (left, right) = take_equal(left, right, equal, same);
+        let differing = pairs - (all - left.len());
+        for (a, b) in left.drain(..differing).zip(right.drain(..differing)) {
+            pair(a, b, false, Pair::Match, ownership, findings);
+        }
+    }
+    left.into_iter().chain(wanted.flatten()).for_each(|row| missing(row, Several::No, findings));
+    right.into_iter().chain(there.flatten()).for_each(|row| too_many(row, Several::No, ownership, findings));
 }
 
 /// Visits the rows of each group on both sides, in order.
@@ -263,21 +298,8 @@ enum Several {
 
 /// Pairs up the rows of one key, which both sides have in the order of their digests.
 fn pair_up<'a>(expected: &[Joined<'a>], actual: &[Joined<'a>], ownership: Ownership, findings: &mut impl Findings<'a>) {
-    let (mut left, mut right): (Vec<&Joined<'a>>, Vec<&Joined<'a>>) = (Vec::new(), Vec::new());
-    let (mut wanted, mut there) = (expected.iter().peekable(), actual.iter().peekable());
-    loop {
-        match (wanted.peek(), there.peek()) {
-            (Some(a), Some(b)) if a.strict == b.strict => {
-                pair(a, b, true, Pair::Key, ownership, findings);
-                wanted.next();
-                there.next();
-            }
-            (Some(a), Some(b)) if a.strict < b.strict => left.extend(wanted.next()),
-            (Some(_), None) => left.extend(wanted.next()),
-            (_, Some(_)) => right.extend(there.next()),
-            (None, None) => break,
-        }
-    }
+    let same = |a: &Joined<'a>, b: &Joined<'a>| pair(a, b, true, Pair::Key, ownership, findings);
+    let (left, right) = take_equal(expected, actual, |row| row.strict, same);
     let several = if expected.len() > 1 || actual.len() > 1 { Several::Yes } else { Several::No };
     let both = left.len().min(right.len());
     left.iter().zip(&right).for_each(|(a, b)| pair(a, b, false, Pair::Key, ownership, findings));
@@ -291,6 +313,34 @@ fn pair_up<'a>(expected: &[Joined<'a>], actual: &[Joined<'a>], ownership: Owners
             findings.alone(SideOf::Actual, row);
         } else {
             too_many(row, several, ownership, findings);
+        }
+    }
+}
+
+/// Pairs rows that are equal by some digest, in the order of which both sides have them; answers with what is left of either.
+fn take_equal<'r, 'a: 'r>(
+    expected: impl IntoIterator<Item = &'r Joined<'a>>,
+    actual: impl IntoIterator<Item = &'r Joined<'a>>,
+    by: impl Fn(&Joined<'a>) -> [u8; 32],
+    mut same: impl FnMut(&Joined<'a>, &Joined<'a>),
+) -> (Vec<&'r Joined<'a>>, Vec<&'r Joined<'a>>) {
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    let (mut wanted, mut there) = (expected.into_iter().peekable(), actual.into_iter().peekable());
+    loop {
+        let order = match (wanted.peek(), there.peek()) {
+            (Some(a), Some(b)) => by(a).cmp(&by(b)),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return (left, right),
+        };
+        match order {
+            Ordering::Less => left.extend(wanted.next()),
+            Ordering::Greater => right.extend(there.next()),
+            Ordering::Equal => {
+                if let (Some(a), Some(b)) = (wanted.next(), there.next()) {
+                    same(a, b);
+                }
+            }
         }
     }
 }

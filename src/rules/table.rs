@@ -239,7 +239,7 @@ impl TableRules {
     /// What a row is paired by where the other side has no row of its key; `None` where rows pair by key alone.
     ///
     /// Rows are paired by key first, also in such a table: what rehome wrote has our keys, and a wrong one is a difference.
-    /// Whatever both sides have left in a group is then paired in order.
+    /// Whatever both sides have left in a group is then paired in order, and of rows at one place the equal ones.
     pub fn pairing(&self, row: &TargetRow) -> Option<Pairing> {
         let matching = self.matching.as_ref()?;
         let looked = Looked::new(&row.values);

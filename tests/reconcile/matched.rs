@@ -136,8 +136,9 @@ async fn a_comparison_that_knows_no_order_in_a_group_is_known() {
     known().compare(calls(), target.clone()).await.found_exactly(&[]);
     let paired = |rules: &TableRules, row: &TargetRow| Some(Pairing { order: Vec::new(), ..rules.pairing(row)? });
     let summary = unfound(&Bench { paired, ..known() }.compare(calls(), target).await);
-    let (planted, found) = in_groups(&summary);
-    assert!(planted > 50 && found < planted / 2, "{found} of {planted}");
+    // Equal rows find each other all the same; of two that are wrong, half are held against each other's partners.
+    let (planted, found) = of_class(&summary, Class::GroupValue);
+    assert!(planted > 20 && found < planted * 3 / 4, "{found} of {planted}");
 }
 
 /// Groups in which the sides do not even have as many rows.
