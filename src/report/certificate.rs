@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, ED25519_PUBLIC_KEY_LEN, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use jiff::Timestamp;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
@@ -165,10 +165,20 @@ pub fn verify(text: &str, PublicKey(key): &PublicKey) -> Result<Certificate, Inv
         return Err(Invalid::Form);
     }
     let signature = sealed.signature.ok_or(Invalid::Unsigned)?;
-    let value = from_hex(&signature.value).filter(|_| signature.algorithm == ALGORITHM).ok_or(Invalid::Signature)?;
+    // The name of the key and the writing of the signature are not signed: they are what sealing makes of this key, or it is another.
+    let value = from_hex(&signature.value).ok_or(Invalid::Signature)?;
+    let made = Signature { algorithm: ALGORITHM.to_owned(), key: to_hex(raw(key)), value: to_hex(&value) };
+    if signature != made {
+        return Err(Invalid::Signature);
+    }
     let signed = sealed.certificate.signed_text();
     let checked = UnparsedPublicKey::new(&ED25519, key).verify(signed.as_bytes(), &value);
     checked.map(|()| sealed.certificate).map_err(|_| Invalid::Signature)
+}
+
+/// The key itself, which stands at the end of what a PEM file holds of a public key (RFC 8410).
+fn raw(public: &[u8]) -> &[u8] {
+    &public[public.len().saturating_sub(ED25519_PUBLIC_KEY_LEN)..]
 }
 
 impl SigningKey {

@@ -261,7 +261,13 @@ fn a_certificate_that_was_touched_does_not_hold() {
     let unsigned = write(&folder.path().join("unsigned"), mismatch(0), []).folder.join("certificate.json");
     assert!(keys.verify(&unsigned).expect(1).out.contains("it is not signed"));
     let touched = folder.path().join("touched.json");
+    let (_, key) = text.split_once("\"key\":\"").expect("the key's name");
+    let (key, _) = key.split_once('"').expect("the key's name");
+    let (_, value) = text.split_once("\"value\":\"").expect("the signature");
+    let (value, _) = value.split_once('"').expect("the signature");
     let cases = [
+        (text.replace(key, &"ab".repeat(32)), "by this key"),
+        (text.replace(value, &value.to_uppercase()), "by this key"),
         (text.replacen("\"MISMATCH\"", "\"MATCH\"", 1), "by this key"),
         (text.replacen("\"found\":1", "\"found\":0", 1), "by this key"),
         // Another way to write the same is refused too: two readers might see two things in it.
