@@ -93,6 +93,9 @@ impl Pass {
         let mut picked = Vec::new();
         let mut bytes = 0;
         let start = cursor.clone();
+        // The whole of the unit that the batch before ended in came with that batch; where more of its parts follow it comes with
+        // those. Whether it is due by itself is chance: that batch is being written.
+        let came = start.as_deref().filter(|_| self.totals).map(whole_of);
         let mut last = Vec::new();
         let mut full = |picked: &[Picked], size| {
             bytes += size;
@@ -106,7 +109,7 @@ impl Pass {
                 last.clear();
                 last.extend_from_slice(scope);
                 let part = PartState::from_bytes(part)?;
-                if !self.due(&part)? {
+                if came.as_deref() == Some(scope) || !self.due(&part)? {
                     return Ok(true);
                 }
                 let size = part.bytes;
@@ -117,6 +120,9 @@ impl Pass {
             state.scan_after(Space::Dirty, start.as_deref(), |scope, _| {
                 last.clear();
                 last.extend_from_slice(scope);
+                if came.as_deref() == Some(scope) {
+                    return Ok(true);
+                }
                 let part = part_of(state, scope)?.ok_or(Error::Damaged("parts"))?;
                 let size = part.bytes;
                 picked.push(Picked::new(scope, part));
