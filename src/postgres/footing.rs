@@ -51,6 +51,19 @@ struct PartitionFooting {
     name: String,
     /// Its place in the table, and what its rows are told apart by.
     facts: String,
+    /// The file that its rows lie in; not told by older builds.
+    #[serde(default)]
+    file: Option<Lying>,
+}
+
+/// Where the rows of a partition lie. A `TRUNCATE` of it by its own name is not in the stream, which speaks of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lying {
+    /// Number of the file.
+    number: u32,
+    /// The oldest transaction that had not ended when that was first seen.
+    horizon: u64,
 }
 
 /// What was found at the server.
@@ -59,7 +72,7 @@ pub struct Found {
     /// What the stream rests on now.
     pub footing: Footing,
     /// New partitions that no row can have come with, and whose changes are told as their table's: what comes into them is in the
-    /// stream.
+    /// stream. And those that lie in another file, with rows that were there before.
     harmless: BTreeSet<u32>,
 }
 
@@ -97,6 +110,8 @@ pub async fn read(
         .fetch_all(&mut *connection)
         .await
         .map_err(sql(ACTION))?;
+    // Before the files are looked at: what was written into one that is seen is of this transaction or of a later one, or older.
+    let horizon = partitions::horizon(connection).await?;
     let (mut found, mut harmless) = (BTreeMap::new(), BTreeSet::new());
     for row in &rows {
         let text = |column: &str| row.try_get::<String, _>(column).map_err(sql(ACTION));
@@ -106,12 +121,27 @@ pub async fn read(
             (Identity::of(&text("identity")?), row.try_get::<Vec<String>, _>("key").map_err(sql(ACTION))?);
         let mut partitions = BTreeMap::new();
         for partition in partitions::of(connection, oid).await? {
-            let known = before.is_none_or(|before| before.knows(&name, partition.oid));
-            if !known && partition.tells(identity, &key) && partitions::blank(connection, partition.oid).await? {
-                harmless.insert(partition.oid);
+            let known = before.and_then(|before| before.partition(&name, partition.oid));
+            let mut file = Lying { number: partition.file, horizon };
+            match known {
+                Some(PartitionFooting { file: Some(lay), .. }) if lay.number == file.number => file = *lay,
+                Some(PartitionFooting { file: Some(lay), .. }) => {
+                    if partitions::keeps_rows_before(connection, &partition, lay.horizon).await? {
+                        harmless.insert(partition.oid);
+                    }
+                }
+                Some(_) => {}
+                None => {
+                    let come_blank = before.is_some()
+                        && partition.tells(identity, &key)
+                        && partitions::blank(connection, partition.oid).await?;
+                    if come_blank {
+                        harmless.insert(partition.oid);
+                    }
+                }
             }
             let facts = format!("{} {:?} {:?}", partition.attached, partition.identity, partition.key);
-            partitions.insert(partition.oid, PartitionFooting { name: partition.name, facts });
+            partitions.insert(partition.oid, PartitionFooting { name: partition.name, facts, file: Some(file) });
         }
         let table = format!("{oid} {identity:?} {key:?}");
         found.insert(name.to_string(), TableFooting { table, published: text("published")?, partitions });
@@ -132,9 +162,9 @@ impl Footing {
         serde_json::from_slice(bytes).ok().filter(|footing: &Self| footing.format == FORMAT)
     }
 
-    /// Whether a table had a partition.
-    fn knows(&self, table: &RelationName, partition: u32) -> bool {
-        self.tables.get(&table.to_string()).is_some_and(|table| table.partitions.contains_key(&partition))
+    /// A partition of a table, as it was.
+    fn partition(&self, table: &RelationName, partition: u32) -> Option<&PartitionFooting> {
+        self.tables.get(&table.to_string())?.partitions.get(&partition)
     }
 
     /// Why a stream that rested on this may not have told everything, given what was found since; `None` when it has.
@@ -178,6 +208,11 @@ impl TableFooting {
                 Some(there) if there.facts != partition.facts => {
                     return Some(format!("partition {name} was attached again, or its rows are told apart otherwise"));
                 }
+                Some(there) if !harmless.contains(oid) && there.lies_elsewhere(partition) => {
+                    return Some(format!(
+                        "partition {name} was truncated or written anew, and its rows may have gone unseen"
+                    ));
+                }
                 Some(_) => {}
             }
         }
@@ -186,13 +221,22 @@ impl TableFooting {
     }
 }
 
+impl PartitionFooting {
+    /// Whether its rows lie in another file than they did.
+    fn lies_elsewhere(&self, before: &Self) -> bool {
+        self.file.zip(before.file).is_some_and(|(now, before)| now.number != before.number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn footing(partitions: &[(u32, &str)]) -> Footing {
-        let partition =
-            |&(oid, facts): &(u32, &str)| (oid, PartitionFooting { name: format!("t_{oid}"), facts: facts.to_owned() });
+        let partition = |&(oid, facts): &(u32, &str)| {
+            let file = Some(Lying { number: 10 * oid, horizon: 700 });
+            (oid, PartitionFooting { name: format!("t_{oid}"), facts: facts.to_owned(), file })
+        };
         let partitions = partitions.iter().map(partition).collect();
         let table = TableFooting { table: "1".into(), published: "2".into(), partitions };
         Footing {
@@ -222,6 +266,22 @@ mod tests {
             let reason = lost(now, &[]).expect("a loss");
             assert!(reason.contains(word), "{reason}");
         }
+    }
+
+    #[test]
+    fn a_partition_in_another_file_lost_rows_unless_some_of_them_are_left() {
+        let mut moved = footing(&[(1, "a"), (2, "a")]);
+        moved.tables.get_mut("public.t").and_then(|table| table.partitions.get_mut(&2)).expect("there").file =
+            Some(Lying { number: 21, horizon: 900 });
+        assert!(lost(moved.clone(), &[]).expect("a loss").contains("t_2 was truncated"));
+        assert_eq!(lost(moved.clone(), &[2]), None);
+        let of_an_older_build = String::from_utf8(footing(&[(1, "a"), (2, "a")]).to_bytes()).expect("text");
+        let of_an_older_build = of_an_older_build
+            .replace(r#","file":{"number":10,"horizon":700}"#, "")
+            .replace(r#","file":{"number":20,"horizon":700}"#, "");
+        let before = Footing::from_bytes(of_an_older_build.as_bytes()).expect("it still reads");
+        assert_ne!(before, footing(&[(1, "a"), (2, "a")]));
+        assert_eq!(before.lost(&Found { footing: moved, harmless: BTreeSet::new() }, &[]), None, "nobody knows");
     }
 
     #[test]

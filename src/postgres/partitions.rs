@@ -1,9 +1,9 @@
 //! How a table is partitioned, and what the server tells of rows in a partition.
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::catalog::{Identity, KEY_COLUMNS, oid_of, rows_of};
-use super::error::sql;
+use super::error::{sql, unreadable};
 use crate::source::Error;
 
 /// A partition of a table, at whatever depth.
@@ -21,6 +21,8 @@ pub struct Partition {
     pub key: Vec<String>,
     /// Changes when it is attached.
     pub attached: String,
+    /// Number of the file that its rows lie in: another, once it was truncated or written anew. Zero where it holds none.
+    pub file: u32,
 }
 
 impl Partition {
@@ -55,7 +57,7 @@ pub async fn of(connection: &mut PgConnection, oid: u32) -> Result<Vec<Partition
            select i.inhrelid, i.xmin::text \
            from tree join pg_inherits i on i.inhparent = tree.relid and not i.inhdetachpending) \
          select c.oid::int8 as oid, c.oid::regclass::text as name, c.relkind = 'r' as leaf, \
-           c.relreplident::text as identity, array({KEY_COLUMNS}) as key, tree.attached \
+           c.relreplident::text as identity, array({KEY_COLUMNS}) as key, tree.attached, c.relfilenode::int8 as file \
          from tree join pg_class c on c.oid = tree.relid order by c.oid"
     );
     let rows = rows_of(connection, oid, ACTION, &statement).await?;
@@ -69,6 +71,7 @@ pub async fn of(connection: &mut PgConnection, oid: u32) -> Result<Vec<Partition
                 identity: Identity::of(&text("identity")?),
                 key: row.try_get("key").map_err(sql(ACTION))?,
                 attached: text("attached")?,
+                file: oid_of(row.try_get("file").map_err(sql(ACTION))?)?,
             })
         })
         .collect()
@@ -89,4 +92,43 @@ pub async fn blank(connection: &mut PgConnection, oid: u32) -> Result<bool, Erro
     .await
     .map_err(sql("see whether a partition is empty"))?;
     Ok(blank.unwrap_or(false))
+}
+
+/// The oldest transaction that had not ended, as a number that does not wrap: whatever is written later is of it or of a later one.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn horizon(connection: &mut PgConnection) -> Result<u64, Error> {
+    const ACTION: &str = "read the oldest open transaction";
+    let xid: i64 = sqlx::query_scalar("select pg_snapshot_xmin(pg_current_snapshot())::text::int8")
+        .fetch_one(connection)
+        .await
+        .map_err(sql(ACTION))?;
+    u64::try_from(xid).map_err(|_| unreadable(ACTION, format!("transaction {xid}")))
+}
+
+/// Whether a row is left in a partition that was written before a [`horizon`]: then it was not truncated since. `VACUUM FULL` and
+/// `CLUSTER` write its file anew, and keep what its rows tell of their transactions.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn keeps_rows_before(
+    connection: &mut PgConnection,
+    partition: &Partition,
+    horizon: u64,
+) -> Result<bool, Error> {
+    const ACTION: &str = "see whether a partition was truncated";
+    let failed = sql(ACTION);
+    // Beyond half of the numbers' range nobody knows which of two transactions was first.
+    let statement = format!(
+        "select pg_snapshot_xmin(pg_current_snapshot())::text::int8 - $1 < 2000000000 \
+           and exists (select from only {} where age(xmin) > age($2::text::xid))",
+        partition.name
+    );
+    sqlx::query_scalar(AssertSqlSafe(statement))
+        .bind(i64::try_from(horizon).unwrap_or(i64::MAX))
+        .bind((horizon & u64::from(u32::MAX)).to_string())
+        .fetch_one(connection)
+        .await
+        .map_err(failed)
 }

@@ -247,10 +247,9 @@ fn table_findings(expectation: &TableExpectation, table: Option<&Table>, may_rea
         }
     }
     if table.partitioned {
-        let fix = "do not truncate single partitions while the migration runs (a reconciliation finds it if it happened), and \
-                   choose the time for DROP, DETACH and ATTACH";
-        let what = "it is partitioned: the server's stream does not tell of a TRUNCATE of a single partition, and after DROP, \
-                    DETACH, or ATTACH of one with rows everything is read again in a new epoch";
+        let fix = "choose the time for TRUNCATE, DROP, DETACH and ATTACH of partitions while the migration runs";
+        let what = "it is partitioned: the server's stream does not tell of a TRUNCATE of a single partition, and after that, and \
+                    after DROP, DETACH, or ATTACH of one with rows, everything is read again in a new epoch";
         findings.push(finding(Severity::Warning, &place, what, fix));
     }
     findings

@@ -9,7 +9,7 @@ use rehome::log::EventLog;
 use rehome::postgres::{Server, provision};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::capture::{config, live, memory, patiently, public, start};
+use crate::support::capture::{Running, config, live, memory, patiently, public, start};
 use crate::support::cluster::Database;
 use crate::support::fold::{fold, texts};
 use crate::support::gate::{GateLog, Hold};
@@ -268,6 +268,8 @@ async fn rows_that_come_and_go_with_a_partition_open_a_new_epoch() {
              alter table t attach partition t_3 for values from (200) to (300)",
             "attached",
         ),
+        ("truncate t_2", "t_2 was truncated"),
+        ("truncate t_2; insert into t values (101, 7)", "t_2 was truncated"),
     ] {
         let reason = lost_while_running(PARTED, happens).await;
         assert!(reason.contains(word), "{reason}");
@@ -288,18 +290,53 @@ async fn a_partition_dropped_while_nothing_ran_opens_a_new_epoch() {
     running.stop().await.expect("a clean end");
 }
 
+/// Waits until a running capture remembers what its stream rests on with these words in it.
+async fn remembered(running: &Running, words: &str) {
+    patiently("it is noticed", async {
+        while !text(&*running.log, "pg/footing").is_some_and(|footing| footing.contains(words)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_truncated_while_nothing_ran_opens_a_new_epoch() {
+    let mut database = Database::new().await;
+    database.run(PARTED).await;
+    let log = live(&database, &["t"]).await.stop().await.expect("a clean end");
+    database.run("truncate t_2; insert into t values (101, 7)").await;
+    let mut running = start(config(&database.url, &["t"]), Arc::clone(&log));
+    let status =
+        running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
+    assert!(status.epoch_reason.expect("a reason").contains("t_2 was truncated"));
+    agrees(&mut database, &*log).await;
+    running.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_written_anew_with_its_rows_needs_no_new_epoch() {
+    let mut database = Database::new().await;
+    database.run(PARTED).await;
+    let mut running = live(&database, &["t"]).await;
+    database.run("delete from t where id = 120").await;
+    database.run("vacuum full t_2").await;
+    database.run("insert into t values (120, 9)").await;
+    let file = database.texts("select relfilenode::text from pg_class where relname = 't_2'").await;
+    remembered(&running, &format!("\"number\":{},", file[0])).await;
+    running.settled(&mut database).await;
+    agrees(&mut database, &*running.log).await;
+    assert_eq!(text(&*running.log, "pg/epoch").as_deref(), Some("1"));
+    running.stop().await.expect("a clean end");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_is_made_empty_needs_no_new_epoch() {
     let mut database = Database::new().await;
     database.run(PARTED).await;
     let mut running = live(&database, &["t"]).await;
     database.run("create table t_3 partition of t for values from (200) to (300)").await;
-    patiently("it is noticed", async {
-        while !text(&*running.log, "pg/footing").is_some_and(|footing| footing.contains("t_3")) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    remembered(&running, "t_3").await;
     database.run("insert into t values (201, 1)").await;
     running.settled(&mut database).await;
     agrees(&mut database, &*running.log).await;
