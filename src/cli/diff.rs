@@ -114,7 +114,7 @@ pub fn as_json(tables: &[TableShape], rules: &Ruleset, diff: &UnitDiff, reveal: 
     json!({
         "unit": diff.unit, "verdict": diff.verdict, "reason": diff.reason, "position": diff.position.map(|position| position.to_string()),
         "legacy_rows": diff.legacy_rows, "expected_rows": diff.expected_rows, "found_rows": diff.actual_rows,
-        "parked": diff.parked, "differences": differences,
+        "parked": diff.parked, "quarantined": diff.quarantined, "differences": differences,
     })
 }
 

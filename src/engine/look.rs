@@ -5,7 +5,7 @@
 //! ended: between the two answers of the projection no record of the unit was applied, so neither the target nor what the
 //! log says of the source can have been on its way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::event::{Canonical as _, Key, Lsn, from_hex};
@@ -48,6 +48,26 @@ pub struct UnitDiff {
     pub compared: BTreeSet<TargetKey>,
     /// Reason for which the unit is parked, when it is.
     pub parked: Option<String>,
+    /// Legacy rows that alone are in quarantine, by reason: nothing is expected of them.
+    pub quarantined: BTreeMap<Box<str>, u64>,
+}
+
+impl UnitDiff {
+    /// The same for whoever asks after all of the unit: equal is no more than that of the rows which the mapping can take.
+    #[must_use]
+    pub fn of_all_rows(mut self) -> Self {
+        if self.verdict == Verdict::Match && !self.quarantined.is_empty() {
+            let reasons: Vec<String> =
+                self.quarantined.iter().map(|(reason, rows)| format!("{reason}: {rows}")).collect();
+            self.verdict = Verdict::Incomplete;
+            self.reason = format!(
+                "the target holds what the mapping makes of the unit's other rows; {} in quarantine, and nothing is compared of \
+                 them; `rehome quarantine list` shows them",
+                reasons.join(", ")
+            );
+        }
+        self
+    }
 }
 
 /// Looks at units.
@@ -67,6 +87,7 @@ pub struct Looking<'a> {
 struct Reading {
     live: witness::Reading,
     legacy_rows: u64,
+    quarantined: BTreeMap<Box<str>, u64>,
     expected: Vec<TargetRow>,
     logged: Vec<TargetRow>,
     held: Held,
@@ -169,11 +190,15 @@ impl Looking<'_> {
         let live = self.witness.source(unit).await?;
         let evaluation = corpus(self.migration, &live)?.evaluate(self.migration, unit)?;
         let legacy_rows = evaluation.accounts.tables.values().map(|account| account.read).sum();
+        let mut quarantined: BTreeMap<Box<str>, u64> = BTreeMap::new();
+        for (reason, rows) in evaluation.accounts.tables.values().flat_map(|account| &account.quarantined) {
+            *quarantined.entry(reason.clone()).or_default() += rows;
+        }
         let expected = self.witness.as_read(evaluation.rows);
         let view = self.view(unit).await?;
         let logged = self.logged(&view)?;
         let held = self.held(unit, beside, &view, [&expected, &logged]).await?;
-        Ok(Reading { live, legacy_rows, expected, logged, held, view })
+        Ok(Reading { live, legacy_rows, quarantined, expected, logged, held, view })
     }
 
     /// Judges a reading; a difference stands only if nothing moved while it was read, and neither did an equality where the
@@ -252,6 +277,7 @@ fn describe(unit: &str, judged: Judged, reading: &Reading) -> UnitDiff {
         unproven: judged.beside,
         compared: reading.held.compared.clone(),
         parked,
+        quarantined: reading.quarantined.clone(),
     }
 }
 

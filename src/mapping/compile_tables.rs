@@ -22,7 +22,7 @@ pub(super) fn source_tables(
     let unit = |alias: &str| mapping.unit.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, route)| route);
     let timed = mapping.assembly.is_some() || mapping.map.iter().any(|map| map.synthesise.is_some());
     let time = |alias: &str| mapping.time.iter().find(|(name, _)| name.get_ref() == alias).map(|(_, column)| column);
-    let mut tables = Vec::new();
+    let mut tables: Vec<SourceTableDef> = Vec::new();
     for (alias, table) in written(&legacy.table) {
         let mut def = SourceTableDef {
             alias: alias.get_ref().as_str().into(),
@@ -44,6 +44,14 @@ pub(super) fn source_tables(
             written(&table.columns).into_iter().map(|(name, kind)| column(name, kind, problems)).collect()
         };
         def.live = live(table, &def, problems);
+        if let Some(other) = tables.iter().find(|other| other.schema == def.schema && other.name == def.name) {
+            let message = format!("`{}` and `{}` are one live table, and its rows come once", other.alias, def.alias);
+            problems.push(
+                alias.span(),
+                message,
+                "declare it once: a table whose rows belong to units can be asked by a [reference] too",
+            );
+        }
         for name in &table.key {
             match def.column(name.get_ref()) {
                 Some(index) => def.key.push(index),

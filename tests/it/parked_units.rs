@@ -207,6 +207,13 @@ async fn text_that_cannot_be_stored_parks_its_unit_and_an_unknown_kind_of_row_al
         .flat_map(|unit| unit["rows"].as_array().into_iter().flatten())
         .collect();
     assert!(rows.iter().any(|row| row["reason"] == "unknown_event_type"), "{listed}");
+    let kind = rig.rehome(&["diff", "luthien", "kind", "--json"]).expect(2).json();
+    assert_eq!(
+        (&kind["verdict"], &kind["quarantined"]["unknown_event_type"]),
+        (&"INCOMPLETE".into(), &1.into()),
+        "{kind}"
+    );
+    assert!(kind["reason"].as_str().is_some_and(|reason| reason.contains("quarantine list")), "{kind}");
     let compared = rig.compare().await;
     compared.assert_equal();
     assert_eq!(rig.parked(), compared.parked());

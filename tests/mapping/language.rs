@@ -39,6 +39,14 @@ fn each_mistake_is_told_with_its_place_and_its_remedy() {
             "name a column of the live table for each",
         ),
         (
+            "legacy.toml",
+            "[table.calls]\n",
+            "[table.look]\nname = \"conversation_calls\"\nkey = [\"call_id\"]\nrole = \"lookup\"\ncolumns = { call_id = \"text\" }\n\n\
+             [table.calls]\n",
+            "`look` and `calls` are one live table, and its rows come once",
+            "declare it once",
+        ),
+        (
             "mapping.toml",
             "[unit]\n",
             "[[require]]\ntarget_table = \"policy_events\"\nwhere = { idd = \"x\" }\n\n[unit]\n",
