@@ -76,6 +76,29 @@ pub fn compare(tables: &[TableShape], expected: &[TargetRow], actual: &[TargetRo
     differences
 }
 
+/// Pairs rows whose keys are one by the rules, where one side has one of it and the other has one.
+fn pair_up(differences: Vec<RowDifference>, rules: &Ruleset) -> Vec<RowDifference> {
+    let (alone, mut paired): (Vec<_>, Vec<_>) = differences.into_iter().partition(|row| row.kind != Kind::Changed);
+    let mut by_key: BTreeMap<TargetKey, Vec<RowDifference>> = BTreeMap::new();
+    for row in alone {
+        let key = row.expected.iter().chain(&row.actual).map(|row| rules.table(row.table).key(row)).next();
+        by_key.entry(key.unwrap_or_else(|| row.key.clone())).or_default().push(row);
+    }
+    for mut rows in by_key.into_values() {
+        rows.sort_by_key(|row| row.actual.is_some());
+        match &mut rows[..] {
+            [missing, extra] if missing.kind == Kind::Missing && extra.kind == Kind::Extra => {
+                let (expected, actual) = (missing.expected.take(), extra.actual.take());
+                let columns = expected.as_ref().zip(actual.as_ref()).map(|(a, b)| differing(a, b)).unwrap_or_default();
+                paired.push(RowDifference { key: missing.key.clone(), kind: Kind::Changed, expected, actual, columns });
+            }
+            _ => paired.extend(rows),
+        }
+    }
+    paired.sort_by(|a, b| a.key.cmp(&b.key));
+    paired
+}
+
 fn differing(expected: &TargetRow, actual: &TargetRow) -> Vec<usize> {
     let pairs = expected.values.iter().zip(&actual.values).enumerate();
     pairs.filter(|(_, (a, b))| a.normalised() != b.normalised()).map(|(index, _)| index).collect()
@@ -98,7 +121,7 @@ impl By<'_> {
         let in_scope = |rows: &[TargetRow]| -> Vec<TargetRow> {
             rows.iter().filter(|row| !matches!(judged(row), Ours::OutOfScope(_))).cloned().collect()
         };
-        let mut differences = compare(self.tables, &in_scope(expected), &in_scope(actual));
+        let mut differences = pair_up(compare(self.tables, &in_scope(expected), &in_scope(actual)), rules);
         differences.retain(|row| match (&row.expected, &row.actual) {
             (Some(expected), Some(actual)) => {
                 let compared = rules.table(row.key.table).compare(expected, actual, Pair::Key, &mut Uses::default());

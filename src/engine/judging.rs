@@ -147,7 +147,7 @@ impl<'a> Judging<'a> {
                 let finding = match settled {
                     Settled::As(finding) => finding,
                     Settled::Ask => match &looked {
-                        Looked::Through(diff) => self.asked(found, diff.as_deref()),
+                        Looked::Through(diff) => self.asked(found, diff.as_deref()).await,
                         Looked::Again(seen) => self.observed(found, seen.as_ref()),
                         Looked::Rows(now) => nobodys(found, now.as_ref().filter(|_| self.grounds.cut.ordered)),
                     },
@@ -283,6 +283,17 @@ impl<'a> Judging<'a> {
         match self.grounds.projection.ask(Request::Parts { parts: vec![to_hex(scope)] }).await? {
             Answer::Parts { mut parts } => Ok(parts.pop().flatten()),
             other => Err(unexpected(other)),
+        }
+    }
+
+    /// Why a part is parked now, where that can be said.
+    pub(super) async fn parked_part(&self, scope: &[u8]) -> Parked {
+        match self.part(scope).await {
+            Ok(part) => parked_for(part.and_then(|part| part.parked).as_deref()),
+            Err(error) => {
+                tracing::warn!(error = %error, "a part could not be looked at by itself");
+                Parked::No
+            }
         }
     }
 

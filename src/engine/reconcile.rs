@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::dynamo::pace::Pace;
+use crate::dynamo::pace::ReadRate;
 use crate::dynamo::target::mark_of;
 use crate::event::{Lsn, RelationName, Value};
 use crate::mapping::schema::{Presence, Store};
@@ -22,7 +22,7 @@ use crate::reconcile::emit::{Context, Naming};
 use crate::reconcile::run::{self, Plan};
 use crate::reconcile::side::Side;
 use crate::reconcile::summary::{self, Around};
-use crate::reconcile::{Discrepancy, Grade, Summary};
+use crate::reconcile::{self, Discrepancy, Grade, Summary};
 use crate::rules::Ruleset;
 use crate::target::TargetRow;
 
@@ -160,9 +160,8 @@ impl Engine {
             judging.partition(&outcome.found, partition, take).await?;
         }
         let Judging { classes, uses, .. } = judging;
-        let consumed = |pace: &Arc<Pace>| pace.rate().units;
-        let units: Vec<u64> = [&source.pace, &target.pace].into_iter().flatten().map(consumed).collect();
-        let read_units = (!units.is_empty()).then(|| units.iter().sum());
+        let rates: Vec<ReadRate> = [&source.pace, &target.pace].into_iter().flatten().map(|pace| pace.rate()).collect();
+        let read_units = (!rates.is_empty()).then(|| rates.iter().map(|rate| rate.units).sum());
         let around = Around {
             migration: &self.migration,
             rules: &how.rules,
@@ -180,6 +179,7 @@ impl Engine {
             planted: how.planting == Planting::Canaries,
             root_key: key.derive("roots", &[&how.rules.id()]),
             read_units,
+            throttles: rates.iter().map(|rate| rate.throttled).sum(),
         };
         let summary = summary::summary(&around, &outcome);
         how.spill.remove()?;
@@ -279,11 +279,15 @@ impl Engine {
         let opened = sides::postgres(&server, "target", wanted).await?;
         let tables = Arc::clone(&self.tables);
         let record = move |row: &[Value]| {
+            let damaged = || reconcile::Error::Ownership { table: format!("{}.{}", RECORD.0, RECORD.1) };
             let [Value::Text(of), Value::Text(unit), Value::Bytes(part), Value::Bytes(owned)] = row else {
-                return None;
+                return Err(damaged());
             };
-            let scope = [unit_key(unit), part.to_vec()].concat();
-            (**of == *migration).then(|| Some((scope, recorded_keys(owned, &tables)?)))?
+            if **of != *migration {
+                return Ok(None);
+            }
+            let keys = recorded_keys(owned, &tables).ok_or_else(damaged)?;
+            Ok(Some(([unit_key(unit), part.to_vec()].concat(), keys)))
         };
         Ok((opened, Owners::Record(Arc::new(record))))
     }

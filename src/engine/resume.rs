@@ -34,6 +34,8 @@ pub(super) const COMPARISON: &str = "rehome-spill-";
 pub(super) const PASS: &str = "rehome-pass-";
 /// File in it that is locked by the process that uses it.
 const LOCK: &str = "lock";
+/// A table is not shadowed as if it had fewer rows: were nothing in the source, all that is at the target would be.
+const SHADOWED_OF_MIN: u64 = 1_000;
 /// Folder in it for the spills themselves.
 const SPILLS: &str = "spills";
 /// File in it that says which comparison it is.
@@ -255,7 +257,9 @@ impl Engine {
         // DynamoDB counts its items some times a day: a table that was just filled still has none, and would be shadowed whole.
         let all: u64 = source.rows.iter().sum();
         let stale = self.migration.target_store() == Store::DynamoDb;
-        let size = |rows: &u64| if stale && *rows == 0 { all } else { *rows };
+        // Of a table that is shared, or whose rows a rule leaves out, the source says better how many are compared.
+        let compared = all.max(SHADOWED_OF_MIN);
+        let size = |rows: &u64| if stale && *rows == 0 { all } else { (*rows).min(compared) };
         let begun = Begun {
             depends,
             started: how.started,

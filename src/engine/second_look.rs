@@ -144,13 +144,15 @@ impl Judging<'_> {
     }
 
     /// What the look at a unit says of one difference.
-    pub(super) fn asked(&self, found: &Found<'_>, diff: Option<&UnitDiff>) -> Finding {
+    pub(super) async fn asked(&self, found: &Found<'_>, diff: Option<&UnitDiff>) -> Finding {
         let Some(diff) = diff else { return unsettled(found.difference) };
         match diff.verdict {
             Verdict::Match => gone(found.difference),
             Verdict::Mismatch => match row_of(&diff.differences, found) {
                 Some(_) if self.may_be_paired(found) => unsettled(found.difference),
-                Some(row) => self.differing(found, row),
+                // Another part of the unit may be the one that is parked.
+                Some(row) if diff.parked.is_some() => self.differing(found, row, self.parked_part(found.scope).await),
+                Some(row) => self.differing(found, row, Parked::No),
                 // That other rows of the unit are proven wrong says nothing of it.
                 None if keys_of(found).iter().any(|key| diff.unproven.contains(key)) => unsettled(found.difference),
                 None => gone(found.difference),
@@ -166,20 +168,22 @@ impl Judging<'_> {
     }
 
     /// What a row of a unit comes to that is proven to differ.
-    fn differing(&self, found: &Found<'_>, row: &RowDifference) -> Finding {
-        let (Some(expected), Some(actual)) = (&row.expected, &row.actual) else { return proven(found.difference) };
-        if !self.alike(found, expected, actual)
-            && self.may_be_anothers(found, std::slice::from_ref(expected), std::slice::from_ref(actual))
-        {
-            return unsettled(found.difference);
+    fn differing(&self, found: &Found<'_>, row: &RowDifference, parked: Parked) -> Finding {
+        let mut waived = false;
+        if let (Some(expected), Some(actual)) = (&row.expected, &row.actual) {
+            if !self.alike(found, expected, actual)
+                && self.may_be_anothers(found, std::slice::from_ref(expected), std::slice::from_ref(actual))
+            {
+                return unsettled(found.difference);
+            }
+            let rules = self.grounds.context.rules.table(row.key.table);
+            waived = match rules.compare(expected, actual, self.pair_of(found), &mut Uses::default()) {
+                Comparison::Different(fields) => fields.iter().all(|field| field.waived.is_some()),
+                Comparison::Equal | Comparison::Tolerated(_) => return gone(found.difference),
+            };
         }
-        let rules = self.grounds.context.rules.table(row.key.table);
-        let waived = match rules.compare(expected, actual, self.pair_of(found), &mut Uses::default()) {
-            Comparison::Different(fields) => fields.iter().all(|field| field.waived.is_some()),
-            Comparison::Equal | Comparison::Tolerated(_) => return gone(found.difference),
-        };
-        match settle(found.difference, waived, Stood::Still, Parked::No) {
-            Settled::As(finding) if waived => finding,
+        match settle(found.difference, waived, Stood::Still, parked) {
+            Settled::As(finding) if waived || parked == Parked::Otherwise => finding,
             _ => proven(found.difference),
         }
     }

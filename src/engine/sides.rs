@@ -164,8 +164,10 @@ pub(super) async fn postgres_portion(
     let mut ranges = Vec::new();
     for (id, range) in pass.add {
         let table = tables.iter().position(|table| table.relation == range.table).unwrap_or_default();
+        let end = range.to.or_else(|| leaves.iter().find(|leaf| leaf.oid == range.leaf_oid).map(|leaf| leaf.blocks));
+        let pages = u64::from(end.unwrap_or_default().saturating_sub(range.from));
         let extent = Extent::Blocks { leaf: range.leaf.clone(), file: range.filenode, from: range.from, to: range.to };
-        ranges.push(Range { id, table, extent });
+        ranges.push(Range { id, table, extent, pages });
         let task = RangeTask {
             table: range.table,
             leaf: range.leaf,
@@ -255,7 +257,7 @@ pub(super) async fn dynamo_portion(
             let table = wanted.relation.table.clone();
             let segment = Segment { table, number, total, next: Next::Start, rows: 0, bytes: 0 };
             tasks.insert(id, SegmentTask { shape: found.shape.clone(), segment });
-            ranges.push(Range { id, table: index, extent: Extent::Segment { number, total } });
+            ranges.push(Range { id, table: index, extent: Extent::Segment { number, total }, pages: 1 });
         }
         tables.push(Table { identity: found.id, ..wanted.unread() });
     }

@@ -15,9 +15,14 @@ use crate::target::{TargetKey, TargetRow, TargetTable};
 /// Takes the marks off an item that tell who wrote it; answers with the part, as the state names it, where it was us.
 pub type TakeOwner = Arc<dyn Fn(&mut Vec<Value>) -> Option<Vec<u8>> + Send + Sync>;
 
-/// Reads a row of the target's record: the part, as the state names it, and the keys of its rows; `None` for a row of
-/// another migration.
-pub type ReadRecord = Arc<dyn Fn(&[Value]) -> Option<(Vec<u8>, Vec<TargetKey>)> + Send + Sync>;
+/// The part that a row of the target's record is about, as the state names it, and the keys of the part's rows.
+pub type PartKeys = (Vec<u8>, Vec<TargetKey>);
+
+/// Reads a row of the target's record; `None` for a row of another migration.
+///
+/// # Errors
+/// [`Error::Ownership`] when it does not read: whose rows it is about is not known then.
+pub type ReadRecord = Arc<dyn Fn(&[Value]) -> Result<Option<PartKeys>, Error> + Send + Sync>;
 
 /// How it is known which rows rehome wrote.
 #[derive(Clone)]
@@ -68,8 +73,12 @@ impl Sink for TargetSink {
     fn take(&mut self, table: usize, rows: &mut dyn Iterator<Item = Vec<Value>>) -> Result<(), Error> {
         let owners = self.owners.clone();
         if let (Owners::Record(read), true) = (&owners, table == self.context.shapes.len()) {
-            let mut recorded = rows.filter_map(|row| read(&row));
-            return recorded.try_for_each(|(scope, keys)| self.record(&scope, &keys));
+            for row in rows {
+                if let Some((scope, keys)) = read(&row)? {
+                    self.record(&scope, &keys)?;
+                }
+            }
+            return Ok(());
         }
         let table = TargetTable(u16::try_from(table).unwrap_or(u16::MAX));
         for mut values in rows {

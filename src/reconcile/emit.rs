@@ -353,7 +353,7 @@ impl Work {
         Ok(())
     }
 
-    /// Takes the shadow of a row that was chosen.
+    /// Takes the shadow of a row that was chosen; that rules are used for it counts for nothing.
     fn shadow_of(
         &mut self,
         context: &Context,
@@ -364,6 +364,7 @@ impl Work {
         strict: [u8; 32],
     ) -> Result<(), Error> {
         let place_of = place.of_shadow(&choice.shadow);
+        let uses = self.uses.clone();
         match self.side {
             SideOf::Expected => {
                 if choice.of_expected(row.table.0, &strict, &mut self.shadows) {
@@ -380,6 +381,7 @@ impl Work {
                 }
             }
         }
+        self.uses = uses;
         Ok(())
     }
 

@@ -57,6 +57,14 @@ pub enum Error {
     /// A record of a spill does not read.
     #[error("a record on its way to the comparison does not read")]
     Record(#[from] DecodeError),
+    /// A row of the table that says which rows rehome wrote does not read.
+    #[error(
+        "a row of {table} does not read back, so which rows are rehome's is not known; something else than rehome changed it"
+    )]
+    Ownership {
+        /// The table.
+        table: String,
+    },
     /// The mapping could not read what a row refers to.
     #[error("cannot evaluate a unit")]
     Evaluate(#[from] ReadError),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Error;
 use super::canary::{CLASSES, GROUP_CLASSES, Shadows};
-use super::emit::Context;
+use super::emit::{Context, hash_of};
 use super::groups::{Group, Sides};
 use super::join::{Found, Ownership};
 use super::record::{self, KeyDigest};
@@ -55,9 +55,13 @@ pub fn open(
                 continue;
             }
             *outcome.differences.entry((found.table, found.difference)).or_default() += 1;
-            // Parts of a unit are judged together.
-            let hash = blake3::hash((context.unit_of)(found.scope));
-            let hash = u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8]));
+            // Parts of a unit are judged together; rows of no part would all come together, and are judged one by one.
+            let hash = if found.scope.is_empty() {
+                hash_of(&found.key)
+            } else {
+                let hash = blake3::hash((context.unit_of)(found.scope));
+                u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8]))
+            };
             writer.add(hash, &[0; 32], |out| found.put(out))?;
         }
     }

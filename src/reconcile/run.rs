@@ -342,7 +342,11 @@ impl Joiner {
         let mut there = record::all(&actual, Joined::take)?;
         self.came_through("expected rows", &joining.spills.expected, partition, &wanted);
         self.came_through("target rows", &joining.spills.actual, partition, &there);
-        attribute(&mut there, &record::all(&recorded, Recorded::take)?);
+        let recorded = record::all(&recorded, Recorded::take)?;
+        if recorded.len() as u64 != joining.recorded.written(partition).count {
+            return Err(Error::SpillBroken { path: joining.recorded.name().into() });
+        }
+        attribute(&mut there, &recorded);
         self.join(|noted| by_key(&mut wanted, &mut there, joining.ownership, noted))
     }
 

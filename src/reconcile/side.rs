@@ -69,6 +69,8 @@ pub struct Range {
     pub table: usize,
     /// Which part of the table it is.
     pub extent: Extent,
+    /// Blocks that it had when the side was opened; a segment counts as one.
+    pub pages: u64,
 }
 
 /// Part of a table; half-open.

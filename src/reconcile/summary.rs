@@ -9,7 +9,7 @@ use super::counts::{
     TargetCount,
 };
 use super::run::Outcome;
-use super::side::{Done, Extent, Side, uncovered};
+use super::side::{Done, Side, uncovered};
 use super::verdict::{
     Budget, Cut, Details, Grade, Ids, LogPosition, Side as SideName, SnapshotUsed, StreamPosition, Summary, VERSION,
     Verdict, Why,
@@ -56,6 +56,8 @@ pub struct Around<'a> {
     pub root_key: [u8; 32],
     /// Read units consumed.
     pub read_units: Option<u64>,
+    /// Requests that a store throttled.
+    pub throttles: u64,
 }
 
 /// What a comparison comes to; causes and details are filled in by whoever writes the discrepancies down.
@@ -86,7 +88,7 @@ pub fn summary(around: &Around<'_>, outcome: &Outcome) -> Summary {
     let budget = Budget {
         read_bytes,
         read_units: around.read_units,
-        throttles: 0,
+        throttles: around.throttles,
         spill_bytes: outcome.spill_bytes,
         memory_bytes: around.memory_bytes,
         rows_per_second: rows / around.seconds.max(1),
@@ -274,17 +276,13 @@ fn ledger(name: SideName, side: &Side, done: &[Done]) -> Vec<LedgerEntry> {
     let gaps = uncovered(side, done);
     let entry = |(index, table): (usize, &super::side::Table)| {
         let read: Vec<&Done> = done.iter().filter(|done| side.ranges[done.range].table == index).collect();
-        let pages = |done: &&Done| match side.ranges[done.range].extent {
-            Extent::Blocks { from, to, .. } => u64::from(to.unwrap_or(from + 1).saturating_sub(from)),
-            Extent::Segment { .. } => 1,
-        };
         let whole = !gaps.contains(&index) && read.iter().all(|done| done.rows == done.taken);
         LedgerEntry {
             side: name,
             table: table.relation.table.to_string(),
             snapshot: side.snapshot_name.clone(),
             ranges: read.len() as u64,
-            pages: read.iter().map(pages).sum(),
+            pages: read.iter().map(|done| side.ranges[done.range].pages).sum(),
             cover: if whole { Cover::Complete } else { Cover::Gap },
             rows: read.iter().map(|done| done.rows).sum(),
         }
@@ -409,7 +407,9 @@ fn unfound(
 
 /// Tables without a planted fault, of those that have rows enough for some on both sides.
 fn unplanted(outcome: &Outcome) -> u64 {
-    let rows = outcome.expected.iter().zip(&outcome.actual).map(|(expected, actual)| expected.read.min(actual.read));
+    let judged =
+        |(expected, actual): (&super::emit::Tally, &super::emit::Tally)| expected.judged.count.min(actual.judged.count);
+    let rows = outcome.expected.iter().zip(&outcome.actual).map(judged);
     let planted = |of: u16| outcome.recall.iter().any(|((_, table), (planted, _))| *table == of && *planted > 0);
     (0..).zip(rows).filter(|(table, rows)| *rows >= PLANTED_ROWS_MIN && !planted(*table)).count() as u64
 }

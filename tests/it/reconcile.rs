@@ -69,6 +69,11 @@ async fn a_whole_migration_is_compared_and_every_kind_of_damage_found() {
         summary["canaries"].as_array().expect("classes").iter().filter_map(|class| class["planted"].as_u64()).sum();
     assert!(planted > 30, "{summary}");
     assert_eq!(listed, Vec::<Value>::new());
+    let ledger = summary["ledger"].as_array().expect("a ledger");
+    let read = ledger.iter().find(|entry| entry["side"] == "target" && entry["table"] == "documents_v2");
+    let blocks: i64 =
+        rig.target.text("select (pg_relation_size('documents_v2') / 8192)::text").await.parse().expect("a number");
+    assert_eq!(read.expect("the table")["pages"].as_i64(), Some(blocks), "{summary}");
 
     rig.target.run("update documents_v2 set file_size = 1 where file_name = '7'; \
         delete from documents_v2 where file_name in ('8', '9'); \
@@ -85,6 +90,17 @@ async fn a_whole_migration_is_compared_and_every_kind_of_damage_found() {
     let changed = changed.expect("the changed one");
     assert_eq!(changed["fields"][0]["field"], "file_size", "{changed}");
     assert_eq!(changed["state"], "confirmed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_whose_rows_are_ours_that_does_not_read_is_no_record_of_anothers() {
+    let mut rig = rig().await;
+    rig.catch_up();
+    rig.target.run("update rehome.units set owned = '\\xff00' where ctid = (select min(ctid) from rehome.units)").await;
+    let reports = tempfile::tempdir().expect("a folder");
+    let path = reports.path().to_str().expect("text");
+    let told = rig.rehome(&["reconcile", rig.migration, "--reports", path]).expect(3);
+    assert!(told.err.contains("rehome.units"), "{told:?}");
 }
 
 /// Changes of documents, one transaction each, until told to stop; answers how many there were.

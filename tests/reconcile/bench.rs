@@ -127,7 +127,7 @@ pub fn side(name: &'static str, rows: Rows) -> Side {
         from: number,
         to: (number + 1 < count).then_some(number + 1),
     };
-    let range = |number| Range { id: RangeId(number), table: 0, extent: extent(number) };
+    let range = |number| Range { id: RangeId(number), table: 0, extent: extent(number), pages: 1 };
     Side {
         name,
         snapshot: Arc::new(rows),
@@ -281,6 +281,7 @@ impl Compared {
             planted: true,
             root_key: [7; 32],
             read_units: None,
+            throttles: 0,
         };
         summary::summary(&around, &self.outcome)
     }

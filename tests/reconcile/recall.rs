@@ -162,6 +162,32 @@ async fn a_table_without_canaries_proves_nothing() {
     incomplete_for(&summary, "no_canaries");
 }
 
+/// Of a table that is shared with others, the few rows that are compared count, and not all that are read.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_out_of_scope_need_no_canaries() {
+    let scope = |note: &str| {
+        let holds = format!("{{ starts_with = \"{note}\", of = \".note\" }}");
+        let rule = format!("[[scope]]\ntable = \"t_new\"\nwhere = {holds}\nreason = \"r\"\n");
+        Bench { canaries: Canaries::new([9; 32], &[u64::MAX]), ..Bench::by(&rule) }
+    };
+    let few = scope("note 199").compare(rows(ROWS), rows(ROWS)).await.summary();
+    assert_eq!((few.recall(), few.verdict), ((0, 0), Verdict::Match), "{:?}", few.why);
+    let many = scope("note 1").compare(rows(ROWS), rows(ROWS)).await.summary();
+    incomplete_for(&many, "no_canaries");
+}
+
+/// What a report says of rules is said of rows, and of nothing that was planted.
+#[tokio::test(flavor = "multi_thread")]
+async fn shadows_leave_no_trace_in_the_uses_of_rules() {
+    let rule = "[[normalise]]\ntable = \"t_new\"\nfields = [\"note\"]\nas = [\"lower\"]\nreason = \"r\"\n";
+    let loud = || (1..=ROWS).map(|id| row(id, &format!("NOTE {id}"))).collect::<Vec<_>>();
+    let without = Bench::by(rule).compare(loud(), rows(ROWS)).await.summary();
+    let canaries = Canaries::new([9; 32], &[2_000]);
+    let with = Bench { canaries, ..Bench::by(rule) }.compare(loud(), rows(ROWS)).await.summary();
+    assert!(with.recall().0 > 30 && without.recall() == (0, 0));
+    assert_eq!((with.rules[0].uses, without.rules[0].uses), (2_000, 2_000));
+}
+
 /// Rows that the target may have let go of: what is planted among them is found all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_are_found_among_rows_that_may_be_gone() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rehome::capture::marks::SNAPSHOT_COMPLETE;
-use rehome::engine::diff::Verdict as UnitVerdict;
+use rehome::engine::diff::{By, Kind, Verdict as UnitVerdict};
 use rehome::engine::look::{Looking, UnitDiff};
 use rehome::event::Value;
 use rehome::log::{Batch, EventLog as _};
@@ -494,6 +494,26 @@ async fn nothing_is_proven_before_an_epoch_is_copied_and_swept() {
     }
     world.log.append(Batch { marks: [(sweep, None)].into(), ..Batch::default() }).await.expect("in memory");
     assert_eq!(compare(&world, SHORT).await.keys(State::Confirmed), [named(&world, &key(&world, "b", 4))].into());
+}
+
+/// As in a whole comparison, keys are what the rules make of them.
+#[tokio::test]
+async fn keys_that_the_rules_make_alike_are_paired_when_a_unit_is_looked_at() {
+    let lower = "[[normalise]]\ntable = \"items_new\"\nfields = [\"box\"]\nas = [\"lower\"]\nreason = \"r\"\n";
+    let row = |of: &str, note: &str| TargetRow {
+        table: TargetTable(1),
+        values: vec![Value::text(of), Value::Int(1), Value::text(note), Value::Null, Value::Null],
+    };
+    let kinds = |world: &World, expected: &[TargetRow], actual: &[TargetRow]| -> Vec<Kind> {
+        let by = By { tables: world.engine.tables(), rules: Some(&world.rules) };
+        by.compare(expected, actual).iter().map(|row| row.kind).collect()
+    };
+    let (plain, ruled) = (World::new(1, 1), World::ruled(1, 1, lower));
+    assert_eq!(kinds(&ruled, &[row("b", "n")], &[row("B", "n")]), []);
+    assert_eq!(kinds(&plain, &[row("b", "n")], &[row("B", "n")]), [Kind::Extra, Kind::Missing]);
+    assert_eq!(kinds(&ruled, &[row("b", "n")], &[row("B", "m")]), [Kind::Changed]);
+    let doubled = kinds(&ruled, &[row("b", "n")], &[row("B", "n"), row("b", "n")]);
+    assert_eq!(doubled, [Kind::Extra], "one more than there should be");
 }
 
 /// A row whose change has arrived, and which differs for good in a column that a rule leaves out.

@@ -254,6 +254,7 @@ pub async fn compare(world: &Arc<World>, how: How) -> Compared {
         planted: true,
         root_key: [7; 32],
         read_units: None,
+        throttles: 0,
     };
     let summary = summary::summary(&around, &outcome);
     for found in &listed {

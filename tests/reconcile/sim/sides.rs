@@ -123,7 +123,7 @@ pub fn side(
             let block = |place: usize| u32::try_from(place).expect("few");
             let to = (place + 1 < count).then(|| block(place + 1));
             let extent = Extent::Blocks { leaf: relation.clone(), file: 1, from: block(place), to };
-            ranges.push(Range { id: RangeId(block(ranges.len())), table, extent });
+            ranges.push(Range { id: RangeId(block(ranges.len())), table, extent, pages: 1 });
             let of = rows.iter().skip(place * RANGE_ROWS).take(RANGE_ROWS).cloned().collect();
             frozen.push((Arc::clone(&shape), of));
         }
@@ -181,9 +181,10 @@ pub fn target_tables(world: &World, held: &Held) -> Tables {
 /// How the record is read.
 pub fn owners() -> Owners {
     Owners::Record(Arc::new(|row| {
-        let [Value::Bytes(scope), Value::Int(table), Value::Bytes(key)] = row else { return None };
-        let values = Key::decode(key).ok()?.0;
-        Some((scope.to_vec(), vec![TargetKey { table: TargetTable(u16::try_from(*table).ok()?), values }]))
+        let [Value::Bytes(scope), Value::Int(table), Value::Bytes(key)] = row else { return Ok(None) };
+        let values = Key::decode(key).expect("a key").0;
+        let table = TargetTable(u16::try_from(*table).expect("few"));
+        Ok(Some((scope.to_vec(), vec![TargetKey { table, values }])))
     }))
 }
 
