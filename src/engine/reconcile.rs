@@ -40,8 +40,8 @@ const RECORD: (&str, &str) = ("rehome", "units");
 const RECORD_COLUMNS: [&str; 4] = ["migration", "unit", "part", "owned"];
 /// Rows that a partition of a spill has, about: some ten megabytes on both sides.
 const PARTITION_ROWS: u64 = 50_000;
-/// Partitions, at the most: as many files are open at once for each kind of record.
-const PARTITIONS_MAX: u64 = 128;
+/// Partitions, at the most: with more than a hundred million rows they grow, and the memory that they take.
+const PARTITIONS_MAX: u64 = 2_048;
 
 /// How a comparison is made.
 pub struct Reconciling {

@@ -18,8 +18,14 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::sum::Sum;
 
-/// A worker hands a partition's records over when it has so many bytes of them.
+/// A worker hands a partition's records over when it has so many bytes of them, where partitions are few.
 const BLOCK_BYTES: usize = 32 * 1024;
+/// As [`BLOCK_BYTES`], however many they are.
+const BLOCK_BYTES_MIN: usize = 4 * 1024;
+/// A worker's blocks take no more memory than this, unless the smallest do.
+const BLOCKS_BYTES: usize = 8 * 1024 * 1024;
+/// Files that are kept open between two blocks, at the most: where there are more, each is opened for every block.
+const FILES_MAX: usize = 128;
 /// Length of a block's header: length, digest, tag, sum.
 const HEADER: usize = 4 + 16 + 8 + Sum::BYTES;
 
@@ -51,6 +57,7 @@ struct Partition {
 pub struct Writer {
     spill: Arc<Spill>,
     tag: Tag,
+    block_bytes: usize,
     /// What was handed over under the tag.
     handed: Sum,
     blocks: Vec<(Vec<u8>, Sum)>,
@@ -97,7 +104,7 @@ impl Spill {
                 at = file.seek(SeekFrom::Start(next)).map_err(failed)?;
             }
             file.set_len(at).and_then(|()| file.seek(SeekFrom::Start(at))).map_err(failed)?;
-            place.file = Some(file);
+            place.file = Some(file).filter(|_| self.keeps_open());
         }
         if found != wanted {
             return Err(Error::SpillBroken { path: self.folder.join(self.name) });
@@ -111,6 +118,7 @@ impl Spill {
         Writer {
             spill: Arc::clone(self),
             tag: self.first,
+            block_bytes: self.block_bytes(),
             handed: Sum::default(),
             blocks: self.partitions.iter().map(|_| (Vec::new(), Sum::default())).collect(),
         }
@@ -124,6 +132,16 @@ impl Spill {
     /// Number of partitions.
     pub fn partitions(&self) -> usize {
         self.partitions.len()
+    }
+
+    /// Whether files stay open between two blocks.
+    fn keeps_open(&self) -> bool {
+        self.partitions.len() <= FILES_MAX
+    }
+
+    /// Bytes of a partition's records that a worker hands over at once.
+    fn block_bytes(&self) -> usize {
+        (BLOCKS_BYTES / self.partitions.len().max(1)).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES)
     }
 
     /// What was written to a partition.
@@ -188,6 +206,9 @@ impl Spill {
         place.file.as_mut().map_or(Ok(()), |file| file.write_all(block)).map_err(failed)?;
         place.sum.merge(sum);
         place.bytes += block.len() as u64;
+        if !self.keeps_open() {
+            place.file = None;
+        }
         Ok(())
     }
 
@@ -214,7 +235,7 @@ impl Writer {
         }
         put(block);
         sum.add(digest);
-        if block.len() >= HEADER + BLOCK_BYTES {
+        if block.len() >= HEADER + self.block_bytes {
             self.spill.append(partition, self.tag, block, sum)?;
             self.handed.merge(sum);
             block.clear();
@@ -334,7 +355,11 @@ mod tests {
     use super::*;
 
     fn filled(folder: &Path) -> Arc<Spill> {
-        let spill = Spill::new(folder, "rows", 4, Tag(0));
+        filled_of(folder, 4)
+    }
+
+    fn filled_of(folder: &Path, partitions: usize) -> Arc<Spill> {
+        let spill = Spill::new(folder, "rows", partitions, Tag(0));
         let mut writer = spill.writer();
         for number in 0..20_000_u64 {
             let digest = *blake3::hash(&number.to_le_bytes()).as_bytes();
@@ -361,6 +386,24 @@ mod tests {
         }
         assert_eq!(all.count, 20_000);
         assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0, "files go as they are taken");
+    }
+
+    #[test]
+    fn many_partitions_keep_neither_files_open_nor_large_blocks() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let spill = filled_of(folder.path(), 2_000);
+        assert!((0..2_000).all(|partition| spill.lock(partition).file.is_none()));
+        let few = Spill::new(folder.path(), "few", 4, Tag(0));
+        assert_eq!((spill.block_bytes(), few.block_bytes()), (BLOCKS_BYTES / 2_000, BLOCK_BYTES));
+        let mut writer = spill.writer();
+        for _ in 0..1_000 {
+            writer.add(7, &[1; 32], |out| out.extend_from_slice(&[0; 40])).expect("a disk");
+        }
+        assert!(writer.blocks[7].0.len() <= HEADER + spill.block_bytes());
+        writer.finish().expect("a disk");
+        // Ten of its own, and what came in several blocks since.
+        assert_eq!(spill.written(7).count, 1_010);
+        assert_eq!(spill.read(7).expect("whole").len(), 10 * 8 + 1_000 * 40);
     }
 
     #[test]
