@@ -1,11 +1,15 @@
 //! `rehome reconcile`: everything, compared, and the report of the night.
 
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use crate::engine::{Planting, Reconciling};
+use crate::reconcile::Discrepancy;
 use crate::report::folder::PAGE;
-use crate::report::{self, Contents, Reports, SigningKey};
+use crate::report::{self, Contents, Reports, SigningKey, Writing};
 
 use super::args::{Global, ReconcileArgs};
 use super::exit::Exit;
@@ -14,6 +18,47 @@ use super::{Failure, alarm, engine, locate, output};
 
 /// Units that are read again to say which fields differ.
 const DETAILS_MAX: usize = 200;
+
+/// Discrepancies that are handed to who writes them at once.
+const HANDED: usize = 1_024;
+/// How often so many may wait to be written.
+const AHEAD: usize = 4;
+
+/// A night that is written while the next discrepancies are found.
+struct Behind {
+    some: Vec<Discrepancy>,
+    hand: SyncSender<Vec<Discrepancy>>,
+    writing: JoinHandle<Result<Writing, report::Error>>,
+}
+
+impl Behind {
+    fn new(mut night: Writing) -> Self {
+        let (hand, handed) = sync_channel::<Vec<Discrepancy>>(AHEAD);
+        let writing = tokio::task::spawn_blocking(move || {
+            handed.into_iter().flatten().try_for_each(|discrepancy| night.add(discrepancy)).map(|()| night)
+        });
+        Self { some: Vec::new(), hand, writing }
+    }
+
+    fn take(&mut self, discrepancy: Discrepancy) {
+        self.some.push(discrepancy);
+        if self.some.len() == HANDED {
+            self.hand();
+        }
+    }
+
+    fn hand(&mut self) {
+        // Who writes has gone only if that failed, and says so at the end.
+        drop(self.hand.send(std::mem::take(&mut self.some)));
+    }
+
+    /// Waits until all is written.
+    async fn end(mut self) -> Result<Writing, report::Error> {
+        self.hand();
+        drop(self.hand);
+        self.writing.await.expect("writing does not panic")
+    }
+}
 
 /// Compares everything, writes the report, and raises the alarm where there is reason.
 pub async fn run(global: &Global, args: ReconcileArgs) -> Result<Exit, Failure> {
@@ -31,17 +76,10 @@ pub async fn run(global: &Global, args: ReconcileArgs) -> Result<Exit, Failure> 
     };
     let reports = Reports::new(&args.reports, &args.migration);
     let contents = if args.reveal { Contents::Revealed } else { Contents::Hidden };
-    let mut night = reports.begin(how.started, contents)?;
-    let mut failed: Option<report::Error> = None;
-    let summary = engine
-        .reconcile(how, &mut |discrepancy| {
-            if failed.is_none() {
-                failed = night.add(discrepancy).err();
-            }
-        })
-        .await?;
-    failed.map_or(Ok(()), Err)?;
-    let written = night.finish(summary, key.as_ref())?;
+    let mut behind = Behind::new(reports.begin(how.started, contents)?);
+    let summary = engine.reconcile(how, &mut |discrepancy| behind.take(discrepancy)).await;
+    let night = behind.end().await?;
+    let written = night.finish(summary?, key.as_ref())?;
     if global.json {
         output::json(&written.summary);
     } else {

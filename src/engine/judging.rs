@@ -11,7 +11,7 @@ use crate::reconcile::emit::Context;
 use crate::reconcile::join::{Difference, Found, Ownership};
 use crate::reconcile::settle::{Parked, Settled, Stood, gone, settle};
 use crate::reconcile::spill::Spill;
-use crate::reconcile::{Discrepancy, record};
+use crate::reconcile::{Discrepancy, Proof, record};
 use crate::rules::Uses;
 use crate::target::{TargetKey, TargetRow, TargetTable};
 
@@ -25,6 +25,8 @@ use super::witness::{Projection, Witness};
 
 /// Bytes of parts' names that one question holds.
 const QUESTION_BYTES: usize = 256 * 1024;
+/// A part must not be judged by what was said of another.
+const SHORT_ANSWER: &str = "the running process did not say of every part how it stands";
 /// How often a part that moves is looked at again.
 const FOLLOWS: usize = 20;
 /// A unit is looked at for as long as this, even when the time for all of them is over.
@@ -56,6 +58,8 @@ pub struct Judging<'a> {
     /// The unit that was looked at last.
     looked: Option<(String, Option<Arc<UnitDiff>>)>,
     details_left: usize,
+    /// What proves all of them.
+    pub(super) proof: Proof,
     /// Rows by target table and class: expected ones, and those that are there.
     pub classes: BTreeMap<(u16, Class), (u64, u64)>,
     /// Uses of rules while differences were looked at.
@@ -96,8 +100,13 @@ enum Seen {
 impl<'a> Judging<'a> {
     /// Judges nothing yet.
     pub fn new(grounds: Grounds<'a>) -> Self {
-        let details_left = grounds.details_max;
-        Self { grounds, looked: None, details_left, classes: BTreeMap::new(), uses: Uses::default() }
+        let (details_left, cut) = (grounds.details_max, grounds.cut);
+        let proof = Proof {
+            source: cut.source.map(|position| position.to_string()),
+            log: cut.after.as_ref().map(|stand| stand.applied),
+            target: cut.target.map(|position| position.to_string()),
+        };
+        Self { grounds, looked: None, details_left, proof, classes: BTreeMap::new(), uses: Uses::default() }
     }
 
     /// Judges the differences of one partition; all of a part are in the same.
@@ -113,19 +122,16 @@ impl<'a> Judging<'a> {
         let bytes = differences.take(partition)?;
         let mut all = record::all(&bytes, Found::take).map_err(crate::reconcile::Error::from)?;
         all.sort_by(|a, b| (a.scope, a.table, a.key).cmp(&(b.scope, b.table, b.key)));
-        let scopes: BTreeSet<&[u8]> = all.iter().map(|found| found.scope).filter(|scope| !scope.is_empty()).collect();
-        let stood = self.stood(&scopes.into_iter().collect::<Vec<_>>()).await?;
-        let mut at = 0;
-        while at < all.len() {
-            let scope = all[at].scope;
-            let end = at + all[at..].iter().take_while(|found| found.scope == scope).count();
-            let group = &all[at..end];
-            at = end;
+        let groups: Vec<&[Found<'_>]> = all.chunk_by(|a, b| a.scope == b.scope).collect();
+        let scopes: Vec<&[u8]> = groups.iter().map(|group| group[0].scope).filter(|scope| !scope.is_empty()).collect();
+        let mut stood = self.stood(&scopes).await?.into_iter();
+        for group in groups {
+            let scope = group[0].scope;
+            let stand = if scope.is_empty() { None } else { stood.next() };
             let mut settled: Vec<Settled> = group
                 .iter()
                 .map(|found| {
-                    let (stand, parked) =
-                        stood.get(scope).copied().unwrap_or_else(|| (self.alone(found.difference), Parked::No));
+                    let (stand, parked) = stand.unwrap_or_else(|| (self.alone(found.difference), Parked::No));
                     settle(found.difference, found.waived, stand, parked)
                 })
                 .collect();
@@ -170,14 +176,14 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// How parts stood while both sides were read.
-    async fn stood<'s>(&self, scopes: &[&'s [u8]]) -> Result<BTreeMap<&'s [u8], (Stood, Parked)>, Error> {
-        let mut stood = BTreeMap::new();
+    /// How parts stood while both sides were read, in the order in which they are named.
+    async fn stood(&self, scopes: &[&[u8]]) -> Result<Vec<(Stood, Parked)>, Error> {
+        let mut stood = Vec::with_capacity(scopes.len());
         let Grounds { context, cut, projection, .. } = self.grounds;
         let Some(before) = &cut.before else {
             // Nobody projects: whatever both sides held still is real.
             let stand = if cut.quiet { Stood::Still } else { Stood::Moved };
-            return Ok(scopes.iter().map(|scope| (*scope, (stand, Parked::No))).collect());
+            return Ok(vec![(stand, Parked::No); scopes.len()]);
         };
         let waiting: Option<BTreeSet<&str>> =
             before.waiting.as_ref().map(|waiting| waiting.iter().map(String::as_str).collect());
@@ -212,10 +218,10 @@ impl<'a> Judging<'a> {
                 let freed = again && held_back.as_ref().is_none_or(|parts| parts.contains(&**name));
                 let still = motion == Motion::Still && !waits(scope, name) && !freed && cut.after.is_some();
                 let stand = if still { Stood::Still } else { Stood::Moved };
-                stood.insert(*scope, (stand, parked_for(parked.as_deref())));
+                stood.push((stand, parked_for(parked.as_deref())));
             }
         }
-        Ok(stood)
+        if stood.len() == scopes.len() { Ok(stood) } else { Err(Error::Remote(SHORT_ANSWER.to_owned())) }
     }
 
     /// Looks at a part that moves again and again, until it stands still for as long as its rows are read, or time is over; what
@@ -357,6 +363,9 @@ pub(super) enum Why {
 
 /// The row of a unit's comparison that a difference is about.
 pub(super) fn row_of<'d>(rows: &'d [RowDifference], found: &Found<'_>) -> Option<&'d RowDifference> {
+    if rows.is_empty() {
+        return None;
+    }
     let keys = keys_of(found);
     rows.iter().find(|row| keys.contains(&row.key))
 }

@@ -4,7 +4,7 @@ use crate::event::{Canonical as _, Key, Value, key_text, to_hex};
 use crate::reconcile::counts::Class;
 use crate::reconcile::join::{Difference, Found};
 use crate::reconcile::settle::Finding;
-use crate::reconcile::{Discrepancy, Field, FieldKind, Proof, Shown, Sides, Writer, discrepancy_id};
+use crate::reconcile::{Discrepancy, Field, FieldKind, Shown, Sides, Writer, discrepancy_id};
 use crate::rules::{Comparison, Pair};
 
 use super::diff::RowDifference;
@@ -39,11 +39,6 @@ impl Judging<'_> {
             (_, false) if cut.before.is_none() => Writer::Unknown,
             (_, false) => Writer::Rehome,
         };
-        let proof = Proof {
-            source: cut.source.map(|position| position.to_string()),
-            log: cut.after.as_ref().map(|stand| stand.applied),
-            target: cut.target.map(|position| position.to_string()),
-        };
         let [expected, actual] = found.digests.map(|digest| digest.map(|digest| to_hex(&digest)));
         take(Discrepancy {
             id,
@@ -54,7 +49,7 @@ impl Judging<'_> {
             fields,
             state: finding.state,
             blame: finding.blame,
-            proof,
+            proof: self.proof.clone(),
             mapping: None,
             writer,
             written: None,

@@ -1,6 +1,7 @@
 //! Rows and keys.
 
 use super::Value;
+use std::fmt::Write as _;
 
 /// One cell of a row as an event tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -61,14 +62,21 @@ pub struct Key(pub Vec<Value>);
 
 /// A key as text for people: its parts, comma-separated.
 pub fn key_text(values: &[Value]) -> String {
-    let part = |value: &Value| match value {
-        Value::Text(text) | Value::Json(text) => text.to_string(),
-        Value::Int(number) => number.to_string(),
-        Value::Decimal(number) => number.to_string(),
-        Value::Uuid(uuid) => uuid.to_string(),
-        Value::Timestamp(timestamp) => timestamp.to_string(),
-        Value::Null => "NULL".to_owned(),
-        other => format!("{other:?}"),
-    };
-    values.iter().map(part).collect::<Vec<_>>().join(", ")
+    let mut shown = String::new();
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            shown.push_str(", ");
+        }
+        // Writing to a text does not fail.
+        let _ = match value {
+            Value::Text(text) | Value::Json(text) => shown.write_str(text),
+            Value::Int(number) => write!(shown, "{number}"),
+            Value::Decimal(number) => write!(shown, "{number}"),
+            Value::Uuid(uuid) => write!(shown, "{uuid}"),
+            Value::Timestamp(timestamp) => write!(shown, "{timestamp}"),
+            Value::Null => shown.write_str("NULL"),
+            other => write!(shown, "{other:?}"),
+        };
+    }
+    shown
 }

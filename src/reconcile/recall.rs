@@ -1,16 +1,17 @@
 //! Opens what was planted, after everything is found: shadows leave the findings and the counts, and say which of their faults
 //! were found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::Error;
 use super::canary::{CLASSES, GROUP_CLASSES, Shadows};
 use super::emit::{Context, hash_of};
 use super::groups::{Group, Sides};
-use super::join::{Found, Ownership};
+use super::join::{Difference, Found, Ownership};
 use super::record::{self, KeyDigest};
 use super::run::Outcome;
-use super::spill::Spill;
+use super::spill::{Spill, Writer};
 use crate::target::TargetTable;
 
 /// What was planted.
@@ -21,40 +22,65 @@ pub struct Planted {
     pub groups: Vec<Group>,
 }
 
-/// Takes findings of shadows out of the differences, and counts the faults that were found.
-///
-/// # Errors
-/// [`Error::Spill`] when the disk gives or takes no record, [`Error::Record`] when it gives another thing.
-pub fn open(
-    context: &Context,
-    ownership: Ownership,
-    differences: &Spill,
+/// What tells a finding of a shadow from one of a row.
+pub struct Index {
+    context: Arc<Context>,
+    differences: Arc<Spill>,
     planted: Planted,
-    outcome: &mut Outcome,
-) -> Result<(), Error> {
-    let Planted { shadows, groups } = planted;
-    let mut seen: BTreeMap<(u16, KeyDigest), (u64, bool)> = BTreeMap::new();
-    let mut in_groups: Vec<Vec<Sides>> = vec![Vec::new(); groups.len()];
-    let keys = |(index, group): (usize, &Group)| -> Vec<_> {
-        group.keys.iter().map(|key| ((group.table, *key), index)).collect()
-    };
-    let group_of: BTreeMap<(u16, KeyDigest), usize> = groups.iter().enumerate().flat_map(keys).collect();
-    let mut writer = outcome.found.writer();
-    for partition in 0..differences.partitions() {
+    /// The group of each key in a group's shadow.
+    group_of: HashMap<(u16, KeyDigest), usize>,
+}
+
+impl Index {
+    /// Of what was planted, over all differences.
+    pub fn new(context: Arc<Context>, differences: Arc<Spill>, planted: Planted) -> Self {
+        let keys = |(index, group): (usize, &Group)| -> Vec<_> {
+            group.keys.iter().map(|key| ((group.table, *key), index)).collect()
+        };
+        let group_of = planted.groups.iter().enumerate().flat_map(keys).collect();
+        Self { context, differences, planted, group_of }
+    }
+}
+
+/// One worker that takes findings of shadows out of the differences.
+pub struct Opener {
+    index: Arc<Index>,
+    found: Writer,
+    /// Differences that are of no shadow, by table.
+    differences: BTreeMap<(u16, Difference), u64>,
+    /// Pairs of shadows that were found to differ, by their keys.
+    seen: BTreeMap<(u16, KeyDigest), u64>,
+    /// What was found in the shadow of each group.
+    in_groups: Vec<Vec<Sides>>,
+}
+
+impl Opener {
+    /// A worker that hands on to `found` what is of no shadow.
+    pub fn new(index: &Arc<Index>, found: &Arc<Spill>) -> Self {
+        let in_groups = vec![Vec::new(); index.planted.groups.len()];
+        let index = Arc::clone(index);
+        Self { index, found: found.writer(), differences: BTreeMap::new(), seen: BTreeMap::new(), in_groups }
+    }
+
+    /// Takes the differences of a partition.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk gives or takes no record, [`Error::Record`] when it gives another thing.
+    pub fn partition(&mut self, partition: usize) -> Result<(), Error> {
+        let Index { context, differences, planted, group_of } = &*self.index;
         let bytes = differences.take(partition)?;
         for found in record::all(&bytes, Found::take)? {
             let place = (found.table, found.key);
-            if shadows.contains_key(&place) {
-                let (pairs, any) = seen.entry(place).or_default();
-                *pairs += u64::from(!found.expected.is_empty() && !found.actual.is_empty());
-                *any = true;
+            if planted.shadows.contains_key(&place) {
+                let pair = !found.expected.is_empty() && !found.actual.is_empty();
+                *self.seen.entry(place).or_default() += u64::from(pair);
                 continue;
             }
-            if let Some(index) = group_of.get(&place) {
-                in_groups[*index].push(found.digests);
+            if let Some(group) = group_of.get(&place) {
+                self.in_groups[*group].push(found.digests);
                 continue;
             }
-            *outcome.differences.entry((found.table, found.difference)).or_default() += 1;
+            *self.differences.entry((found.table, found.difference)).or_default() += 1;
             // Parts of a unit are judged together; rows of no part would all come together, and are judged one by one.
             let hash = if found.scope.is_empty() {
                 hash_of(&found.key)
@@ -62,10 +88,30 @@ pub fn open(
                 let hash = blake3::hash((context.unit_of)(found.scope));
                 u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8]))
             };
-            writer.add(hash, &[0; 32], |out| found.put(out))?;
+            self.found.add(hash, &[0; 32], |out| found.put(out))?;
         }
+        Ok(())
     }
-    writer.finish()?;
+
+    /// Hands over what is kept back.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not take it.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.found.finish()
+    }
+}
+
+/// Takes shadows out of the counts, and counts the faults that were found, once every partition was opened.
+pub fn close(index: &Index, openers: Vec<Opener>, ownership: Ownership, outcome: &mut Outcome) {
+    let Index { context, planted: Planted { shadows, groups }, .. } = index;
+    let mut seen: BTreeMap<(u16, KeyDigest), u64> = BTreeMap::new();
+    let mut in_groups: Vec<Vec<Sides>> = vec![Vec::new(); groups.len()];
+    for opener in openers {
+        opener.differences.into_iter().for_each(|(of, count)| *outcome.differences.entry(of).or_default() += count);
+        opener.seen.into_iter().for_each(|(place, pairs)| *seen.entry(place).or_default() += pairs);
+        in_groups.iter_mut().zip(opener.in_groups).for_each(|(all, more)| all.extend(more));
+    }
     for (table, _) in (0_u16..).zip(&outcome.expected).filter(|(_, tally)| tally.read > 0) {
         let paired = context.rules.table(TargetTable(table)).has_match();
         for class in CLASSES.iter().chain(GROUP_CLASSES.iter().filter(|_| paired)) {
@@ -73,7 +119,8 @@ pub fn open(
         }
     }
     for (place, shadow) in shadows {
-        let (pairs, any) = seen.get(&place).copied().unwrap_or_default();
+        let found = seen.get(place).copied();
+        let (pairs, any) = (found.unwrap_or(0), found.is_some());
         let matched = shadow.expected.min(shadow.actual).saturating_sub(pairs);
         let foreign = shadow.unowned && ownership == Ownership::Known;
         // Rows that are not the same and yet not told of, in a table where something is tolerated.
@@ -90,7 +137,6 @@ pub fn open(
     for (group, seen) in groups.iter().zip(in_groups) {
         open_group(group, seen, ownership, outcome);
     }
-    Ok(())
 }
 
 /// A group is found when all that was found in it is what is to be found, each once.

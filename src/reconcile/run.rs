@@ -16,7 +16,7 @@ use super::expected::{ReferenceSink, Shared, SourceAccount, SourceSink};
 use super::groups;
 use super::join::{Counts, Difference, Findings, Found, Judgement, Ownership, attribute, by_key, by_pairing};
 use super::ledger::{Came, Kept, Ledger, Line};
-use super::recall::{self, Planted};
+use super::recall::{self, Opener, Planted};
 use super::record::{self, Added, Joined, Recorded, Standing};
 use super::references::References;
 use super::side::{Done, Journal, Read, Side, Sink as _, read};
@@ -237,11 +237,11 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
             held.first.extend(more.first);
         }
     }
-    tokio::task::spawn_blocking(move || {
-        recall::open(&context, joining.ownership, &joining.differences, planted, &mut outcome).map(|()| outcome)
-    })
-    .await
-    .map_err(|_| Error::Worker)?
+    let index = Arc::new(recall::Index::new(context, Arc::clone(&joining.differences), planted));
+    let openers = (0..workers).map(|_| Opener::new(&index, &outcome.found)).collect();
+    let openers = by_partition(openers, partitions, Opener::partition, Opener::finish).await?;
+    recall::close(&index, openers, joining.ownership, &mut outcome);
+    Ok(outcome)
 }
 
 /// Takes over what earlier attempts read.

@@ -41,6 +41,10 @@ impl Earlier {
 
     /// Gives a discrepancy the age that its past says; without one, or with another one, it is new.
     pub fn date(&self, discrepancy: &mut Discrepancy, started: Timestamp) {
+        if self.seen.is_empty() {
+            (discrepancy.first_seen, discrepancy.age_nights) = (started, 0);
+            return;
+        }
         let seen = self.seen.get(&short(&[discrepancy.id.as_bytes()]));
         let same = seen.filter(|seen| seen.sides == sides(&discrepancy.sides));
         let past = same.map(|seen| (seen.first_seen, seen.age_nights.saturating_add(1)));
