@@ -8,7 +8,7 @@ use crate::engine::UnitDiff;
 use crate::engine::diff::{Kind, RowDifference, Verdict};
 use crate::event::{Value, key_text};
 use crate::rules::{Comparison, Pair, Ruleset, Uses};
-use crate::target::TableShape;
+use crate::target::{TableShape, TargetKey};
 
 use super::args::Global;
 use super::exit::Exit;
@@ -71,6 +71,9 @@ pub fn show(tables: &[TableShape], rules: &Ruleset, diff: &UnitDiff, reveal: boo
             output::line(format!("    and {more} more places within these"));
         }
     }
+    for key in &diff.waived {
+        output::line(format!("waived {} {}", tables[usize::from(key.table.0)].name, key_text(&key.values)));
+    }
     output::line(format!(
         "{} {}: {} legacy rows, {} target rows expected, {} found, {} differences",
         verdict_text(diff.verdict),
@@ -111,10 +114,13 @@ pub fn as_json(tables: &[TableShape], rules: &Ruleset, diff: &UnitDiff, reveal: 
             json!({ "table": shape.name, "key": key, "kind": difference.kind, "fields": fields, "more_places": more })
         })
         .collect();
+    let waived =
+        |key: &TargetKey| json!({ "table": tables[usize::from(key.table.0)].name, "key": key_text(&key.values) });
     json!({
         "unit": diff.unit, "verdict": diff.verdict, "reason": diff.reason, "position": diff.position.map(|position| position.to_string()),
         "legacy_rows": diff.legacy_rows, "expected_rows": diff.expected_rows, "found_rows": diff.actual_rows,
-        "parked": diff.parked, "quarantined": diff.quarantined, "differences": differences,
+        "parked": diff.parked, "quarantined": diff.quarantined, "waived": diff.waived.iter().map(waived).collect::<Vec<_>>(),
+        "differences": differences,
     })
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::event::{Canonical as _, Key, Lsn, from_hex};
 use crate::mapping::{Corpus, Migration, SourceRow, SourceTable};
 use crate::project::result::Status;
-use crate::rules::Ruleset;
+use crate::rules::{Comparison, Finding, Pair, Ruleset, TableRules, Uses};
 use crate::target::{TableShape, TargetKey, TargetRow, TargetTable};
 
 use super::Error;
@@ -50,9 +50,31 @@ pub struct UnitDiff {
     pub parked: Option<String>,
     /// Legacy rows that alone are in quarantine, by reason: nothing is expected of them.
     pub quarantined: BTreeMap<Box<str>, u64>,
+    /// Keys of rows that differ, and of which a waiver excuses all that does.
+    pub waived: Vec<TargetKey>,
 }
 
 impl UnitDiff {
+    /// The same without the differences that waivers excuse, which are named apart.
+    #[must_use]
+    pub fn waived_by(mut self, rules: &Ruleset) -> Self {
+        let excused = |row: &RowDifference| excused(rules.table(row.key.table), row);
+        let (waived, rest): (Vec<_>, Vec<_>) = self.differences.into_iter().partition(excused);
+        self.differences = rest;
+        self.waived = waived.into_iter().map(|row| row.key).collect();
+        if self.differences.is_empty() && !self.waived.is_empty() && self.verdict == Verdict::Mismatch {
+            (self.verdict, self.reason) = if self.unproven.is_empty() {
+                (Verdict::Match, "proven: the target differs in nothing but what waivers excuse".to_owned())
+            } else {
+                (
+                    Verdict::Incomplete,
+                    "unproven: changes of rows beside those that waivers excuse are on their way".to_owned(),
+                )
+            };
+        }
+        self
+    }
+
     /// The same for whoever asks after all of the unit: equal is no more than that of the rows which the mapping can take.
     #[must_use]
     pub fn of_all_rows(mut self) -> Self {
@@ -241,6 +263,20 @@ pub(super) fn corpus(migration: &Migration, reading: &witness::Reading) -> Resul
     Ok(Corpus::place(migration, rows)?)
 }
 
+/// Whether waivers excuse all that a row differs in.
+fn excused(rules: &TableRules, row: &RowDifference) -> bool {
+    let uses = &mut Uses::default();
+    match (&row.expected, &row.actual) {
+        (Some(expected), Some(actual)) => match rules.compare(expected, actual, Pair::Key, uses) {
+            Comparison::Different(fields) => fields.iter().all(|field| field.waived.is_some()),
+            Comparison::Equal | Comparison::Tolerated(_) => false,
+        },
+        (Some(expected), None) => rules.waiver(Finding::Missing, expected, uses).is_some(),
+        (None, Some(actual)) => rules.waiver(Finding::Extra, actual, uses).is_some(),
+        (None, None) => false,
+    }
+}
+
 fn describe(unit: &str, judged: Judged, reading: &Reading) -> UnitDiff {
     let parked = match reading.view.result.as_ref().map(|result| &result.status) {
         Some(Status::Parked { reason, .. }) => Some(reason.clone()),
@@ -278,6 +314,7 @@ fn describe(unit: &str, judged: Judged, reading: &Reading) -> UnitDiff {
         compared: reading.held.compared.clone(),
         parked,
         quarantined: reading.quarantined.clone(),
+        waived: Vec::new(),
     }
 }
 

@@ -202,7 +202,8 @@ impl Comparer<'_> {
     /// # Errors
     /// When a side cannot be read.
     pub async fn unit(&self, unit: &str) -> Result<UnitDiff, Error> {
-        self.looking().unit(unit, &BTreeSet::new()).await.map(UnitDiff::of_all_rows)
+        let diff = self.looking().unit(unit, &BTreeSet::new()).await?;
+        Ok(self.rules.iter().fold(diff, |diff, rules| diff.waived_by(rules)).of_all_rows())
     }
 
     /// Compares every unit that the source or the log names.

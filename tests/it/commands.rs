@@ -134,6 +134,18 @@ async fn a_damaged_target_row_is_found_and_hidden_and_a_change_under_way_is_unpr
     std::fs::write(rules.join("luthien.toml"), ignored).expect("a file");
     let ruled = rig.rehome(&["diff", "luthien", "a", "--rules", rules.to_str().expect("text")]).expect(0);
     assert!(ruled.out.contains("MATCH"), "what a rule leaves out is no difference: {ruled:?}");
+    let waived = |fields: &str| {
+        let until = jiff::Zoned::now().date().saturating_add(jiff::Span::new().days(9));
+        let rule = format!(
+            "migration = \"luthien\"\n[[waive]]\ntable = \"conversation_calls_v2\"\nfinding = \"changed\"\nfields = [\"{fields}\"]\n\
+             author = \"a\"\nuntil = {until}\nreason = \"a test\"\n"
+        );
+        std::fs::write(rules.join("luthien.toml"), rule).expect("a file");
+        let diff = rig.rehome(&["diff", "luthien", "a", "--json", "--rules", rules.to_str().expect("text")]);
+        (diff.code, diff.json()["waived"].as_array().map(Vec::len))
+    };
+    assert_eq!(waived("provider"), (0, Some(1)), "what a waiver excuses is named, and no difference");
+    assert_eq!(waived("model_name"), (1, Some(0)), "a waiver of another column excuses nothing");
     // The names of members are contents too, and one column that differs much leaves the others to be seen.
     let members = "(select jsonb_object_agg('QuiteSecret' || i, i) from generate_series(1, 30) i)";
     rig.target.run(format!("update conversation_events_v2 set payload = {members}, created_at = now()")).await;
