@@ -28,7 +28,9 @@ pub(super) async fn look(
     let required: Vec<String> = tables.map(|table| table.name.to_string()).collect();
     let lost = before.lost(&found, &required);
     if lost.is_none() && before != found.footing {
-        tracing::info!("what the stream rests on changed without a loss");
+        if before.differs(&found.footing) {
+            tracing::info!("what the stream rests on changed without a loss");
+        }
         remember(context, &found.footing).await?;
     }
     Ok(lost)

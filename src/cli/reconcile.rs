@@ -78,8 +78,10 @@ pub async fn run(global: &Global, args: ReconcileArgs) -> Result<Exit, Failure> 
     let contents = if args.reveal { Contents::Revealed } else { Contents::Hidden };
     let mut behind = Behind::new(reports.begin(how.started, contents)?);
     let summary = engine.reconcile(how, &mut |discrepancy| behind.take(discrepancy)).await;
-    let night = behind.end().await?;
-    let written = night.finish(summary?, key.as_ref())?;
+    let night = behind.end().await;
+    // What kept the comparison from its end says more than what kept the report.
+    let (summary, night) = (summary?, night?);
+    let written = night.finish(summary, key.as_ref())?;
     if global.json {
         output::json(&written.summary);
     } else {

@@ -30,8 +30,10 @@ pub enum Verdict {
 /// How one target row differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowDifference {
-    /// The row's key.
+    /// The row's key; of a pair the one that is expected.
     pub key: TargetKey,
+    /// The key of the row that is there, where the rules alone make it one with that.
+    pub other_key: Option<TargetKey>,
     /// What kind of difference.
     pub kind: Kind,
     /// The row as it should be; absent for extra ones.
@@ -40,6 +42,13 @@ pub struct RowDifference {
     pub actual: Option<TargetRow>,
     /// Indexes of the columns that differ, for changed rows.
     pub columns: Vec<usize>,
+}
+
+impl RowDifference {
+    /// The keys under which it is found.
+    pub fn keys(&self) -> impl Iterator<Item = &TargetKey> {
+        std::iter::once(&self.key).chain(&self.other_key)
+    }
 }
 
 /// Kinds of differences.
@@ -70,7 +79,7 @@ pub fn compare(tables: &[TableShape], expected: &[TargetRow], actual: &[TargetRo
             _ => (Kind::Extra, Vec::new()),
         };
         if kind != Kind::Changed || !columns.is_empty() {
-            differences.push(RowDifference { key, kind, expected, actual, columns });
+            differences.push(RowDifference { key, other_key: None, kind, expected, actual, columns });
         }
     }
     differences
@@ -90,7 +99,8 @@ fn pair_up(differences: Vec<RowDifference>, rules: &Ruleset) -> Vec<RowDifferenc
             [missing, extra] if missing.kind == Kind::Missing && extra.kind == Kind::Extra => {
                 let (expected, actual) = (missing.expected.take(), extra.actual.take());
                 let columns = expected.as_ref().zip(actual.as_ref()).map(|(a, b)| differing(a, b)).unwrap_or_default();
-                paired.push(RowDifference { key: missing.key.clone(), kind: Kind::Changed, expected, actual, columns });
+                let (key, other_key) = (missing.key.clone(), Some(extra.key.clone()));
+                paired.push(RowDifference { key, other_key, kind: Kind::Changed, expected, actual, columns });
             }
             _ => paired.extend(rows),
         }
@@ -181,16 +191,18 @@ pub fn judge(
     if !settled {
         return all(Verdict::Incomplete, differences);
     }
-    let keys = |a, b| by.compare(a, b).into_iter().map(|row| row.key);
+    let keys = |a, b| by.compare(a, b).into_iter().flat_map(|row| row.keys().cloned().collect::<Vec<_>>());
     let mut wrong: BTreeSet<TargetKey> = keys(logged, held).collect();
     if covered {
         wrong.extend(keys(live, logged));
     }
-    if !differences.iter().any(|row| wrong.contains(&row.key)) {
+    let is_wrong = |row: &RowDifference| row.keys().any(|key| wrong.contains(key));
+    if !differences.iter().any(is_wrong) {
         return all(Verdict::Incomplete, differences);
     }
-    let (differences, beside): (Vec<_>, Vec<_>) = differences.into_iter().partition(|row| wrong.contains(&row.key));
-    Judged { verdict: Verdict::Mismatch, differences, beside: beside.into_iter().map(|row| row.key).collect() }
+    let (differences, beside): (Vec<_>, Vec<_>) = differences.into_iter().partition(is_wrong);
+    let beside = beside.iter().flat_map(RowDifference::keys).cloned().collect();
+    Judged { verdict: Verdict::Mismatch, differences, beside }
 }
 
 #[cfg(test)]

@@ -367,7 +367,7 @@ pub(super) fn row_of<'d>(rows: &'d [RowDifference], found: &Found<'_>) -> Option
         return None;
     }
     let keys = keys_of(found);
-    rows.iter().find(|row| keys.contains(&row.key))
+    rows.iter().find(|row| row.keys().any(|key| keys.contains(key)))
 }
 
 /// The keys of the rows that a difference is about.

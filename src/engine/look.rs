@@ -63,7 +63,10 @@ impl UnitDiff {
         self.differences = rest;
         self.waived = waived.into_iter().map(|row| row.key).collect();
         if self.differences.is_empty() && !self.waived.is_empty() && self.verdict == Verdict::Mismatch {
-            (self.verdict, self.reason) = if self.unproven.is_empty() {
+            // As where nothing differs: of what is parked the mapping cannot say what it should be.
+            (self.verdict, self.reason) = if self.parked.is_some() {
+                (Verdict::Incomplete, self.reason)
+            } else if self.unproven.is_empty() {
                 (Verdict::Match, "proven: the target differs in nothing but what waivers excuse".to_owned())
             } else {
                 (

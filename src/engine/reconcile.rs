@@ -100,6 +100,7 @@ impl Engine {
         let canaries = match how.planting {
             Planting::Canaries => {
                 Canaries::new(key.derive("canaries", &[begun.started.to_string().as_bytes()]), &begun.rows)
+                    .judging(&begun.judged)
             }
             Planting::Nothing => Canaries::none(self.tables.len()),
         };

@@ -21,7 +21,8 @@ use crate::event::{DigestKey, from_hex, to_hex};
 use crate::mapping::schema::Store;
 use crate::reconcile::ledger::{Kept, Ledger, Line, of_side};
 use crate::reconcile::side::{Done, Side};
-use crate::rules::{RuleKind, RuleText};
+use crate::rules::{RuleKind, RuleText, Ruleset};
+use crate::target::TargetTable;
 
 use super::protocol::Stand;
 use super::reconcile::{Planting, Reconciling};
@@ -34,8 +35,10 @@ pub(super) const COMPARISON: &str = "rehome-spill-";
 pub(super) const PASS: &str = "rehome-pass-";
 /// File in it that is locked by the process that uses it.
 const LOCK: &str = "lock";
-/// A table is not shadowed as if it had fewer rows: were nothing in the source, all that is at the target would be.
+/// A table is not shadowed as if it had fewer rows.
 const SHADOWED_OF_MIN: u64 = 1_000;
+/// Nor as if it had only one of more than so many.
+const SHADOWED_PART_MAX: u64 = 100;
 /// Folder in it for the spills themselves.
 const SPILLS: &str = "spills";
 /// File in it that says which comparison it is.
@@ -160,6 +163,8 @@ pub(super) struct Begun {
     before: Option<Stand>,
     /// About how many rows each target table had.
     pub rows: Vec<u64>,
+    /// About how many of these are judged.
+    pub judged: Vec<u64>,
     /// Partitions of its spills.
     pub partitions: usize,
 }
@@ -257,19 +262,24 @@ impl Engine {
         // DynamoDB counts its items some times a day: a table that was just filled still has none, and would be shadowed whole.
         let all: u64 = source.rows.iter().sum();
         let stale = self.migration.target_store() == Store::DynamoDb;
-        // Of a table that is shared, or whose rows a rule leaves out, the source says better how many are compared.
-        let compared = all.max(SHADOWED_OF_MIN);
-        let size = |rows: &u64| if stale && *rows == 0 { all } else { (*rows).min(compared) };
-        let begun = Begun {
-            depends,
-            started: how.started,
-            key: drawn,
-            before: now.clone(),
-            rows: target.rows.iter().zip(&*self.tables).map(|(rows, _)| size(rows)).collect(),
-            partitions,
-        };
+        let size = |rows: &u64| if stale && *rows == 0 { all } else { *rows };
+        let rows: Vec<u64> = target.rows.iter().zip(&*self.tables).map(|(rows, _)| size(rows)).collect();
+        let judged = self.judged(&how.rules, &rows, all);
+        let begun = Begun { depends, started: how.started, key: drawn, before: now.clone(), rows, judged, partitions };
         let ledger = how.spill.begin(&begun)?;
         Ok(Attempt { begun, key, ledger, kept: Default::default(), before: now })
+    }
+
+    /// About how many rows of each target table are judged: where a rule leaves rows out, the source says better than the target
+    /// how many are not. Were there few in the source or none, not more than some thousands are shadowed all the same.
+    fn judged(&self, rules: &Ruleset, rows: &[u64], of_source: u64) -> Vec<u64> {
+        // DynamoDB may not have counted the source's.
+        let counted = self.migration.source_store() == Store::Postgres;
+        let of = |(table, rows): (u16, &u64)| match counted && rules.table(TargetTable(table)).has_scope() {
+            true => (*rows).min(of_source.max(rows / SHADOWED_PART_MAX).max(SHADOWED_OF_MIN)),
+            false => *rows,
+        };
+        (0..).zip(rows).map(of).collect()
     }
 
     async fn go_on(

@@ -1,6 +1,6 @@
 //! How a table is partitioned, and what the server tells of rows in a partition.
 
-use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::catalog::{Identity, KEY_COLUMNS, oid_of, rows_of};
 use super::error::{sql, unreadable};
@@ -77,14 +77,15 @@ pub async fn of(connection: &mut PgConnection, oid: u32) -> Result<Vec<Partition
         .collect()
 }
 
-/// Whether no row can have come with a partition: it has no blocks, and what will come is in the stream.
+/// Whether no row can have come with a partition, nor gone again: it has no blocks, and still lies in the file that it was made
+/// with; what will come is in the stream.
 ///
 /// # Errors
 /// When the server cannot be asked.
 pub async fn blank(connection: &mut PgConnection, oid: u32) -> Result<bool, Error> {
     let blank: Option<bool> = sqlx::query_scalar(
         "select case relkind when 'p' then true \
-           when 'r' then relpersistence = 'p' and coalesce(pg_relation_size(oid), 1) = 0 else false end \
+           when 'r' then relpersistence = 'p' and relfilenode = oid and coalesce(pg_relation_size(oid), 1) = 0 else false end \
          from pg_class where oid = $1",
     )
     .bind(sqlx::postgres::types::Oid(oid))
@@ -108,27 +109,36 @@ pub async fn horizon(connection: &mut PgConnection) -> Result<u64, Error> {
 }
 
 /// Whether a row is left in a partition that was written before a [`horizon`]: then it was not truncated since. `VACUUM FULL` and
-/// `CLUSTER` write its file anew, and keep what its rows tell of their transactions.
+/// `CLUSTER` write its file anew, and keep what its rows tell of their transactions. Where the server refuses to say, or takes
+/// long, none is known to be left.
 ///
 /// # Errors
-/// When the server cannot be asked.
+/// When the server cannot be reached.
 pub async fn keeps_rows_before(
     connection: &mut PgConnection,
     partition: &Partition,
     horizon: u64,
 ) -> Result<bool, Error> {
     const ACTION: &str = "see whether a partition was truncated";
-    let failed = sql(ACTION);
     // Beyond half of the numbers' range nobody knows which of two transactions was first.
     let statement = format!(
         "select pg_snapshot_xmin(pg_current_snapshot())::text::int8 - $1 < 2000000000 \
            and exists (select from only {} where age(xmin) > age($2::text::xid))",
         partition.name
     );
-    sqlx::query_scalar(AssertSqlSafe(statement))
+    let mut transaction = connection.begin().await.map_err(sql(ACTION))?;
+    // Whoever asks has a slot to watch meanwhile.
+    let limits = "set local statement_timeout = '2s'; set local lock_timeout = '2s'";
+    sqlx::raw_sql(limits).execute(&mut *transaction).await.map_err(sql(ACTION))?;
+    let kept = sqlx::query_scalar(AssertSqlSafe(statement))
         .bind(i64::try_from(horizon).unwrap_or(i64::MAX))
         .bind((horizon & u64::from(u32::MAX)).to_string())
-        .fetch_one(connection)
-        .await
-        .map_err(failed)
+        .fetch_one(&mut *transaction)
+        .await;
+    let kept = match kept {
+        Err(sqlx::Error::Database(_)) => false,
+        other => other.map_err(sql(ACTION))?,
+    };
+    transaction.rollback().await.map_err(sql(ACTION))?;
+    Ok(kept)
 }

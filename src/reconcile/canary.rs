@@ -170,12 +170,14 @@ pub struct Around<'a> {
 impl Canaries {
     /// Canaries for tables of about so many rows; a table of unknown size counts as a small one.
     pub fn new(key: [u8; 32], rows: &[u64]) -> Self {
-        let below = |wanted: u64| -> Vec<u64> {
-            let share = |rows: u64| (u64::MAX / rows).saturating_mul(wanted).max(u64::MAX / 1_000_000);
-            rows.iter().map(|rows| if *rows <= wanted { u64::MAX } else { share(*rows) }).collect()
-        };
         let group_key = *blake3::keyed_hash(&key, b"groups").as_bytes();
-        Self { key, below: below(ROWS_WANTED), group_key, groups_below: below(GROUP_ROWS_WANTED) }
+        Self { key, below: below(rows, ROWS_WANTED), group_key, groups_below: below(rows, GROUP_ROWS_WANTED) }
+    }
+
+    /// The same where of each table only about so many rows are judged, so that more of all are chosen; groups are chosen as before.
+    #[must_use]
+    pub fn judging(self, rows: &[u64]) -> Self {
+        Self { below: below(rows, ROWS_WANTED), ..self }
     }
 
     /// No canaries.
@@ -282,6 +284,12 @@ impl Choice {
         noted.unowned = around.unowned;
         rows
     }
+}
+
+/// Of so many rows of each table about so many are chosen: those whose hash is below what is answered.
+fn below(rows: &[u64], wanted: u64) -> Vec<u64> {
+    let share = |rows: u64| (u64::MAX / rows).saturating_mul(wanted).max(u64::MAX / 1_000_000);
+    rows.iter().map(|rows| if *rows <= wanted { u64::MAX } else { share(*rows) }).collect()
 }
 
 /// The number that bytes begin with.

@@ -206,6 +206,11 @@ impl TableRules {
         cells.iter().for_each(|cell| cell.put(out));
     }
 
+    /// Whether only some rows are ours to judge.
+    pub fn has_scope(&self) -> bool {
+        !self.scope.is_empty()
+    }
+
     /// Whether some field is tolerated, so that the tolerant form may differ from the strict one.
     pub fn has_tolerance(&self) -> bool {
         !self.tolerate.is_empty()

@@ -300,6 +300,23 @@ async fn remembered(running: &Running, words: &str) {
     .await;
 }
 
+/// What was put into it is in the stream, and that it went is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_made_and_filled_and_truncated_opens_a_new_epoch() {
+    let mut database = Database::new().await;
+    database.run(PARTED).await;
+    let log = live(&database, &["t"]).await.stop().await.expect("a clean end");
+    database.run("create table t_3 partition of t for values from (200) to (300)").await;
+    database.run("insert into t values (201, 3)").await;
+    database.run("truncate t_3").await;
+    let mut running = start(config(&database.url, &["t"]), Arc::clone(&log));
+    let status =
+        running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
+    assert!(status.epoch_reason.expect("a reason").contains("t_3"));
+    agrees(&mut database, &*log).await;
+    running.stop().await.expect("a clean end");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_truncated_while_nothing_ran_opens_a_new_epoch() {
     let mut database = Database::new().await;

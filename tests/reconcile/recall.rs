@@ -174,6 +174,10 @@ async fn rows_out_of_scope_need_no_canaries() {
     assert_eq!((few.recall(), few.verdict), ((0, 0), Verdict::Match), "{:?}", few.why);
     let many = scope("note 1").compare(rows(ROWS), rows(ROWS)).await.summary();
     incomplete_for(&many, "no_canaries");
+    let told = Bench { canaries: Canaries::new([9; 32], &[u64::MAX]).judging(&[1_111]), ..scope("note 1") };
+    let told = told.compare(rows(ROWS), rows(ROWS)).await.summary();
+    let (planted, found) = told.recall();
+    assert!(planted > 30 && planted == found && told.verdict == Verdict::Match, "{found} of {planted}: {:?}", told.why);
 }
 
 /// What a report says of rules is said of rows, and of nothing that was planted.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rehome::capture::marks::SNAPSHOT_COMPLETE;
-use rehome::engine::diff::{By, Kind, Verdict as UnitVerdict};
+use rehome::engine::diff::{By, Kind, Verdict as UnitVerdict, judge};
 use rehome::engine::look::{Looking, UnitDiff};
+use rehome::engine::protocol::UnitView;
 use rehome::event::Value;
 use rehome::log::{Batch, EventLog as _};
 use rehome::project::names::SWEEP;
@@ -514,6 +515,14 @@ async fn keys_that_the_rules_make_alike_are_paired_when_a_unit_is_looked_at() {
     assert_eq!(kinds(&ruled, &[row("b", "n")], &[row("B", "m")]), [Kind::Changed]);
     let doubled = kinds(&ruled, &[row("b", "n")], &[row("B", "n"), row("b", "n")]);
     assert_eq!(doubled, [Kind::Extra], "one more than there should be");
+    // What is proven of a row is known by its own key too: here, that nothing in the log made it.
+    let by = By { tables: ruled.engine.tables(), rules: Some(&ruled.rules) };
+    let (rows, owned, result, captured) = (Vec::new(), Vec::new(), None, None);
+    let view = UnitView { known: true, offset: 1, dirty: false, applied: 2, end: 2, captured, result, rows, owned };
+    let judged = judge(by, &[row("b", "n")], &[], &[row("B", "m")], &view, false);
+    assert_eq!(judged.verdict, UnitVerdict::Mismatch);
+    let keys: Vec<&TargetKey> = judged.differences.iter().flat_map(|row| row.keys()).collect();
+    assert_eq!(keys, [&key(&ruled, "b", 1), &key(&ruled, "B", 1)]);
 }
 
 /// A row whose change has arrived, and which differs for good in a column that a rule leaves out.
