@@ -84,6 +84,7 @@ pub async fn preflight(
             None => {}
         }
     }
+    findings.extend(twofold_findings(connection, tables).await?);
     if !tables.is_empty() && skipped.len() == tables.len() {
         let fix = "correct the address, or schema and names in legacy.toml";
         findings.push(finding(Severity::Error, "source", "it has none of the tables, optional as each is", fix));
@@ -335,6 +336,29 @@ async fn heir_finding(
         let fix = "alter table … no inherit, for each of them, and capture them as tables of their own; or make it a partitioned table";
         finding(Severity::Error, &name.to_string(), what, fix)
     }))
+}
+
+/// What to say of tables that are partitions of other ones: the copy would tell their rows twice, and the stream as the other's.
+async fn twofold_findings(connection: &mut PgConnection, tables: &[TableExpectation]) -> Result<Vec<Finding>, Error> {
+    let part =
+        |of: fn(&RelationName) -> &str| tables.iter().map(|table| of(&table.name).to_owned()).collect::<Vec<_>>();
+    let pairs: Vec<(String, String)> = sqlx::query_as(
+        "with wanted as (select c.oid, c.relispartition, w.schema || '.' || w.name as name \
+           from unnest($1::text[], $2::text[]) as w (schema, name) join pg_namespace n on n.nspname = w.schema \
+           join pg_class c on c.relnamespace = n.oid and c.relname = w.name) \
+         select part.name, root.name from wanted part cross join lateral pg_partition_ancestors(part.oid) as above (oid) \
+           join wanted root on root.oid = above.oid where part.relispartition and root.oid <> part.oid order by 1, 2",
+    )
+    .bind(part(|name| &name.schema))
+    .bind(part(|name| &name.table))
+    .fetch_all(connection)
+    .await
+    .map_err(sql("ask which tables are partitions of others"))?;
+    let twofold = |(place, root): (String, String)| {
+        let what = format!("it is a partition of {root}, which is captured too: its rows are that table's");
+        finding(Severity::Error, &place, what, format!("take it, or {root}, out of legacy.toml"))
+    };
+    Ok(pairs.into_iter().map(twofold).collect())
 }
 
 /// What to say of a slot that is in danger of being lost, or of filling the server's disk.

@@ -115,7 +115,7 @@ async fn a_migration_from_files_alone_is_filled_followed_compared_and_mended() {
         "visit v2 Birds closed 1",
     ];
     becomes(&client, &mut run, &followed, 1).await;
-    diff(&rig, "v1").expect(0);
+    assert_eq!(diff(&rig, "v1").expect(2).json()["quarantined"]["unknown_kind"], 1, "nobody maps a cough");
     diff(&rig, "v2").expect(0);
     let turns = with(&rig, &["query", "fifth", "turns", "v1", "--json"]).expect(0).json();
     let last = &turns["rows"][2]["row"];

@@ -123,6 +123,24 @@ async fn a_partition_that_tells_less_of_its_rows_than_its_table_does_is_named() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_captured_beside_its_table_is_named() {
+    let mut database = Database::new().await;
+    database
+        .run(
+            "create table t (id int8 primary key) partition by range (id); \
+             create table t_1 partition of t for values from (0) to (9) partition by range (id); \
+             create table t_1_1 partition of t_1 for values from (0) to (5);",
+        )
+        .await;
+    assert_eq!(errors(&database, &[expect("t", &[])]).await, []);
+    assert_eq!(errors(&database, &[expect("t_1_1", &[])]).await, []);
+    let found = errors(&database, &[expect("t", &[]), expect("t_1_1", &[])]).await;
+    let [(place, what, fix)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(place, "public.t_1_1");
+    assert!(what.contains("partition of public.t,") && fix.contains("legacy.toml"), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_others_inherit_from_is_named() {
     let mut database = Database::new().await;
     database
