@@ -16,7 +16,8 @@ use super::partitions;
 use crate::event::RelationName;
 use crate::source::Error;
 
-/// Transactions after which it is remembered anew that a partition lies where it did: rows that came since are older then.
+/// Transactions after which it is remembered anew that a partition lies where it did: rows that came since are older then, and
+/// whoever truncates it later is not.
 const RENEWED_AFTER: u64 = 1_000;
 /// Version of the stored form.
 const FORMAT: u32 = 1;
@@ -124,29 +125,24 @@ pub async fn read(
         let mut partitions = BTreeMap::new();
         for partition in partitions::of(connection, oid).await? {
             let known = before.and_then(|before| before.partition(&name, partition.oid));
-            let mut file = Lying { number: partition.file, horizon };
-            match known {
-                Some(PartitionFooting { file: Some(lay), .. }) if lay.number == file.number => {
-                    // Who truncates it later is not older than either horizon.
-                    if horizon.saturating_sub(lay.horizon) < RENEWED_AFTER {
-                        file = *lay;
-                    }
+            let lay = known.and_then(|known| known.file);
+            let without_loss = match (known, lay.filter(|lay| lay.number != partition.file)) {
+                (_, Some(elsewhere)) => {
+                    partitions::keeps_rows_before(connection, &partition, elsewhere.horizon).await?
                 }
-                Some(PartitionFooting { file: Some(lay), .. }) => {
-                    if partitions::keeps_rows_before(connection, &partition, lay.horizon).await? {
-                        harmless.insert(partition.oid);
-                    }
-                }
-                Some(_) => {}
-                None => {
-                    let come_blank = before.is_some()
+                (Some(_), None) => false,
+                (None, None) => {
+                    before.is_some()
                         && partition.tells(identity, &key)
-                        && partitions::blank(connection, partition.oid).await?;
-                    if come_blank {
-                        harmless.insert(partition.oid);
-                    }
+                        && partitions::blank(connection, partition.oid).await?
                 }
+            };
+            if without_loss {
+                harmless.insert(partition.oid);
             }
+            let now = Lying { number: partition.file, horizon };
+            let file =
+                lay.filter(|lay| lay.number == now.number && horizon < lay.horizon + RENEWED_AFTER).unwrap_or(now);
             let facts = format!("{} {:?} {:?}", partition.attached, partition.identity, partition.key);
             partitions.insert(partition.oid, PartitionFooting { name: partition.name, facts, file: Some(file) });
         }

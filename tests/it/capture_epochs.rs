@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rehome::capture::Config;
+use rehome::capture::{CaptureStatus, Config};
 use rehome::demo::cluster::{Cluster, Options};
 use rehome::event::{Epoch, Op};
 use rehome::log::EventLog;
@@ -80,7 +80,7 @@ async fn lost_while_running(set_up: &str, happens: &str) -> String {
     database.run(set_up).await;
     let mut running = live(&database, &["t"]).await;
     database.run(happens).await;
-    let next = |status: &rehome::capture::CaptureStatus| status.epoch >= Some(Epoch(2)) && status.caught_up.is_some();
+    let next = |status: &CaptureStatus| status.epoch >= Some(Epoch(2)) && status.caught_up.is_some();
     let status = running.until(happens, next).await;
     database.run("insert into t values (0, -1)").await;
     running.settled(&mut database).await;
@@ -277,17 +277,29 @@ async fn rows_that_come_and_go_with_a_partition_open_a_new_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_dropped_while_nothing_ran_opens_a_new_epoch() {
-    let mut database = Database::new().await;
-    database.run(PARTED).await;
-    let log = live(&database, &["t"]).await.stop().await.expect("a clean end");
-    database.run("drop table t_2").await;
-    let mut running = start(config(&database.url, &["t"]), Arc::clone(&log));
-    let status =
-        running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
-    assert!(status.epoch_reason.expect("a reason").contains("t_2"));
-    agrees(&mut database, &*log).await;
-    running.stop().await.expect("a clean end");
+async fn what_happens_to_a_partition_while_nothing_runs_opens_a_new_epoch() {
+    let (make, fill) =
+        ("create table t_3 partition of t for values from (200) to (300)", "insert into t values (201, 3)");
+    let happenings: [(&[&str], &str); 3] = [
+        (&["drop table t_2"], "t_2 was dropped"),
+        (&["truncate t_2", "insert into t values (101, 7)"], "t_2 was truncated"),
+        // What was put into it is in the stream, and that it went is not.
+        (&[make, fill, "truncate t_3"], "t_3"),
+    ];
+    for (happens, word) in happenings {
+        let mut database = Database::new().await;
+        database.run(PARTED).await;
+        let log = live(&database, &["t"]).await.stop().await.expect("a clean end");
+        for statement in happens {
+            database.run(*statement).await;
+        }
+        let mut running = start(config(&database.url, &["t"]), Arc::clone(&log));
+        let again = |status: &CaptureStatus| status.epoch == Some(Epoch(2)) && status.caught_up.is_some();
+        let reason = running.until("the second epoch", again).await.epoch_reason.expect("a reason");
+        assert!(reason.contains(word), "{reason}");
+        agrees(&mut database, &*log).await;
+        running.stop().await.expect("a clean end");
+    }
 }
 
 /// Waits until a running capture remembers what its stream rests on with these words in it.
@@ -298,37 +310,6 @@ async fn remembered(running: &Running, words: &str) {
         }
     })
     .await;
-}
-
-/// What was put into it is in the stream, and that it went is not.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_is_made_and_filled_and_truncated_opens_a_new_epoch() {
-    let mut database = Database::new().await;
-    database.run(PARTED).await;
-    let log = live(&database, &["t"]).await.stop().await.expect("a clean end");
-    database.run("create table t_3 partition of t for values from (200) to (300)").await;
-    database.run("insert into t values (201, 3)").await;
-    database.run("truncate t_3").await;
-    let mut running = start(config(&database.url, &["t"]), Arc::clone(&log));
-    let status =
-        running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
-    assert!(status.epoch_reason.expect("a reason").contains("t_3"));
-    agrees(&mut database, &*log).await;
-    running.stop().await.expect("a clean end");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_partition_truncated_while_nothing_ran_opens_a_new_epoch() {
-    let mut database = Database::new().await;
-    database.run(PARTED).await;
-    let log = live(&database, &["t"]).await.stop().await.expect("a clean end");
-    database.run("truncate t_2; insert into t values (101, 7)").await;
-    let mut running = start(config(&database.url, &["t"]), Arc::clone(&log));
-    let status =
-        running.until("the second epoch", |status| status.epoch == Some(Epoch(2)) && status.caught_up.is_some()).await;
-    assert!(status.epoch_reason.expect("a reason").contains("t_2 was truncated"));
-    agrees(&mut database, &*log).await;
-    running.stop().await.expect("a clean end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
