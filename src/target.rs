@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Canonical as _, Key, Value};
 
 /// Index of a target table in its migration's target schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetTable(pub u16);
 
 /// A target table as its definition states it, and as every [`TargetRow`] of it is laid out.

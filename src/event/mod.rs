@@ -20,7 +20,7 @@ mod hex;
 
 pub use decimal::{Decimal, NotADecimal, Scientific};
 pub use digest::{Digest, DigestKey, Digester, KeyTag, event_id};
-pub use encoding::{Canonical, DecodeError, Reader};
+pub use encoding::{Canonical, DecodeError, EncodedCell, EncodedRow, Reader};
 pub(crate) use encoding::{put_bytes, put_text, put_varint};
 pub use envelope::{Event, Flags, Op, Origin, Transaction};
 pub use hex::{from_hex, to_hex};
@@ -28,5 +28,5 @@ pub use json::{DEPTH_MAX, Json, JsonError};
 pub use relation::{Column, Relation, RelationName, SchemaHash};
 pub use row::{Cell, Key, Row, key_text};
 pub use timestamp::{NotATimestamp, Timestamp};
-pub use value::{Float, Value, rename_members};
+pub use value::{Borrowed, Float, Value, rename_members};
 pub use version::{Class, Epoch, Lsn, NotASequenceNumber, SequenceNumber, Version};

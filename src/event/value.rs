@@ -42,6 +42,45 @@ pub enum Value {
     BytesSet(BTreeSet<Box<[u8]>>),
 }
 
+/// A value that is one piece, with its text or bytes where they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Borrowed<'a> {
+    /// As [`Value::Null`].
+    Null,
+    /// As [`Value::Bool`].
+    Bool(bool),
+    /// As [`Value::Int`].
+    Int(i64),
+    /// As [`Value::Float`].
+    Float(Float),
+    /// As [`Value::Text`].
+    Text(&'a str),
+    /// As [`Value::Bytes`].
+    Bytes(&'a [u8]),
+    /// As [`Value::Timestamp`].
+    Timestamp(Timestamp),
+    /// As [`Value::Uuid`].
+    Uuid(uuid::Uuid),
+    /// As [`Value::Json`].
+    Json(&'a str),
+}
+
+impl From<Borrowed<'_>> for Value {
+    fn from(borrowed: Borrowed<'_>) -> Self {
+        match borrowed {
+            Borrowed::Null => Value::Null,
+            Borrowed::Bool(truth) => Value::Bool(truth),
+            Borrowed::Int(number) => Value::Int(number),
+            Borrowed::Float(number) => Value::Float(number),
+            Borrowed::Text(text) => Value::Text(text.into()),
+            Borrowed::Bytes(bytes) => Value::Bytes(bytes.into()),
+            Borrowed::Timestamp(time) => Value::Timestamp(time),
+            Borrowed::Uuid(uuid) => Value::Uuid(uuid),
+            Borrowed::Json(text) => Value::Json(text.into()),
+        }
+    }
+}
+
 /// A double, by its bits: `-0.0` differs from `0.0` and `NaN` equals itself; orders as [`f64::total_cmp`].
 #[derive(Debug, Clone, Copy)]
 pub struct Float(pub f64);

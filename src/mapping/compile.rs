@@ -317,6 +317,7 @@ fn admission(migration: &mut Migration, used: &Used) {
         let read = (0..def.columns.len()).filter(read).collect();
         let plan: &mut TablePlan = &mut migration.tables[index];
         (plan.refusing, plan.read) = (refusing, read);
+        plan.placing = plan.placed_by(&def.key);
         let lone = migration.lone_map(table);
         migration.tables[index].lone = lone;
         migration.tables[index].copied = migration.copied_columns(table);

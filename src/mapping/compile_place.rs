@@ -125,7 +125,16 @@ fn plan(shaper: &mut Shaper<'_, '_>, mapping: &raw::Mapping, table: &SourceTable
         let count = shaper.declared(name, "count", &migration.count);
         counted.extend(shaper.compiler.of_kind(raw, row, Kind::Bool).map(|term| (count, term)));
     }
-    TablePlan { route, part, counted, refusing: Vec::new(), read: Vec::new(), lone: None, copied: None }
+    TablePlan {
+        route,
+        part,
+        counted,
+        refusing: Vec::new(),
+        read: Vec::new(),
+        placing: Vec::new(),
+        lone: None,
+        copied: None,
+    }
 }
 
 /// What a mapping says of a table.

@@ -17,8 +17,8 @@ use super::plan_place::PartRule;
 use super::rows::SourceRow;
 use super::schema::{Kind, Role, SourceTable, Store};
 use super::term::{Env, Output, Term};
-use crate::event::Value;
-use crate::target::TargetRow;
+use crate::event::{DecodeError, EncodedCell, EncodedRow, Value};
+use crate::target::{TargetRow, TargetTable};
 
 impl Migration {
     /// The map that alone makes something of a table's rows, by the index of both; `None` where a shape looks at several rows,
@@ -68,6 +68,54 @@ impl Migration {
         let mut take =
             |column: &Option<usize>| column.map_or(Value::Null, |at| std::mem::replace(&mut values[at], Value::Null));
         Some(TargetRow { table: map.emit.table, values: copied.iter().map(&mut take).collect() })
+    }
+
+    /// The target table whose rows [`copy_encoded`](Self::copy_encoded) makes of a table's; `None` where it makes none.
+    pub fn copied_into(&self, table: SourceTable) -> Option<TargetTable> {
+        let plan = self.tables.get(usize::from(table.0))?;
+        plan.copied.as_ref()?;
+        Some(self.maps[plan.lone?].emit.table)
+    }
+
+    /// As [`copied`](Self::copied), of a row that is encoded: the target row, made in `copy` unless it is the row itself, and its
+    /// table.
+    pub fn copy_encoded<'r>(
+        &self,
+        table: SourceTable,
+        row: &'r EncodedRow,
+        copy: &'r mut EncodedRow,
+    ) -> Option<(TargetTable, &'r EncodedRow)> {
+        let plan = self.tables.get(usize::from(table.0))?;
+        let (copied, map) = (plan.copied.as_ref()?, &self.maps[plan.lone?]);
+        let refused = |column: &usize| {
+            let cell = row.cell(*column);
+            cell.is_json() || cell.text().is_some_and(|text| text.contains(&0))
+        };
+        if plan.read.iter().any(refused) {
+            return None;
+        }
+        let itself =
+            copied.len() == row.cells().len() && copied.iter().zip(0..).all(|(column, at)| *column == Some(at));
+        if itself {
+            return Some((map.emit.table, row));
+        }
+        copy.clear();
+        copied.iter().for_each(|column| copy.push_cell(column.map_or(EncodedCell::NULL, |column| row.cell(column))));
+        Some((map.emit.table, copy))
+    }
+
+    /// Puts the values of a row that place it and make its key in their places, as [`EncodedRow::values_at`] does.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when one does not read.
+    pub fn placing_values(
+        &self,
+        table: SourceTable,
+        row: &EncodedRow,
+        values: &mut Vec<Value>,
+    ) -> Result<(), DecodeError> {
+        let columns = self.tables.get(usize::from(table.0)).map_or(&[][..], |plan| &plan.placing);
+        row.values_at(columns, values)
     }
 
     /// Whether terms may ask what rows of other tables say.
@@ -322,6 +370,21 @@ mod tests {
             let Routed::Placed(Place { unit, part }) = placed else { panic!("every row names its unit") };
             let row = LoneRow(table, SourceRow { key, values: values.clone() });
             let evaluation = evaluate(&migration, &unit, &part, &row, &NoLook, &[]).expect("in memory");
+            let mut encoded = EncodedRow::default();
+            values.iter().for_each(|value| encoded.push(value));
+            let mut placing = Vec::new();
+            migration.placing_values(table, &encoded, &mut placing).expect("it reads");
+            prop_assert_eq!(&migration.key_of(table, &placing), &migration.key_of(table, &values));
+            let by_these = migration.place_whole(table, &row.1.key, &placing, &NoLook).expect("nothing is looked up");
+            let of_all = migration.place_whole(table, &row.1.key, &values, &NoLook).expect("nothing is looked up");
+            prop_assert_eq!(by_these, of_all);
+            let mut copy = EncodedRow::default();
+            let copied = migration.copy_encoded(table, &encoded, &mut copy).map(|(table, copy)| {
+                TargetRow { table, values: copy.values().expect("they read") }
+            });
+            let moved = migration.copied(table, &mut values.clone());
+            prop_assert_eq!(copied.as_ref(), moved.as_ref());
+            prop_assert!(copied.is_none_or(|row| Some(row.table) == migration.copied_into(table)));
             let mut taken = values.clone();
             match migration.copied(table, &mut taken) {
                 Some(row) => {

@@ -1,5 +1,7 @@
 //! What a migration's files mean for placing rows, and for groups.
 
+use std::collections::BTreeSet;
+
 use super::plan::Emit;
 use super::schema::SourceTable;
 use super::term::Term;
@@ -48,10 +50,25 @@ pub(super) struct TablePlan {
     pub refusing: Vec<Term>,
     /// Columns that some term reads.
     pub read: Vec<usize>,
+    /// Columns that rows are placed by, and those of their key.
+    pub placing: Vec<usize>,
     /// Index of the map that alone makes something of the rows, if there is one.
     pub lone: Option<usize>,
     /// For each column of that map's target the column that it copies, where a copy of a row alone is all that becomes of it.
     pub copied: Option<Vec<Option<usize>>>,
+}
+
+impl TablePlan {
+    /// Columns that rows are placed by, and those of a key.
+    pub(super) fn placed_by(&self, key: &[usize]) -> Vec<usize> {
+        let route = self.route.iter().flat_map(|route| route.refuse.iter().map(|(_, term)| term).chain([&route.unit]));
+        let part = match &self.part {
+            PartRule::Whole | PartRule::Row => &[][..],
+            PartRule::Group(terms) => terms,
+        };
+        let columns: BTreeSet<usize> = route.chain(part).flat_map(Term::columns).chain(key.iter().copied()).collect();
+        columns.into_iter().collect()
+    }
 }
 
 /// How rows of a table are found by those of others.

@@ -10,7 +10,7 @@ use super::catalog::Shape;
 use super::codec::Kind;
 use super::connect::{quote, quote_name};
 use super::error::unreadable;
-use crate::event::{Relation, RelationName, Row, Value};
+use crate::event::{EncodedCell, EncodedRow, Relation, RelationName, Row, Value};
 use crate::source::{Error, Rows};
 
 /// What the errors say was being done.
@@ -80,6 +80,9 @@ pub(super) fn statement(shape: &Shape, leaf: &RelationName, places: Places) -> S
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the binary copy breaks its format: {0}")]
 pub(super) struct Broken(&'static str);
+
+/// What is told of a value that does not read.
+const NOT_OF_ITS_TYPE: &str = "a field not of its type";
 
 /// Finds the rows in a copy's messages.
 pub(super) struct Framer {
@@ -167,7 +170,7 @@ fn fields(row: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
 
 /// The value of a field.
 fn value(kind: Kind, field: Option<&[u8]>) -> Result<Value, Broken> {
-    field.map_or(Ok(Value::Null), |field| kind.from_binary(field)).map_err(|_| Broken("a field not of its type"))
+    field.map_or(Ok(Value::Null), |field| kind.from_binary(field)).map_err(|_| Broken(NOT_OF_ITS_TYPE))
 }
 
 /// Reads a row that is there whole.
@@ -192,16 +195,11 @@ impl Packed {
         let (relation, kinds) = (Arc::clone(&shape.relation), Arc::clone(kinds));
         Self { relation, kinds, bytes, at: 0, fields: Vec::new() }
     }
-}
 
-impl Rows for Packed {
-    fn relation(&self) -> &Arc<Relation> {
-        &self.relation
-    }
-
-    fn next(&mut self, columns: &[usize]) -> Result<Option<Vec<Value>>, Error> {
+    /// Finds the fields of the next row; answers false after the last.
+    fn advance(&mut self) -> bool {
         if self.at == self.bytes.len() {
-            return Ok(None);
+            return false;
         }
         self.fields.clear();
         let mut at = self.at + 2;
@@ -212,12 +210,43 @@ impl Rows for Packed {
             at += length;
         }
         self.at = at;
-        let wanted = columns.iter().map(|column| {
-            let field = self.fields[*column].clone().map(|place| &self.bytes[place]);
-            value(self.kinds[*column], field)
-        });
+        true
+    }
+
+    /// A field of the row; `None` for NULL.
+    fn field(&self, column: usize) -> Option<&[u8]> {
+        self.fields[column].clone().map(|place| &self.bytes[place])
+    }
+}
+
+impl Rows for Packed {
+    fn relation(&self) -> &Arc<Relation> {
+        &self.relation
+    }
+
+    fn next(&mut self, columns: &[usize]) -> Result<Option<Vec<Value>>, Error> {
+        if !self.advance() {
+            return Ok(None);
+        }
+        let wanted = columns.iter().map(|column| value(self.kinds[*column], self.field(*column)));
         let values: Result<Vec<Value>, Broken> = wanted.collect();
         values.map(Some).map_err(|broken| unreadable(ACTION, broken.to_string()))
+    }
+
+    fn next_encoded(&mut self, columns: &[usize], row: &mut EncodedRow) -> Result<bool, Error> {
+        row.clear();
+        if !self.advance() {
+            return Ok(false);
+        }
+        for column in columns {
+            let Some(field) = self.field(*column) else {
+                row.push_cell(EncodedCell::NULL);
+                continue;
+            };
+            row.push_with(|out| self.kinds[*column].put_canonical(field, out))
+                .map_err(|_| unreadable(ACTION, Broken(NOT_OF_ITS_TYPE).to_string()))?;
+        }
+        Ok(true)
     }
 }
 

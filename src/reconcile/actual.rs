@@ -7,9 +7,9 @@ use super::emit::{Context, Emitter, SideOf, Spills, hash_of};
 use super::join::Ownership;
 use super::ledger::Came;
 use super::record::Recorded;
-use super::side::Sink;
+use super::side::{Incoming, Sink};
 use super::spill::{Spill, Tag, Writer};
-use crate::event::Value;
+use crate::event::{EncodedRow, Value};
 use crate::target::{TargetKey, TargetRow, TargetTable};
 
 /// Takes the marks off an item that tell who wrote it; answers with the part, as the state names it, where it was us.
@@ -48,6 +48,7 @@ pub struct TargetSink {
     owners: Owners,
     recorded: Writer,
     buffer: Vec<u8>,
+    row: EncodedRow,
     emitter: Emitter,
 }
 
@@ -55,7 +56,8 @@ impl TargetSink {
     /// A sink of one worker; `recorded` must be cut like the spill of the rows.
     pub fn new(context: &Arc<Context>, spills: &Spills, recorded: &Arc<Spill>, owners: Owners) -> Self {
         let emitter = Emitter::new(context, SideOf::Actual, spills);
-        Self { context: Arc::clone(context), owners, recorded: recorded.writer(), buffer: Vec::new(), emitter }
+        let (context, recorded) = (Arc::clone(context), recorded.writer());
+        Self { context, owners, recorded, buffer: Vec::new(), row: EncodedRow::default(), emitter }
     }
 
     fn record(&mut self, scope: &[u8], keys: &[TargetKey]) -> Result<(), Error> {
@@ -70,7 +72,7 @@ impl TargetSink {
 }
 
 impl Sink for TargetSink {
-    fn take(&mut self, table: usize, rows: &mut dyn Iterator<Item = Vec<Value>>) -> Result<(), Error> {
+    fn take(&mut self, table: usize, rows: &mut dyn Incoming) -> Result<(), Error> {
         let owners = self.owners.clone();
         if let (Owners::Record(read), true) = (&owners, table == self.context.shapes.len()) {
             for row in rows {
@@ -81,6 +83,13 @@ impl Sink for TargetSink {
             return Ok(());
         }
         let table = TargetTable(u16::try_from(table).unwrap_or(u16::MAX));
+        let marked = matches!(owners, Owners::Marks(_));
+        if !marked && self.emitter.takes_encoded(table) {
+            while rows.encoded(&mut self.row) {
+                self.emitter.encoded(table, &self.row, &[])?;
+            }
+            return Ok(());
+        }
         for mut values in rows {
             let scope = match &owners {
                 Owners::Marks(take) => take(&mut values).unwrap_or_default(),

@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::canary::{Around, Canaries, Choice, Shadows};
 use super::groups::GROUP_ROWS_MAX;
+use super::lanes;
 use super::ledger::Came;
+use super::plain::Batch;
 use super::record::{Added, Joined, KeyDigest, Pairing, Standing};
 use super::spill::{Spill, Tag, Writer};
 use super::sum::Sum;
-use crate::event::{Canonical as _, DigestKey, Digester, Key, Value};
+use crate::event::{Canonical as _, DigestKey, EncodedRow, Key, Value};
 use crate::mapping::{Migration, Part, SourceTable};
 use crate::rules::{self, Contribution, Judged, Pair, RuleId, Ruleset, Side, TableRules, Uses};
 use crate::target::{TableShape, TargetRow, TargetTable};
@@ -35,13 +37,17 @@ pub struct Context {
     pub items: bool,
     /// The faults that the comparison must find.
     pub canaries: Canaries,
-    /// What two rows must have alike to be equal.
-    pub form: Form,
-    /// What pairs two rows whose keys differ.
-    pub paired: Paired,
+    /// What two rows must have alike to be equal, where that is not what the rules say.
+    pub form: Option<Form>,
+    /// What pairs two rows whose keys differ, where that is not what the rules say.
+    pub paired: Option<Paired>,
     columns: Vec<Vec<Box<str>>>,
-    keys: Vec<Digester>,
-    rows: Vec<[u8; 32]>,
+    /// For each table the key of its keys' digests.
+    pub(super) keys: Vec<[u8; 32]>,
+    /// For each table the key of its rows' digests.
+    pub(super) rows: Vec<[u8; 32]>,
+    /// For each table what rules ask of rows that they leave as they are; see [`Ruleset::plain`].
+    asked: Vec<Option<Vec<usize>>>,
 }
 
 /// Appends what a row is compared as, by the rules of its table; rows that give the same bytes are equal.
@@ -65,11 +71,17 @@ impl Context {
         };
         let all = |shape: &TableShape| columns(shape, &(0..shape.columns.len()).collect::<Vec<_>>());
         let names = shapes.iter().map(all).collect();
-        let keys = shapes.iter().map(|shape| Digester::keys(key, &shape.name, &columns(shape, &shape.key))).collect();
+        let of_key = |shape: &TableShape| {
+            let names = columns(shape, &shape.key);
+            let about: Vec<&[u8]> = std::iter::once(&shape.name).chain(&names).map(|name| name.as_bytes()).collect();
+            key.derive("reconcile key", &about)
+        };
+        let keys = shapes.iter().map(of_key).collect();
+        let tables = (0..shapes.len()).map(|table| TargetTable(u16::try_from(table).unwrap_or(u16::MAX)));
+        let asked = tables.map(|table| rules.plain(table)).collect();
         let derived = |domain: &str, shape: &TableShape| key.derive(domain, &[&rules.id()[..], shape.name.as_bytes()]);
         let rows = shapes.iter().map(|shape| derived("reconcile row", shape)).collect();
         let Naming { scope_of, unit_of, as_stored, items } = naming;
-        let form: Form = TableRules::strict;
         Self {
             migration,
             shapes,
@@ -79,11 +91,12 @@ impl Context {
             as_stored,
             items,
             canaries,
-            form,
-            paired: TableRules::pairing,
+            form: None,
+            paired: None,
             columns: names,
             keys,
             rows,
+            asked,
         }
     }
 
@@ -95,8 +108,22 @@ impl Context {
     /// Digest of all that is compared of a row in a pair of a kind.
     pub fn digest(&self, row: &TargetRow, pair: Pair) -> [u8; 32] {
         let mut form = Vec::with_capacity(512);
-        (self.form)(self.rules.table(row.table), row, pair, &mut Uses::default(), &mut form);
-        *blake3::keyed_hash(&self.rows[usize::from(row.table.0)], &form).as_bytes()
+        self.put_form(self.rules.table(row.table), row, pair, &mut Uses::default(), &mut form);
+        lanes::digest(&self.rows[usize::from(row.table.0)], &mut form)
+    }
+
+    /// Appends what a row is compared as.
+    fn put_form(&self, rules: &TableRules, row: &TargetRow, pair: Pair, uses: &mut Uses, out: &mut Vec<u8>) {
+        match self.form {
+            Some(form) => form(rules, row, pair, uses, out),
+            None => rules.strict(row, pair, uses, out),
+        }
+    }
+
+    /// Columns that have to be read of rows which are otherwise compared as they came; `None` where rows must be looked at.
+    pub(super) fn asked(&self, table: TargetTable) -> Option<&[usize]> {
+        let ruled = self.form.is_some() || self.paired.is_some();
+        self.asked.get(usize::from(table.0)).and_then(Option::as_deref).filter(|_| !ruled)
     }
 
     /// Names of a table's columns.
@@ -106,13 +133,24 @@ impl Context {
 
     /// Digest of a row's own key, by the values that it is paired by.
     pub fn own_key(&self, table: u16, values: &[Value], buffer: &mut Vec<u8>) -> KeyDigest {
-        short(&self.keys[usize::from(table)].digest_into(values, buffer).0)
+        self.key_digest(table, values.iter(), buffer)
+    }
+
+    fn key_digest<'v>(&self, table: u16, values: impl Iterator<Item = &'v Value>, buffer: &mut Vec<u8>) -> KeyDigest {
+        buffer.clear();
+        for value in values {
+            match value {
+                json @ Value::Json(_) => json.normalised().put(buffer),
+                plain => plain.put(buffer),
+            }
+        }
+        short(&lanes::digest(&self.keys[usize::from(table)], buffer))
     }
 
     /// Digest of the key of a row.
     fn key_of(&self, rules: &TableRules, row: &TargetRow, buffer: &mut Vec<u8>) -> KeyDigest {
         match rules.key_as_it_is(row) {
-            Some(values) => short(&self.keys[usize::from(row.table.0)].digest_of(values, buffer).0),
+            Some(values) => self.key_digest(row.table.0, values, buffer),
             None => self.own_key(row.table.0, &rules.key(row).values, buffer),
         }
     }
@@ -188,17 +226,19 @@ pub struct Emitter {
 }
 
 /// What changes as rows are taken.
-struct Work {
+pub(super) struct Work {
     side: SideOf,
-    rows: Writer,
+    pub(super) rows: Writer,
     added: Writer,
     groups: Writer,
     /// Rows of chosen groups in the range.
     grouped: HashMap<KeyDigest, usize>,
     /// What was taken, by target table.
-    tallies: Vec<Tally>,
+    pub(super) tallies: Vec<Tally>,
     uses: Uses,
     shadows: Shadows,
+    /// Rows that are digested together.
+    pub(super) batch: Batch,
     buffer: Vec<u8>,
     locator: Vec<u8>,
     /// What rows added to sums that are not grouped: one for all rows, which would else fill a partition.
@@ -235,6 +275,7 @@ impl Emitter {
             tallies: vec![Tally::default(); context.shapes.len()],
             uses: Uses::default(),
             shadows: Shadows::default(),
+            batch: Batch::default(),
             buffer: Vec::with_capacity(512),
             locator: Vec::new(),
             ungrouped: BTreeMap::new(),
@@ -248,6 +289,19 @@ impl Emitter {
     /// [`Error::Spill`] when the disk does not take it.
     pub fn row(&mut self, row: &TargetRow, scope: &[u8]) -> Result<(), Error> {
         self.work.row(&self.context, row, scope)
+    }
+
+    /// Whether rows of a table are best given as they are encoded, by [`encoded`](Self::encoded).
+    pub fn takes_encoded(&self, table: TargetTable) -> bool {
+        self.context.asked(table).is_some()
+    }
+
+    /// As [`row`](Self::row).
+    ///
+    /// # Errors
+    /// As there, and [`Error::Record`] when a value does not read.
+    pub fn encoded(&mut self, table: TargetTable, row: &EncodedRow, scope: &[u8]) -> Result<(), Error> {
+        self.work.encoded(&self.context, table, row, scope)
     }
 
     /// Takes a row of a group's shadow, as one of a part and under the key that it really has.
@@ -283,6 +337,7 @@ impl Emitter {
     /// # Errors
     /// [`Error::Spill`] when the disk does not take what is handed over of the one before.
     pub fn begin(&mut self, tag: Tag) -> Result<(), Error> {
+        self.work.flush(&self.context)?;
         self.work.grouped.clear();
         self.work.rows.begin(tag)?;
         self.work.groups.begin(tag)?;
@@ -294,6 +349,7 @@ impl Emitter {
     /// # Errors
     /// [`Error::Spill`] when the disk does not take it.
     pub fn finish(&mut self) -> Result<(), Error> {
+        self.work.flush(&self.context)?;
         self.work.tell_ungrouped()?;
         self.work.rows.finish()?;
         self.work.groups.finish()?;
@@ -322,22 +378,41 @@ impl Emitter {
 }
 
 impl Work {
-    fn row(&mut self, context: &Context, row: &TargetRow, scope: &[u8]) -> Result<(), Error> {
-        let table = row.table.0;
-        let rules = context.rules.table(row.table);
-        let tally = &mut self.tallies[usize::from(table)];
+    pub(super) fn row(&mut self, context: &Context, row: &TargetRow, scope: &[u8]) -> Result<(), Error> {
+        match self.judged(context, row)? {
+            Some(transient) => self.compared(context, row, scope, transient),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the target may have let a row go; `None` where it is not ours to judge. Only columns that rules ask need be there.
+    pub(super) fn judged(&mut self, context: &Context, row: &TargetRow) -> Result<Option<bool>, Error> {
+        let tally = &mut self.tallies[usize::from(row.table.0)];
         tally.read += 1;
-        let transient = match rules.scope(row, &mut self.uses) {
+        let transient = match context.rules.table(row.table).scope(row, &mut self.uses) {
             Judged::Ours => false,
             Judged::Expired(_) => true,
             Judged::OutOfScope(_) => {
                 tally.out_of_scope += 1;
-                return Ok(());
+                return Ok(None);
             }
         };
         if self.side == SideOf::Actual {
             self.told(Standing::Judged, |say| context.rules.told_by_target(row.table, &row.values, say))?;
         }
+        Ok(Some(transient))
+    }
+
+    /// Takes a row that is ours to judge.
+    pub(super) fn compared(
+        &mut self,
+        context: &Context,
+        row: &TargetRow,
+        scope: &[u8],
+        transient: bool,
+    ) -> Result<(), Error> {
+        let table = row.table.0;
+        let rules = context.rules.table(row.table);
         let own = context.key_of(rules, row, &mut self.buffer);
         let mut locator = std::mem::take(&mut self.locator);
         locator.clear();
@@ -429,18 +504,18 @@ impl Work {
         let form = |buffer: &mut Vec<u8>, put: &mut dyn FnMut(&mut Vec<u8>)| {
             buffer.clear();
             put(buffer);
-            *blake3::keyed_hash(row_key, buffer).as_bytes()
+            lanes::digest(row_key, buffer)
         };
         let Self { buffer, uses, .. } = self;
         let Place { key, salt, scope, locator, transient } = place;
-        let strict = form(buffer, &mut |out| (context.form)(rules, row, Pair::Key, uses, out));
+        let strict = form(buffer, &mut |out| context.put_form(rules, row, Pair::Key, uses, out));
         let tolerant = match rules.has_tolerance() {
             true => form(buffer, &mut |out| rules.tolerant(row, Pair::Key, out)),
             false => strict,
         };
-        let paired = (context.paired)(rules, row).map(|pairing| {
+        let paired = context.paired.map_or_else(|| rules.pairing(row), |paired| paired(rules, row)).map(|pairing| {
             // How often rules were used is counted once for each row.
-            let strict = form(buffer, &mut |out| (context.form)(rules, row, Pair::Match, &mut Uses::default(), out));
+            let strict = form(buffer, &mut |out| context.put_form(rules, row, Pair::Match, &mut Uses::default(), out));
             let group = form(buffer, &mut |out| {
                 Key(pairing.group.clone()).put(out);
                 out.extend_from_slice(salt);
@@ -492,7 +567,7 @@ pub fn hash_of(key: &KeyDigest) -> u64 {
     key[8..].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-fn short(digest: &[u8; 32]) -> KeyDigest {
+pub(super) fn short(digest: &[u8; 32]) -> KeyDigest {
     let mut key = [0; 16];
     key.copy_from_slice(&digest[..16]);
     key

@@ -15,13 +15,13 @@ use super::emit::{Context, Emitter, SideOf, Spills, hash_of};
 use super::ledger::Came;
 use super::record::{self, Standing};
 use super::references::References;
-use super::side::Sink;
+use super::side::{Incoming, Sink};
 use super::spill::{Spill, Tag, Writer};
-use crate::event::{Canonical as _, Key, Row, Value};
+use crate::event::{Canonical as _, EncodedRow, Key, Row, Value};
 use crate::mapping::{
     Evaluation, LoneRow, MemoryRows, Place, Routed, SourceRow, SourceTable, TableAccount, UnitRows, evaluate,
 };
-use crate::target::TargetRow;
+use crate::target::{TargetRow, TargetTable};
 
 /// What became of the source's rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ impl ReferenceSink {
 }
 
 impl Sink for ReferenceSink {
-    fn take(&mut self, table: usize, rows: &mut dyn Iterator<Item = Vec<Value>>) -> Result<(), Error> {
+    fn take(&mut self, table: usize, rows: &mut dyn Incoming) -> Result<(), Error> {
         let source = source_table(table);
         for values in rows {
             let key = self.shared.context.migration.key_of(source, &values);
@@ -166,6 +166,19 @@ pub trait Outlet: Send + 'static {
     /// Whatever keeps the pass from going on.
     fn finish(&mut self) -> Result<(), Error>;
 
+    /// Whether a row that is copied into a table is best given as it is encoded, by [`encoded`](Self::encoded).
+    fn takes_encoded(&self, _: TargetTable) -> bool {
+        false
+    }
+
+    /// As [`rows`](Self::rows), of one that is encoded.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Record`] when a value does not read.
+    fn encoded(&mut self, place: &Place, scope: &[u8], table: TargetTable, row: &EncodedRow) -> Result<(), Error> {
+        self.rows(place, scope, vec![TargetRow { table, values: row.values()? }])
+    }
+
     /// As [`Self::finish`], and tells what came of it all since the last time; `None` where it is not kept by range.
     ///
     /// # Errors
@@ -203,6 +216,14 @@ impl Outlet for Emitter {
         rows.into_iter().try_for_each(|row| self.row(&row, scope))
     }
 
+    fn takes_encoded(&self, table: TargetTable) -> bool {
+        Emitter::takes_encoded(self, table)
+    }
+
+    fn encoded(&mut self, _: &Place, scope: &[u8], table: TargetTable, row: &EncodedRow) -> Result<(), Error> {
+        Emitter::encoded(self, table, row, scope)
+    }
+
     fn begin(&mut self, tag: Tag) -> Result<(), Error> {
         Emitter::begin(self, tag)
     }
@@ -220,6 +241,11 @@ impl Outlet for Emitter {
 pub struct SourceSink<O = Emitter> {
     shared: Arc<Shared>,
     units: Writer,
+    /// A row as it was read, and what it is copied into.
+    row: EncodedRow,
+    copy: EncodedRow,
+    /// What it is placed by.
+    placing: Vec<Value>,
     /// What it emits.
     pub emitter: O,
     /// What became of the rows.
@@ -238,6 +264,9 @@ impl<O: Outlet> SourceSink<O> {
     pub fn with(shared: &Arc<Shared>, outlet: O) -> Self {
         Self {
             units: shared.units.writer(),
+            row: EncodedRow::default(),
+            copy: EncodedRow::default(),
+            placing: Vec::new(),
             emitter: outlet,
             account: SourceAccount::default(),
             shared: Arc::clone(shared),
@@ -368,6 +397,41 @@ impl<O: Outlet> SourceSink<O> {
         self.units.add(hash, &digest, |out| record::Row::put(&scope, table.0, values, out))
     }
 
+    /// Whether a table's rows are copied, and to where nobody looks at them.
+    fn takes_encoded(&self, table: SourceTable) -> bool {
+        let into = self.shared.context.migration.copied_into(table);
+        into.is_some_and(|into| self.emitter.silent(table) && self.emitter.takes_encoded(into))
+    }
+
+    /// As [`row`](Self::row): of a row that is copied only what it is placed by is decoded.
+    fn encoded(
+        &mut self,
+        shared: &Shared,
+        table: SourceTable,
+        row: &EncodedRow,
+        references: &References,
+    ) -> Result<(), Error> {
+        let Self { copy, placing, account, emitter, .. } = self;
+        let migration = &shared.context.migration;
+        let copied = migration.copy_encoded(table, row, copy);
+        migration.placing_values(table, row, placing)?;
+        let key = migration.key_of(table, placing);
+        let (Some((into, copy)), Routed::Placed(place)) =
+            (copied, migration.place_whole(table, &key, placing, references)?)
+        else {
+            return self.row(shared, table, row.values()?, references);
+        };
+        *account.read.entry(table).or_default() += 1;
+        if !emitter.wants(&place) {
+            return Ok(());
+        }
+        let scope = (shared.context.scope_of)(&place.unit, &place.part);
+        let units = account.units.entry(table).or_default();
+        units.read += 1;
+        units.mapped += 1;
+        emitter.encoded(&place, &scope, into, copy)
+    }
+
     fn emit(&mut self, place: &Place, scope: &[u8], rows: &dyn UnitRows, evaluation: Evaluation) -> Result<(), Error> {
         self.emitter.told(place, rows, &evaluation)?;
         self.account.add_units(evaluation.accounts.tables);
@@ -381,11 +445,21 @@ impl<O: Outlet> SourceSink<O> {
 }
 
 impl<O: Outlet> Sink for SourceSink<O> {
-    fn take(&mut self, table: usize, rows: &mut dyn Iterator<Item = Vec<Value>>) -> Result<(), Error> {
+    fn take(&mut self, table: usize, rows: &mut dyn Incoming) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
         let references = shared.references.read().unwrap_or_else(PoisonError::into_inner);
+        let table = source_table(table);
+        if self.takes_encoded(table) {
+            let mut row = std::mem::take(&mut self.row);
+            self.placing.clear();
+            while rows.encoded(&mut row) {
+                self.encoded(&shared, table, &row, &references)?;
+            }
+            self.row = row;
+            return Ok(());
+        }
         for values in rows {
-            self.row(&shared, source_table(table), values, &references)?;
+            self.row(&shared, table, values, &references)?;
         }
         Ok(())
     }

@@ -185,18 +185,15 @@ pub fn attribute<'a>(actual: &mut [Joined<'a>], recorded: &[Recorded<'a>]) {
 
 /// Joins the rows of a partition by their keys; every row is counted here, and once.
 pub fn by_key<'a>(
-    expected: &mut [Joined<'a>],
-    actual: &mut [Joined<'a>],
+    expected: &[Joined<'a>],
+    actual: &[Joined<'a>],
     ownership: Ownership,
     findings: &mut impl Findings<'a>,
 ) {
-    let order = |row: &Joined<'_>| (row.table, row.key, row.strict);
-    expected.sort_unstable_by_key(order);
-    actual.sort_unstable_by_key(order);
     for_each_group(
-        expected,
-        actual,
-        |row| (row.table, row.key),
+        &in_order(expected),
+        &in_order(actual),
+        |row| (row.key, row.table),
         |left, right| {
             let first = left.first().or(right.first()).map_or(0, |row| row.table);
             findings.count(first, |counts| {
@@ -208,10 +205,22 @@ pub fn by_key<'a>(
     );
 }
 
+/// Rows by key, and those of one key by their digests. Keys are digests, so that nearly all differ in their first bytes, and rows are
+/// large: numbers are sorted in their stead.
+fn in_order<'r, 'a>(rows: &'r [Joined<'a>]) -> Vec<&'r Joined<'a>> {
+    let order = |row: &Joined<'_>| (row.key, row.table, row.strict);
+    let begins = |row: &Joined<'_>| row.key.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+    let mut numbers: Vec<(u64, u32)> = (0..).zip(rows).map(|(index, row)| (begins(row), index)).collect();
+    numbers.sort_unstable_by(|(a, one), (b, other)| {
+        a.cmp(b).then_with(|| order(&rows[*one as usize]).cmp(&order(&rows[*other as usize])))
+    });
+    numbers.into_iter().map(|(_, index)| &rows[index as usize]).collect()
+}
+
 /// Joins rows that a rule pairs by group, in their order.
 pub fn by_pairing<'a>(
-    expected: &mut [Joined<'a>],
-    actual: &mut [Joined<'a>],
+    expected: &[Joined<'a>],
+    actual: &[Joined<'a>],
     ownership: Ownership,
     findings: &mut impl Findings<'a>,
 ) {
@@ -221,9 +230,12 @@ pub fn by_pairing<'a>(
     fn order<'a>(row: &Joined<'a>) -> ((u16, KeyDigest), &'a [u8], [[u8; 32]; 2]) {
         (group(row), place(row), [equal(row), row.strict])
     }
-    expected.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
-    actual.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
-    for_each_group(expected, actual, group, |left, right| pair_in_order(left, right, ownership, findings));
+    let [expected, actual] = [expected, actual].map(|rows| {
+        let mut rows: Vec<&Joined<'a>> = rows.iter().collect();
+        rows.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
+        rows
+    });
+    for_each_group(&expected, &actual, group, |left, right| pair_in_order(left, right, ownership, findings));
 }
 
 /// A row's place among those that a rule pairs.
@@ -239,8 +251,8 @@ fn equal(row: &Joined<'_>) -> [u8; 32] {
 /// Pairs up the rows of one group, which both sides have in the order of their places: the first with the first. Those at one
 /// place have no order among them: as many of them as the other side has rows for are taken, the equal ones first.
 fn pair_in_order<'a>(
-    expected: &[Joined<'a>],
-    actual: &[Joined<'a>],
+    expected: &[&Joined<'a>],
+    actual: &[&Joined<'a>],
     ownership: Ownership,
     findings: &mut impl Findings<'a>,
 ) {
@@ -249,10 +261,10 @@ fn pair_in_order<'a>(
     let (mut left, mut right): (Vec<&Joined<'a>>, Vec<&Joined<'a>>) = (Vec::new(), Vec::new());
     loop {
         if left.is_empty() {
-            left.extend(wanted.next().unwrap_or_default());
+            left.extend(wanted.next().unwrap_or_default().iter().copied());
         }
         if right.is_empty() {
-            right.extend(there.next().unwrap_or_default());
+            right.extend(there.next().unwrap_or_default().iter().copied());
         }
         let (pairs, all) = (left.len().min(right.len()), left.len());
         if pairs == 0 {
@@ -265,16 +277,16 @@ fn pair_in_order<'a>(
             pair(a, b, false, Pair::Match, ownership, findings);
         }
     }
-    left.into_iter().chain(wanted.flatten()).for_each(|row| missing(row, Several::No, findings));
-    right.into_iter().chain(there.flatten()).for_each(|row| too_many(row, Several::No, ownership, findings));
+    left.into_iter().chain(wanted.flatten().copied()).for_each(|row| missing(row, Several::No, findings));
+    right.into_iter().chain(there.flatten().copied()).for_each(|row| too_many(row, Several::No, ownership, findings));
 }
 
 /// Visits the rows of each group on both sides, in order.
 fn for_each_group<'r, 'a, G: Ord>(
-    mut expected: &'r [Joined<'a>],
-    mut actual: &'r [Joined<'a>],
+    mut expected: &'r [&'r Joined<'a>],
+    mut actual: &'r [&'r Joined<'a>],
     group: impl Fn(&Joined<'a>) -> G,
-    mut visit: impl FnMut(&'r [Joined<'a>], &'r [Joined<'a>]),
+    mut visit: impl FnMut(&'r [&'r Joined<'a>], &'r [&'r Joined<'a>]),
 ) {
     loop {
         let next = match (expected.first(), actual.first()) {
@@ -282,7 +294,7 @@ fn for_each_group<'r, 'a, G: Ord>(
             (Some(row), None) | (None, Some(row)) => group(row),
             (Some(left), Some(right)) => group(left).min(group(right)),
         };
-        let of = |rows: &[Joined<'a>]| rows.iter().take_while(|row| group(row) == next).count();
+        let of = |rows: &[&Joined<'a>]| rows.iter().take_while(|row| group(row) == next).count();
         let ((left, more), (right, rest)) = (expected.split_at(of(expected)), actual.split_at(of(actual)));
         (expected, actual) = (more, rest);
         visit(left, right);
@@ -297,9 +309,18 @@ enum Several {
 }
 
 /// Pairs up the rows of one key, which both sides have in the order of their digests.
-fn pair_up<'a>(expected: &[Joined<'a>], actual: &[Joined<'a>], ownership: Ownership, findings: &mut impl Findings<'a>) {
+fn pair_up<'a>(
+    expected: &[&Joined<'a>],
+    actual: &[&Joined<'a>],
+    ownership: Ownership,
+    findings: &mut impl Findings<'a>,
+) {
+    if let ([one], [other]) = (expected, actual) {
+        // Nearly always.
+        return pair(one, other, one.strict == other.strict, Pair::Key, ownership, findings);
+    }
     let same = |a: &Joined<'a>, b: &Joined<'a>| pair(a, b, true, Pair::Key, ownership, findings);
-    let (left, right) = take_equal(expected, actual, |row| row.strict, same);
+    let (left, right) = take_equal(expected.iter().copied(), actual.iter().copied(), |row| row.strict, same);
     let several = if expected.len() > 1 || actual.len() > 1 { Several::Yes } else { Several::No };
     let both = left.len().min(right.len());
     left.iter().zip(&right).for_each(|(a, b)| pair(a, b, false, Pair::Key, ownership, findings));

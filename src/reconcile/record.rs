@@ -198,18 +198,37 @@ pub fn all<'a, T>(
     bytes: &'a [u8],
     take: impl Fn(&mut Reader<'a>) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {
+    all_into(Vec::new(), bytes, take)
+}
+
+/// As [`all`], in the memory of other records.
+///
+/// # Errors
+/// As there.
+pub fn all_into<'a, T>(
+    mut records: Vec<T>,
+    bytes: &'a [u8],
+    take: impl Fn(&mut Reader<'a>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    records.clear();
     let mut reader = Reader::new(bytes);
-    let mut records = Vec::new();
     while !reader.at_end() {
         let record = take(&mut reader)?;
         if records.is_empty() {
-            // Records of one kind are about as long as the first.
+            // Records of one kind are about as long as the first; a few more cost less than to move all of them.
             let first = bytes.len() - reader.remaining();
-            records.reserve(bytes.len().div_ceil(first.max(RECORD_BYTES_MIN)));
+            let about = bytes.len().div_ceil(first.max(RECORD_BYTES_MIN));
+            records.reserve(about + about / 8);
         }
         records.push(record);
     }
     Ok(records)
+}
+
+/// The memory of records, for others.
+pub fn emptied<'b>(mut records: Vec<Joined<'_>>) -> Vec<Joined<'b>> {
+    records.clear();
+    records.into_iter().map(|_| unreachable!("there are none")).collect()
 }
 
 /// Reads so many bytes.

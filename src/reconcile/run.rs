@@ -17,7 +17,7 @@ use super::groups;
 use super::join::{Counts, Difference, Findings, Found, Judgement, Ownership, attribute, by_key, by_pairing};
 use super::ledger::{Came, Kept, Ledger, Line};
 use super::recall::{self, Opener, Planted};
-use super::record::{self, Added, Joined, Recorded, Standing};
+use super::record::{self, Added, Joined, Recorded, Standing, emptied};
 use super::references::References;
 use super::side::{Done, Journal, Read, Side, Sink as _, read};
 use super::spill::{Spill, Writer};
@@ -315,6 +315,8 @@ struct Joiner {
     uses: Uses,
     held: BTreeMap<RuleId, Held>,
     hops: BTreeMap<&'static str, (Sum, Sum)>,
+    /// Of the rows of the partition before.
+    memory: [Vec<Joined<'static>>; 2],
 }
 
 impl Joiner {
@@ -326,6 +328,7 @@ impl Joiner {
             uses: Uses::default(),
             held: BTreeMap::new(),
             hops: BTreeMap::new(),
+            memory: Default::default(),
             joining: Arc::clone(joining),
         }
     }
@@ -338,8 +341,9 @@ impl Joiner {
             joining.spills.actual.read(partition)?,
             joining.recorded.read(partition)?,
         );
-        let mut wanted = record::all(&expected, Joined::take)?;
-        let mut there = record::all(&actual, Joined::take)?;
+        let [wanted, there] = std::mem::take(&mut self.memory);
+        let wanted = record::all_into(emptied(wanted), &expected, Joined::take)?;
+        let mut there = record::all_into(emptied(there), &actual, Joined::take)?;
         self.came_through("expected rows", &joining.spills.expected, partition, &wanted);
         self.came_through("target rows", &joining.spills.actual, partition, &there);
         let recorded = record::all(&recorded, Recorded::take)?;
@@ -347,18 +351,20 @@ impl Joiner {
             return Err(Error::SpillBroken { path: joining.recorded.name().into() });
         }
         attribute(&mut there, &recorded);
-        self.join(|noted| by_key(&mut wanted, &mut there, joining.ownership, noted))
+        self.join(|noted| by_key(&wanted, &there, joining.ownership, noted))?;
+        self.memory = [emptied(wanted), emptied(there)];
+        Ok(())
     }
 
     /// Joins rows that a rule pairs.
     fn by_pairing(&mut self, partition: usize) -> Result<(), Error> {
         let joining = Arc::clone(&self.joining);
         let (expected, actual) = (joining.expected_alone.take(partition)?, joining.actual_alone.take(partition)?);
-        let mut wanted = record::all(&expected, Joined::take)?;
-        let mut there = record::all(&actual, Joined::take)?;
+        let wanted = record::all(&expected, Joined::take)?;
+        let there = record::all(&actual, Joined::take)?;
         self.came_through("expected rows without partner", &joining.expected_alone, partition, &wanted);
         self.came_through("target rows without partner", &joining.actual_alone, partition, &there);
-        self.join(|noted| by_pairing(&mut wanted, &mut there, joining.ownership, noted))
+        self.join(|noted| by_pairing(&wanted, &there, joining.ownership, noted))
     }
 
     /// Adds up what both sides said of each group.

@@ -12,8 +12,8 @@ use super::Error;
 use super::ledger::{Came, Ledger, Line};
 use super::spill::Tag;
 use super::sum::Sum;
-use crate::event::{Relation, RelationName, Value, rename_members};
-use crate::source::{Copied, RangeId, RangeOutcome, Rows, Snapshot};
+use crate::event::{EncodedRow, Relation, RelationName, Value, rename_members};
+use crate::source::{self, Copied, RangeId, RangeOutcome, Rows, Snapshot};
 
 /// Batches between the reader of a range and the one who digests it: both work at the same time, and no more wait.
 const BATCHES_AHEAD: usize = 2;
@@ -116,7 +116,7 @@ pub trait Sink: Send + 'static {
     ///
     /// # Errors
     /// Whatever keeps the comparison from going on.
-    fn take(&mut self, table: usize, rows: &mut dyn Iterator<Item = Vec<Value>>) -> Result<(), Error>;
+    fn take(&mut self, table: usize, rows: &mut dyn Incoming) -> Result<(), Error>;
 
     /// From here on, rows are of another range.
     ///
@@ -132,6 +132,75 @@ pub trait Sink: Send + 'static {
     /// # Errors
     /// Whatever keeps the comparison from going on.
     fn end(&mut self) -> Result<Option<Came>, Error>;
+}
+
+/// Rows on their way to a sink.
+pub trait Incoming: Iterator<Item = Vec<Value>> {
+    /// Reads the next row's values as they are encoded; answers false when there is none.
+    fn encoded(&mut self, row: &mut EncodedRow) -> bool {
+        put_next(self, row)
+    }
+}
+
+/// Encodes the next row.
+fn put_next(rows: &mut (impl Iterator<Item = Vec<Value>> + ?Sized), row: &mut EncodedRow) -> bool {
+    row.clear();
+    let values = rows.next();
+    values.iter().flatten().for_each(|value| row.push(value));
+    values.is_some()
+}
+
+impl Incoming for std::vec::IntoIter<Vec<Value>> {}
+
+/// Rows from a reader. After an error there are none; it is kept.
+struct FromReader<'a> {
+    side: &'static str,
+    packed: &'a mut dyn Rows,
+    /// Where the wanted columns stand.
+    columns: &'a [usize],
+    renamed: &'a [(Box<str>, Box<str>)],
+    /// Rows that were handed over.
+    count: u64,
+    failed: Option<Error>,
+}
+
+impl FromReader<'_> {
+    /// What was read; nothing where that failed.
+    fn read<T>(&mut self, read: impl FnOnce(&mut dyn Rows, &[usize]) -> Result<Option<T>, source::Error>) -> Option<T> {
+        match read(self.packed, self.columns) {
+            Ok(row) => {
+                self.count += u64::from(row.is_some());
+                row
+            }
+            Err(source) => {
+                self.failed = Some(Error::Side { side: self.side, source });
+                None
+            }
+        }
+    }
+}
+
+impl Incoming for FromReader<'_> {
+    fn encoded(&mut self, row: &mut EncodedRow) -> bool {
+        if self.renamed.is_empty() {
+            return self.read(|rows, columns| Ok(rows.next_encoded(columns, row)?.then_some(()))).is_some();
+        }
+        put_next(self, row)
+    }
+}
+
+impl Iterator for FromReader<'_> {
+    type Item = Vec<Value>;
+
+    fn next(&mut self) -> Option<Vec<Value>> {
+        let mut values = self.read(|rows, columns| rows.next(columns))?;
+        for value in values.iter_mut().filter(|_| !self.renamed.is_empty()) {
+            if let Value::Map(item) = value {
+                rename_members(item, self.renamed);
+            }
+        }
+        Some(values)
+    }
 }
 
 /// What was read.
@@ -248,23 +317,17 @@ fn take_ranges<S: Sink>(
                 Some((relation, columns)) if Arc::ptr_eq(relation, packed.relation()) => columns,
                 _ => &bound.insert((Arc::clone(packed.relation()), bind(side, table, packed.relation())?)).1,
             };
-            let renamed = &side.tables[table].renamed;
-            let mut failed = None;
-            let mut rows = std::iter::from_fn(|| {
-                let mut values = packed.next(columns).unwrap_or_else(|source| {
-                    failed = Some(Error::Side { side: side.name, source });
-                    None
-                })?;
-                count += 1;
-                for value in values.iter_mut().filter(|_| !renamed.is_empty()) {
-                    if let Value::Map(item) = value {
-                        rename_members(item, renamed);
-                    }
-                }
-                Some(values)
-            });
+            let mut rows = FromReader {
+                side: side.name,
+                packed: &mut *packed,
+                columns,
+                renamed: &side.tables[table].renamed,
+                count: 0,
+                failed: None,
+            };
             sink.take(table, &mut rows)?;
-            failed.map_or(Ok(()), Err)?;
+            count += rows.count;
+            rows.failed.map_or(Ok(()), Err)?;
         }
         // Nothing is to be made of what a reader gave up.
         let Ok(copied) = copied.blocking_recv() else { break };

@@ -24,6 +24,8 @@ const BLOCK_BYTES: usize = 32 * 1024;
 const BLOCK_BYTES_MIN: usize = 4 * 1024;
 /// A worker's blocks take no more memory than this, unless the smallest do.
 const BLOCKS_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes that are read of a file at once.
+const READ_BYTES: usize = 256 * 1024;
 /// Files that are kept open between two blocks, at the most: where there are more, each is opened for every block.
 const FILES_MAX: usize = 128;
 /// Length of a block's header: length, digest, tag, sum.
@@ -173,7 +175,7 @@ impl Spill {
         let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let counts = |tag: Tag| tag >= self.first || adopted.contains_key(&tag);
         let file = File::open(&path).map_err(failed)?;
-        let records = unframe(BufReader::new(file), bytes, counts).map_err(failed)?;
+        let records = unframe(BufReader::with_capacity(READ_BYTES, file), bytes, counts).map_err(failed)?;
         records.ok_or_else(|| Error::SpillBroken { path: path.clone() })
     }
 

@@ -178,6 +178,15 @@ impl Ruleset {
         self.tell(Table::Target(table), values, say);
     }
 
+    /// Adds the columns that invariants ask of rows of a table.
+    pub(super) fn asked_by_invariants(&self, table: Table, out: &mut BTreeSet<usize>) {
+        let aggregates = self.expects().iter().flat_map(|expect| &expect.aggregates);
+        for Aggregate { side: _, table: _, filter, by, add, once } in aggregates.filter(|added| added.table == table) {
+            filter.iter().for_each(|filter| filter.columns(out));
+            by.iter().chain([add]).chain(once).for_each(|term| term.columns(out));
+        }
+    }
+
     fn asks(&self, table: Table) -> bool {
         self.expects().iter().any(|expect| expect.aggregates.iter().any(|aggregate| aggregate.table == table))
     }

@@ -3,7 +3,7 @@
 //!
 //! Read in this order: [`ruleset`](Ruleset) is the whole of it and [`table`](TableRules) the rules of one target table;
 //! `form` is what a row is compared as when no rule says anything, `normalise` what rules make alike before; `compare` judges
-//! a pair, `tolerate` how far two values are apart, `uses` counts. `expect` are invariants beside the mapping, over `term`s
+//! a pair, `tolerate` how far two values are apart, `uses` counts, `plain` tells which rows need not be decoded. `expect` are invariants beside the mapping, over `term`s
 //! of their own. `raw` is the file as written, `compile` and its neighbours the way to what it means. The language is
 //! described in `docs/rules.md`.
 //!
@@ -13,6 +13,7 @@
 mod raw;
 
 mod path;
+mod plain;
 mod ruleset;
 mod table;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::Error;
-use crate::event::{Cell, Event, Relation, SchemaHash, Value};
+use crate::event::{Cell, EncodedRow, Event, Relation, SchemaHash, Value};
 use crate::log::Batch;
 
 /// Some rows of one range, which are read one after the other.
@@ -18,6 +18,17 @@ pub trait Rows: Send {
     /// # Errors
     /// [`Error::Unreadable`] when the row is none of the relation.
     fn next(&mut self, columns: &[usize]) -> Result<Option<Vec<Value>>, Error>;
+
+    /// As [`next`](Self::next), of what nobody has to look at; answers false after the last row.
+    ///
+    /// # Errors
+    /// As there.
+    fn next_encoded(&mut self, columns: &[usize], row: &mut EncodedRow) -> Result<bool, Error> {
+        row.clear();
+        let Some(values) = self.next(columns)? else { return Ok(false) };
+        values.iter().for_each(|value| row.push(value));
+        Ok(true)
+    }
 }
 
 /// Rows that came as events.

@@ -20,7 +20,7 @@ use rehome::reconcile::run::{self, Outcome, Plan};
 use rehome::reconcile::side::{Extent, Range, Side, Table};
 use rehome::reconcile::summary::{self, Around};
 use rehome::reconcile::{Class, Error, Grade, Summary, record};
-use rehome::rules::{Ruleset, TableRules, Uses};
+use rehome::rules::{Ruleset, Uses};
 use rehome::source::{Copied, Error as SourceError, RangeId, RangeOutcome, Snapshot};
 use rehome::target::{ColumnShape, TableShape, TargetRow};
 use tokio::sync::mpsc;
@@ -148,10 +148,10 @@ pub struct Bench {
     /// How it is known which rows rehome wrote.
     pub owners: Owners,
     pub workers: usize,
-    /// What rows are compared as.
-    pub form: Form,
-    /// What pairs rows whose keys differ.
-    pub paired: Paired,
+    /// What rows are compared as, where that is not what the rules say.
+    pub form: Option<Form>,
+    /// What pairs rows whose keys differ, where that is not what the rules say.
+    pub paired: Option<Paired>,
 }
 
 impl Bench {
@@ -162,7 +162,7 @@ impl Bench {
         let migration = Arc::new(Migration::load(folder.path()).expect("it loads"));
         let rules = Arc::new(Ruleset::none(&migration));
         let (canaries, owners) = (Canaries::none(1), Owners::Unknown);
-        Self { migration, rules, canaries, owners, workers: 2, form: TableRules::strict, paired: TableRules::pairing }
+        Self { migration, rules, canaries, owners, workers: 2, form: None, paired: None }
     }
 
     /// As [`Self::new`], by rules.

@@ -87,7 +87,7 @@ async fn faults_in_groups_are_all_found_and_leave_no_trace_in_the_counts() {
 /// I8: all rows are paired by their keys, so nothing but planted faults shows what becomes of others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_comparison_that_pairs_by_keys_alone_is_known_by_its_canaries() {
-    let compared = Bench { paired: |_, _| None, ..known() }.compare(calls(), calls()).await;
+    let compared = Bench { paired: Some(|_, _| None), ..known() }.compare(calls(), calls()).await;
     compared.found_exactly(&[]);
     assert_eq!(compared.outcome.counts[0].matched, 2_000);
     let summary = unfound(&compared);
@@ -103,7 +103,7 @@ async fn a_comparison_that_takes_any_two_rows_of_a_group_for_equal_is_known() {
             rules.strict(row, pair, uses, out);
         }
     };
-    let compared = Bench { form, ..known() }.compare(calls(), calls()).await;
+    let compared = Bench { form: Some(form), ..known() }.compare(calls(), calls()).await;
     compared.found_exactly(&[]);
     let summary = unfound(&compared);
     let (planted, found) = of_class(&summary, Class::GroupValue);
@@ -118,7 +118,7 @@ async fn a_comparison_that_takes_any_two_rows_of_a_group_for_equal_is_known() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_comparison_that_takes_all_groups_for_one_is_known() {
     let paired = |rules: &TableRules, row: &TargetRow| Some(Pairing { group: Vec::new(), ..rules.pairing(row)? });
-    let compared = Bench { paired, ..known() }.compare(calls(), calls()).await;
+    let compared = Bench { paired: Some(paired), ..known() }.compare(calls(), calls()).await;
     compared.found_exactly(&[]);
     let (planted, found) = in_groups(&unfound(&compared));
     assert!(planted > 50 && found < planted / 2, "{found} of {planted}");
@@ -135,7 +135,7 @@ async fn a_comparison_that_knows_no_order_in_a_group_is_known() {
     let target: Vec<_> = turned.collect();
     known().compare(calls(), target.clone()).await.found_exactly(&[]);
     let paired = |rules: &TableRules, row: &TargetRow| Some(Pairing { order: Vec::new(), ..rules.pairing(row)? });
-    let summary = unfound(&Bench { paired, ..known() }.compare(calls(), target).await);
+    let summary = unfound(&Bench { paired: Some(paired), ..known() }.compare(calls(), target).await);
     // Equal rows find each other all the same; of two that are wrong, half are held against each other's partners.
     let (planted, found) = of_class(&summary, Class::GroupValue);
     assert!(planted > 20 && found < planted * 3 / 4, "{found} of {planted}");
@@ -161,7 +161,8 @@ async fn groups_of_unequal_sides_have_their_faults_found() {
     let (planted, _) = in_groups(&all_found(&compared));
     assert!(planted > 60, "{planted}");
     // What differs anyway is not taken for what was planted.
-    let blind = Bench { canaries: canaries(), paired: |_, _| None, ..known() }.compare(source, target.clone()).await;
+    let blind =
+        Bench { canaries: canaries(), paired: Some(|_, _| None), ..known() }.compare(source, target.clone()).await;
     let (planted, found) = in_groups(&unfound(&blind));
     assert!(planted > 60 && found < planted / 2, "{found} of {planted}");
 }

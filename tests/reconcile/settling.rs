@@ -22,14 +22,8 @@ use super::sim::world::World;
 use super::sim::{Compared, How, Known, Moments, begin, compare, named};
 
 /// Turns that a comparison waits which is to give up.
-const SHORT: How = How {
-    patience: 30,
-    unanswered: 0,
-    known: Known::Record,
-    form: rehome::rules::TableRules::strict,
-    unread: None,
-    moments: Moments::Ordered,
-};
+const SHORT: How =
+    How { patience: 30, unanswered: 0, known: Known::Record, form: None, unread: None, moments: Moments::Ordered };
 
 /// A world at rest, and its projector.
 async fn world() -> (Arc<World>, Arc<Mutex<Projecting>>) {

@@ -19,10 +19,13 @@ mod event;
 pub mod ordered;
 mod reader;
 mod relation;
+mod row;
 mod value;
 
 pub use reader::{DecodeError, Reader};
 pub(crate) use reader::{put_bytes, put_text, put_varint};
+pub use row::{EncodedCell, EncodedRow};
+pub(crate) use value::put_decimal_with;
 
 /// Version of the encoding, the first byte of every standalone encoded thing and part of every digest's key.
 pub const FORMAT: u8 = 1;

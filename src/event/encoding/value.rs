@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::reader::{put_bytes, put_text, put_varint, put_zigzag};
 use super::{Canonical, DecodeError, FORMAT, NEST_MAX, Reader};
-use crate::event::{Cell, Float, Key, Row, Timestamp, Value};
+use crate::event::{Borrowed, Cell, Float, Key, Row, Timestamp, Value};
 
 /// Tags of values and cells. Stored for ever: a number is never given a second meaning.
 pub(super) mod tag {
@@ -28,32 +28,49 @@ pub(super) mod tag {
     pub const MISSING: u8 = 17;
 }
 
-impl Canonical for Value {
-    fn put(&self, out: &mut Vec<u8>) {
+impl Borrowed<'_> {
+    /// Appends what [`Canonical::put`] appends of the value itself.
+    pub(crate) fn put(self, out: &mut Vec<u8>) {
         match self {
-            Value::Null => out.push(tag::NULL),
-            Value::Bool(false) => out.push(tag::FALSE),
-            Value::Bool(true) => out.push(tag::TRUE),
-            Value::Int(value) => {
+            Borrowed::Null => out.push(tag::NULL),
+            Borrowed::Bool(false) => out.push(tag::FALSE),
+            Borrowed::Bool(true) => out.push(tag::TRUE),
+            Borrowed::Int(value) => {
                 out.push(tag::INT);
-                put_zigzag(*value, out);
+                put_zigzag(value, out);
             }
-            Value::Decimal(value) => tagged(tag::DECIMAL, value.as_str().as_bytes(), out),
-            Value::Float(value) => {
+            Borrowed::Float(value) => {
                 out.push(tag::FLOAT);
                 out.extend_from_slice(&value.0.to_bits().to_be_bytes());
             }
-            Value::Text(text) => tagged(tag::TEXT, text.as_bytes(), out),
-            Value::Bytes(bytes) => tagged(tag::BYTES, bytes, out),
-            Value::Timestamp(value) => {
+            Borrowed::Text(text) => tagged(tag::TEXT, text.as_bytes(), out),
+            Borrowed::Bytes(bytes) => tagged(tag::BYTES, bytes, out),
+            Borrowed::Timestamp(value) => {
                 out.push(tag::TIMESTAMP);
                 out.extend_from_slice(&value.0.to_be_bytes());
             }
-            Value::Uuid(value) => {
+            Borrowed::Uuid(value) => {
                 out.push(tag::UUID);
                 out.extend_from_slice(value.as_bytes());
             }
-            Value::Json(text) => tagged(tag::JSON, text.as_bytes(), out),
+            Borrowed::Json(text) => tagged(tag::JSON, text.as_bytes(), out),
+        }
+    }
+}
+
+impl Canonical for Value {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Null => Borrowed::Null.put(out),
+            Value::Bool(truth) => Borrowed::Bool(*truth).put(out),
+            Value::Int(value) => Borrowed::Int(*value).put(out),
+            Value::Decimal(value) => tagged(tag::DECIMAL, value.as_str().as_bytes(), out),
+            Value::Float(value) => Borrowed::Float(*value).put(out),
+            Value::Text(text) => Borrowed::Text(text).put(out),
+            Value::Bytes(bytes) => Borrowed::Bytes(bytes).put(out),
+            Value::Timestamp(value) => Borrowed::Timestamp(*value).put(out),
+            Value::Uuid(value) => Borrowed::Uuid(*value).put(out),
+            Value::Json(text) => Borrowed::Json(text).put(out),
             Value::List(_) | Value::Map(_) | Value::TextSet(_) | Value::NumberSet(_) | Value::BytesSet(_) => {
                 put_collection(self, out);
             }
@@ -129,6 +146,19 @@ impl Value {
         }
         fits(self, NEST_MAX)
     }
+}
+
+/// Appends what [`Canonical::put`] appends of a decimal whose text `put` appends; `None` where it can not.
+pub(crate) fn put_decimal_with(put: impl FnOnce(&mut Vec<u8>) -> Option<()>, out: &mut Vec<u8>) -> Option<()> {
+    let from = out.len();
+    put(out)?;
+    // How long it is shows behind it, and has to be told in front.
+    let to = out.len();
+    out.push(tag::DECIMAL);
+    put_varint((to - from) as u64, out);
+    let head = out.len() - to;
+    out[from..].rotate_right(head);
+    Some(())
 }
 
 fn tagged(tag: u8, content: &[u8], out: &mut Vec<u8>) {

@@ -5,7 +5,7 @@
 
 mod numeric;
 
-use crate::event::{Decimal, Float, Timestamp, Value};
+use crate::event::{Borrowed, Decimal, Float, Timestamp, Value};
 
 /// How the values of a type are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,24 +95,43 @@ impl Kind {
     /// # Errors
     /// [`Malformed`] when the bytes are not a value of this kind.
     pub fn from_binary(self, bytes: &[u8]) -> Result<Value, Malformed> {
+        match self {
+            Kind::Numeric => numeric::from_binary(bytes).map(Value::Decimal).ok_or(Malformed(self)),
+            _ => self.borrowed(bytes).map(Value::from),
+        }
+    }
+
+    /// Appends the canonical encoding of what [`from_binary`](Self::from_binary) reads.
+    ///
+    /// # Errors
+    /// As there; then what was appended is of no use.
+    pub(super) fn put_canonical(self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+        match self {
+            Kind::Numeric => numeric::put_canonical(bytes, out).ok_or(Malformed(self)),
+            _ => self.borrowed(bytes).map(|value| value.put(out)),
+        }
+    }
+
+    /// Reads the binary form of all but `numeric`, whose digits have to be made.
+    fn borrowed(self, bytes: &[u8]) -> Result<Borrowed<'_>, Malformed> {
         let bad = Malformed(self);
         Ok(match self {
-            Kind::Int2 => Value::Int(i16::from_be_bytes(bytes.try_into().map_err(|_| bad)?).into()),
-            Kind::Int4 => Value::Int(i32::from_be_bytes(bytes.try_into().map_err(|_| bad)?).into()),
-            Kind::Int8 => Value::Int(i64::from_be_bytes(bytes.try_into().map_err(|_| bad)?)),
-            Kind::Numeric => Value::Decimal(numeric::from_binary(bytes).ok_or(bad)?),
-            Kind::Float4 => float(f32::from_be_bytes(bytes.try_into().map_err(|_| bad)?).into()),
-            Kind::Float8 => float(f64::from_be_bytes(bytes.try_into().map_err(|_| bad)?)),
+            Kind::Int2 => Borrowed::Int(i16::from_be_bytes(bytes.try_into().map_err(|_| bad)?).into()),
+            Kind::Int4 => Borrowed::Int(i32::from_be_bytes(bytes.try_into().map_err(|_| bad)?).into()),
+            Kind::Int8 => Borrowed::Int(i64::from_be_bytes(bytes.try_into().map_err(|_| bad)?)),
+            Kind::Numeric => return Err(bad),
+            Kind::Float4 => Borrowed::Float(float(f32::from_be_bytes(bytes.try_into().map_err(|_| bad)?).into())),
+            Kind::Float8 => Borrowed::Float(float(f64::from_be_bytes(bytes.try_into().map_err(|_| bad)?))),
             Kind::Bool => match bytes {
-                [0] => Value::Bool(false),
-                [1] => Value::Bool(true),
+                [0] => Borrowed::Bool(false),
+                [1] => Borrowed::Bool(true),
                 _ => return Err(bad),
             },
-            Kind::Text | Kind::Other => text(bytes),
-            Kind::Uuid => Value::Uuid(uuid::Uuid::from_slice(bytes).map_err(|_| bad)?),
-            Kind::Bytea => Value::Bytes(bytes.into()),
+            Kind::Text | Kind::Other => borrowed_text(bytes),
+            Kind::Uuid => Borrowed::Uuid(uuid::Uuid::from_slice(bytes).map_err(|_| bad)?),
+            Kind::Bytea => Borrowed::Bytes(bytes),
             Kind::Timestamp | Kind::TimestampTz => {
-                Value::Timestamp(Timestamp(i64::from_be_bytes(bytes.try_into().map_err(|_| bad)?)))
+                Borrowed::Timestamp(Timestamp(i64::from_be_bytes(bytes.try_into().map_err(|_| bad)?)))
             }
             Kind::Json => json(bytes, bad)?,
             Kind::Jsonb => match bytes.split_first() {
@@ -155,8 +174,8 @@ impl Kind {
         Ok(match self {
             Kind::Int2 | Kind::Int4 | Kind::Int8 => Value::Int(written.parse().map_err(|_| bad)?),
             Kind::Numeric => Value::Decimal(Decimal::parse(written).map_err(|_| bad)?),
-            Kind::Float4 => float(written.parse::<f32>().map_err(|_| bad)?.into()),
-            Kind::Float8 => float(written.parse().map_err(|_| bad)?),
+            Kind::Float4 => Value::Float(float(written.parse::<f32>().map_err(|_| bad)?.into())),
+            Kind::Float8 => Value::Float(float(written.parse().map_err(|_| bad)?)),
             Kind::Bool => match written {
                 // As the type writes itself, and as a cast to text does.
                 "f" | "false" => Value::Bool(false),
@@ -190,21 +209,23 @@ pub fn decode_text(type_name: &str, text: &str) -> Result<Value, Malformed> {
 }
 
 /// A float with one bit pattern for NaN: its sign and payload are lost in text, so they must not show in binary either.
-fn float(value: f64) -> Value {
-    Value::Float(Float(if value.is_nan() { f64::NAN } else { value }))
+fn float(value: f64) -> Float {
+    Float(if value.is_nan() { f64::NAN } else { value })
 }
 
 /// Text, or its bytes where a `SQL_ASCII` database holds what is no UTF-8: kept, because capture never refuses a row.
 pub(super) fn text(bytes: &[u8]) -> Value {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Value::Text(text.into()),
-        Err(_) => Value::Bytes(bytes.into()),
-    }
+    borrowed_text(bytes).into()
+}
+
+/// See [`text`].
+fn borrowed_text(bytes: &[u8]) -> Borrowed<'_> {
+    std::str::from_utf8(bytes).map_or(Borrowed::Bytes(bytes), Borrowed::Text)
 }
 
 /// A JSON document as the server prints it.
-fn json(bytes: &[u8], bad: Malformed) -> Result<Value, Malformed> {
-    std::str::from_utf8(bytes).map(|text| Value::Json(text.into())).map_err(|_| bad)
+fn json(bytes: &[u8], bad: Malformed) -> Result<Borrowed<'_>, Malformed> {
+    std::str::from_utf8(bytes).map(Borrowed::Json).map_err(|_| bad)
 }
 
 /// Reads `\x0a1b…`.
@@ -220,6 +241,18 @@ fn hex(written: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Canonical as _;
+
+    fn canonical(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
+        let mut out = Vec::new();
+        kind.put_canonical(bytes, &mut out).map(|()| out)
+    }
+
+    fn encoded(value: &Value) -> Vec<u8> {
+        let mut out = Vec::new();
+        value.put(&mut out);
+        out
+    }
 
     #[test]
     fn both_forms_give_one_value() {
@@ -233,7 +266,9 @@ mod tests {
             (Kind::Jsonb, b"\x01{\"a\": 1.10}", "{\"a\": 1.10}"),
         ];
         for (kind, binary, written) in cases {
-            assert_eq!(kind.from_binary(binary), kind.from_text(written.as_bytes()), "{kind:?} {written}");
+            let value = kind.from_binary(binary);
+            assert_eq!(value, kind.from_text(written.as_bytes()), "{kind:?} {written}");
+            assert_eq!(Ok(canonical(kind, binary).expect("it reads")), value.map(|value| encoded(&value)));
         }
     }
 
@@ -258,6 +293,7 @@ mod tests {
         for (kind, value) in written {
             let mut out = Vec::new();
             assert!(kind.put_binary(&value, &mut out), "{kind:?}");
+            assert_eq!(canonical(kind, &out), Ok(encoded(&value)));
             assert_eq!(kind.from_binary(&out), Ok(value));
         }
         let left = [
@@ -287,6 +323,7 @@ mod tests {
         for (kind, written) in cases {
             assert_eq!(kind.from_text(written), Err(Malformed(kind)));
             assert_eq!(Kind::Int4.from_binary(&[1]), Err(Malformed(Kind::Int4)));
+            assert_eq!(canonical(Kind::Int4, &[1]), Err(Malformed(Kind::Int4)));
         }
     }
 
@@ -294,5 +331,6 @@ mod tests {
     fn text_that_is_no_utf8_is_kept_as_bytes() {
         assert_eq!(Kind::Text.from_text(&[0xff]), Ok(Value::Bytes([0xff].into())));
         assert_eq!(Kind::Text.from_binary(&[0xff]), Ok(Value::Bytes([0xff].into())));
+        assert_eq!(canonical(Kind::Text, &[0xff]), Ok(encoded(&Value::Bytes([0xff].into()))));
     }
 }

@@ -4,6 +4,7 @@
 //! sign, number of decimal places shown, then the groups.
 
 use crate::event::Decimal;
+use crate::event::encoding::put_decimal_with;
 
 /// Sign words of the wire form.
 const POSITIVE: u16 = 0x0000;
@@ -18,6 +19,18 @@ const NEG_INFINITY: u16 = 0xF000;
 
 /// Reads a `numeric`: count of digit groups, weight of the first, sign, scale, then the groups, all 16-bit.
 pub(super) fn from_binary(bytes: &[u8]) -> Option<Decimal> {
+    let mut text = Vec::with_capacity(bytes.len() * 2);
+    put_text(bytes, &mut text)?;
+    Decimal::parse(std::str::from_utf8(&text).ok()?).ok()
+}
+
+/// Appends the canonical encoding of what [`from_binary`] reads.
+pub(super) fn put_canonical(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    put_decimal_with(|out| put_text(bytes, out), out)
+}
+
+/// Appends what [`from_binary`] reads, as text.
+fn put_text(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let word = |index: usize| Some(u16::from_be_bytes(bytes.get(index * 2..index * 2 + 2)?.try_into().ok()?));
     let count = usize::from(word(0)?);
     let weight = i32::from(word(1)?.cast_signed());
@@ -25,11 +38,15 @@ pub(super) fn from_binary(bytes: &[u8]) -> Option<Decimal> {
     let sign = match word(2)? {
         POSITIVE => "",
         NEGATIVE => "-",
-        NAN => return Decimal::parse("NaN").ok(),
-        INFINITY => return Decimal::parse("Infinity").ok(),
-        NEG_INFINITY => return Decimal::parse("-Infinity").ok(),
+        NAN => "NaN",
+        INFINITY => "Infinity",
+        NEG_INFINITY => "-Infinity",
         _ => return None,
     };
+    out.extend_from_slice(sign.as_bytes());
+    if sign.len() > 1 {
+        return Some(());
+    }
     if bytes.len() != 8 + count * 2 {
         return None;
     }
@@ -40,27 +57,25 @@ pub(super) fn from_binary(bytes: &[u8]) -> Option<Decimal> {
             _ => Some(0),
         }
     };
-    let mut text = String::with_capacity(sign.len() + count * 4 + scale + 2);
-    text.push_str(sign);
     if weight < 0 {
-        text.push('0');
+        out.push(b'0');
     } else {
-        text.push_str(&group(weight)?.to_string());
+        put_first(out, group(weight)?);
         for place in (0..weight).rev() {
-            push_group(&mut text, group(place)?);
+            put_group(out, group(place)?);
         }
     }
     if scale > 0 {
-        text.push('.');
-        let whole = text.len();
+        out.push(b'.');
+        let whole = out.len();
         let mut place = -1;
-        while text.len() < whole + scale {
-            push_group(&mut text, group(place)?);
+        while out.len() < whole + scale {
+            put_group(out, group(place)?);
             place -= 1;
         }
-        text.truncate(whole + scale);
+        out.truncate(whole + scale);
     }
-    Decimal::parse(&text).ok()
+    Some(())
 }
 
 /// Most digits on either side of the point that are written in groups; the server takes more, and reads them as text.
@@ -102,15 +117,25 @@ pub(super) fn put_binary(number: &str, out: &mut Vec<u8>) -> bool {
 }
 
 /// Appends a group as four digits.
-fn push_group(text: &mut String, group: u16) {
-    for unit in [1000, 100, 10, 1] {
-        text.push(char::from(b'0' + u8::try_from(group / unit % 10).unwrap_or(0)));
-    }
+fn put_group(out: &mut Vec<u8>, group: u16) {
+    out.extend([1000, 100, 10, 1].map(|unit| digit(group / unit)));
+}
+
+/// Appends the first group, without zeros in front.
+fn put_first(out: &mut Vec<u8>, group: u16) {
+    [1000, 100, 10].iter().filter(|unit| group >= **unit).for_each(|unit| out.push(digit(group / unit)));
+    out.push(digit(group));
+}
+
+/// The last digit of a number.
+fn digit(number: u16) -> u8 {
+    b'0' + (number % 10) as u8
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Canonical as _, Value};
 
     fn wire(words: &[u16]) -> Vec<u8> {
         words.iter().flat_map(|word| word.to_be_bytes()).collect()
@@ -160,11 +185,16 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_plain_number_reads_back(number in "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,20})?") {
+        fn every_plain_number_reads_back(number in "-?(0|[1-9][0-9]{0,90})(\\.[0-9]{1,90})?") {
             let mut out = Vec::new();
             proptest::prop_assert!(put_binary(&number, &mut out));
             let read = from_binary(&out).expect("a numeric");
             let zero = number.bytes().all(|byte| matches!(byte, b'-' | b'0' | b'.'));
+            let mut encoded = Vec::new();
+            put_canonical(&out, &mut encoded).expect("a numeric");
+            let mut plain = Vec::new();
+            Value::Decimal(read.clone()).put(&mut plain);
+            proptest::prop_assert_eq!(encoded, plain);
             proptest::prop_assert_eq!(read.as_str(), if zero { number.trim_start_matches('-') } else { &*number });
         }
     }

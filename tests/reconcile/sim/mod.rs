@@ -30,7 +30,6 @@ use rehome::reconcile::ledger::{Kept, Ledger};
 use rehome::reconcile::run::{self, Plan};
 use rehome::reconcile::summary::{self, Around};
 use rehome::reconcile::{Discrepancy, Grade, State, Summary, Verdict};
-use rehome::rules::TableRules;
 use rehome::target::{TargetKey, TargetRow};
 
 use actors::{ACTORS, Projecting};
@@ -53,7 +52,7 @@ pub struct How {
     /// Who is known to have written the target's rows.
     pub known: Known,
     /// What rows are compared as.
-    pub form: Form,
+    pub form: Option<Form>,
     /// A target table, and the source table of its rows, that nobody reads.
     pub unread: Option<usize>,
     /// Whether the target is known to have been read as of a moment before the source's.
@@ -84,7 +83,7 @@ impl Default for How {
             patience: 2_000,
             unanswered: 0,
             known: Known::Record,
-            form: TableRules::strict,
+            form: None,
             unread: None,
             moments: Moments::Ordered,
         }
