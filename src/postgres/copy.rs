@@ -337,6 +337,15 @@ mod tests {
                 let taken: Vec<Vec<Value>> = std::iter::from_fn(|| packed.next(columns).expect("a row")).collect();
                 let of = |row: &Row| columns.iter().filter_map(|at| row.0[*at].value().cloned()).collect::<Vec<_>>();
                 assert_eq!(taken, expected.iter().map(of).collect::<Vec<_>>());
+                packed.at = 0;
+                let mut encoded = EncodedRow::default();
+                let again = std::iter::from_fn(|| {
+                    packed
+                        .next_encoded(columns, &mut encoded)
+                        .expect("a row")
+                        .then(|| encoded.values().expect("it reads"))
+                });
+                assert_eq!(again.collect::<Vec<_>>(), taken);
             }
         }
     }

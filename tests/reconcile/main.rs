@@ -7,6 +7,7 @@ mod bench;
 mod dual;
 mod faults;
 mod matched;
+mod plain;
 mod recall;
 mod resume;
 mod settling;
