@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::event::{DigestKey, from_hex, to_hex};
 use crate::mapping::schema::Store;
+use crate::reconcile::emit::DIGESTS;
 use crate::reconcile::ledger::{Kept, Ledger, Line, of_side};
 use crate::reconcile::side::{Done, Side};
 use crate::rules::{RuleKind, RuleText, Ruleset};
@@ -323,6 +324,7 @@ impl Engine {
         BTreeMap::from([
             known("the day, by which rules hold or let rows go", if dated { day } else { String::new() }),
             known("rehome", env!("CARGO_PKG_VERSION").to_owned()),
+            known("how rows are digested", DIGESTS.to_owned()),
             known("the mapping", to_hex(&self.migration.generation())),
             known("the rules", to_hex(&how.rules.whole())),
             known("the digest key", to_hex(&key.derive("comparison", &[])[..8])),

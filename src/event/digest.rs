@@ -133,19 +133,19 @@ impl Digester {
     /// When there is not one value for each column.
     pub fn digest_into(&self, values: &[Value], buffer: &mut Vec<u8>) -> Digest {
         assert_eq!(values.len(), self.order.len(), "a digest takes one value for each column");
-        self.digest_of(self.order.iter().map(|index| &values[*index]), buffer)
-    }
-
-    /// As [`digest_into`](Digester::digest_into), of values that come in the digester's order: that of a key's columns.
-    pub fn digest_of<'v>(&self, values: impl Iterator<Item = &'v Value>, buffer: &mut Vec<u8>) -> Digest {
         buffer.clear();
-        for value in values {
-            match value {
-                json @ Value::Json(_) => json.normalised().put(buffer),
-                plain => plain.put(buffer),
-            }
-        }
+        put_alike(self.order.iter().map(|index| &values[*index]), buffer);
         Digest(*blake3::keyed_hash(&self.key, buffer).as_bytes())
+    }
+}
+
+/// Appends values one behind the other, documents in one writing.
+pub fn put_alike<'v>(values: impl Iterator<Item = &'v Value>, out: &mut Vec<u8>) {
+    for value in values {
+        match value {
+            json @ Value::Json(_) => json.normalised().put(out),
+            plain => plain.put(out),
+        }
     }
 }
 

@@ -315,8 +315,14 @@ struct Joiner {
     uses: Uses,
     held: BTreeMap<RuleId, Held>,
     hops: BTreeMap<&'static str, (Sum, Sum)>,
-    /// Of the rows of the partition before.
-    memory: [Vec<Joined<'static>>; 2],
+    memory: Memory,
+}
+
+/// What held the rows of a partition, for those of the next.
+#[derive(Default)]
+struct Memory {
+    bytes: [Vec<u8>; 3],
+    rows: [Vec<Joined<'static>>; 2],
 }
 
 impl Joiner {
@@ -328,7 +334,7 @@ impl Joiner {
             uses: Uses::default(),
             held: BTreeMap::new(),
             hops: BTreeMap::new(),
-            memory: Default::default(),
+            memory: Memory::default(),
             joining: Arc::clone(joining),
         }
     }
@@ -336,23 +342,23 @@ impl Joiner {
     /// Joins rows by their keys; in tables whose rows a rule pairs, those without a partner are handed on.
     fn by_key(&mut self, partition: usize) -> Result<(), Error> {
         let joining = Arc::clone(&self.joining);
-        let (expected, actual, recorded) = (
-            joining.spills.expected.read(partition)?,
-            joining.spills.actual.read(partition)?,
-            joining.recorded.read(partition)?,
-        );
-        let [wanted, there] = std::mem::take(&mut self.memory);
+        let Memory { bytes: [mut expected, mut actual, mut recorded], rows: [wanted, there] } =
+            std::mem::take(&mut self.memory);
+        joining.spills.expected.read_into(partition, &mut expected)?;
+        joining.spills.actual.read_into(partition, &mut actual)?;
+        joining.recorded.read_into(partition, &mut recorded)?;
         let wanted = record::all_into(emptied(wanted), &expected, Joined::take)?;
         let mut there = record::all_into(emptied(there), &actual, Joined::take)?;
         self.came_through("expected rows", &joining.spills.expected, partition, &wanted);
         self.came_through("target rows", &joining.spills.actual, partition, &there);
-        let recorded = record::all(&recorded, Recorded::take)?;
-        if recorded.len() as u64 != joining.recorded.written(partition).count {
+        let owners = record::all(&recorded, Recorded::take)?;
+        if owners.len() as u64 != joining.recorded.written(partition).count {
             return Err(Error::SpillBroken { path: joining.recorded.name().into() });
         }
-        attribute(&mut there, &recorded);
+        attribute(&mut there, &owners);
         self.join(|noted| by_key(&wanted, &there, joining.ownership, noted))?;
-        self.memory = [emptied(wanted), emptied(there)];
+        self.memory.rows = [emptied(wanted), emptied(there)];
+        self.memory.bytes = [expected, actual, recorded];
         Ok(())
     }
 

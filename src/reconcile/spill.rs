@@ -162,21 +162,33 @@ impl Spill {
     /// # Errors
     /// [`Error::Spill`] when it cannot be read, [`Error::SpillBroken`] when it is not what was written.
     pub fn read(&self, partition: usize) -> Result<Vec<u8>, Error> {
+        let mut records = Vec::new();
+        self.read_into(partition, &mut records)?;
+        Ok(records)
+    }
+
+    /// As [`Self::read`], in the memory of other bytes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_into(&self, partition: usize, records: &mut Vec<u8>) -> Result<(), Error> {
+        records.clear();
         let mut place = self.lock(partition);
         // It is not written to any more, and open files are few.
         place.file = None;
         let bytes = usize::try_from(place.bytes).unwrap_or(0);
         if bytes == 0 {
-            return Ok(Vec::new());
+            return Ok(());
         }
+        records.reserve(bytes);
         drop(place);
         let path = self.path(partition);
         let failed = |source| Error::Spill { action: "read", path: path.clone(), source };
         let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let counts = |tag: Tag| tag >= self.first || adopted.contains_key(&tag);
         let file = File::open(&path).map_err(failed)?;
-        let records = unframe(BufReader::with_capacity(READ_BYTES, file), bytes, counts).map_err(failed)?;
-        records.ok_or_else(|| Error::SpillBroken { path: path.clone() })
+        let whole = unframe(BufReader::with_capacity(READ_BYTES, file), records, counts).map_err(failed)?;
+        if whole { Ok(()) } else { Err(Error::SpillBroken { path: path.clone() }) }
     }
 
     /// As [`Self::read`], of records that no other attempt wants: the file goes.
@@ -323,25 +335,25 @@ fn digest(block: &[u8]) -> [u8; 16] {
     digest
 }
 
-/// The contents of whole blocks that count, about so many bytes, and of no others; `None` when one is not as it was written.
-fn unframe(mut file: BufReader<File>, bytes: usize, counts: impl Fn(Tag) -> bool) -> std::io::Result<Option<Vec<u8>>> {
-    let (mut records, mut header) = (Vec::with_capacity(bytes), [0; HEADER]);
+/// Appends the contents of whole blocks that count, and of no others; answers whether all are as they were written.
+fn unframe(mut file: BufReader<File>, records: &mut Vec<u8>, counts: impl Fn(Tag) -> bool) -> std::io::Result<bool> {
+    let mut header = [0; HEADER];
     while !file.fill_buf()?.is_empty() {
         if !whole(file.read_exact(&mut header))? {
-            return Ok(None);
+            return Ok(false);
         }
-        let Some(Header { length, digest: wanted, tag, .. }) = Header::read(&header) else { return Ok(None) };
+        let Some(Header { length, digest: wanted, tag, .. }) = Header::read(&header) else { return Ok(false) };
         if !counts(tag) {
             file.seek_relative(i64::try_from(length).unwrap_or(i64::MAX))?;
             continue;
         }
         let from = records.len();
-        let taken = file.by_ref().take(length as u64).read_to_end(&mut records)?;
+        let taken = file.by_ref().take(length as u64).read_to_end(records)?;
         if taken != length || digest(&records[from..]) != wanted {
-            return Ok(None);
+            return Ok(false);
         }
     }
-    Ok(Some(records))
+    Ok(true)
 }
 
 /// Whether all was there that was to be read.
