@@ -22,13 +22,22 @@ const WHOLE: [u8; 2] = [0xff, 0xff];
 
 /// Begins the key of every part of a unit.
 pub fn unit_key(unit: &str) -> Vec<u8> {
-    let length = u16::try_from(unit.len()).expect("routes refuse unit ids over 16 KiB");
-    [&length.to_be_bytes(), unit.as_bytes()].concat()
+    unit_key_with(unit, 0)
+}
+
+/// As [`unit_key`], with room for so many bytes behind it.
+fn unit_key_with(unit: &str, room: usize) -> Vec<u8> {
+    let length = u16::try_from(unit.len()).expect("routes refuse unit ids over 16 KiB").to_be_bytes();
+    let mut key = Vec::with_capacity(length.len() + unit.len() + room);
+    key.extend_from_slice(&length);
+    key.extend_from_slice(unit.as_bytes());
+    key
 }
 
 /// Key of a part.
 pub fn scope_key(unit: &str, part: &Part) -> Vec<u8> {
-    let mut key = unit_key(unit);
+    let room = WHOLE.len() + if let Part::Of(bytes) = part { bytes.len() } else { 0 };
+    let mut key = unit_key_with(unit, room);
     match part {
         Part::Whole => key.extend_from_slice(&WHOLE),
         Part::Of(bytes) => {
