@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::engine::UnitDiff;
 use crate::engine::diff::{Kind, RowDifference, Verdict};
 use crate::event::{Value, key_text};
-use crate::rules::{Comparison, Pair, Ruleset, Uses};
+use crate::rules::{Comparison, Ruleset, Uses};
 use crate::target::{TableShape, TargetKey};
 
 use super::args::Global;
@@ -137,7 +137,7 @@ struct Shown {
 /// The fields in which two rows differ by the rules, and how many more places there are.
 fn fields(rules: &Ruleset, difference: &RowDifference, reveal: bool) -> (Vec<Shown>, usize) {
     let (Some(expected), Some(actual)) = (&difference.expected, &difference.actual) else { return (Vec::new(), 0) };
-    let compared = rules.table(difference.key.table).compare(expected, actual, Pair::Key, &mut Uses::default());
+    let compared = rules.table(difference.key.table).compare(expected, actual, difference.pair, &mut Uses::default());
     let Comparison::Different(fields) = compared else { return (Vec::new(), 0) };
     let mut shown: Vec<Shown> = Vec::new();
     let (mut root, mut of_root, mut more) = (String::new(), 0, 0);

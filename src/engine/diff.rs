@@ -36,6 +36,8 @@ pub struct RowDifference {
     pub other_key: Option<TargetKey>,
     /// What kind of difference.
     pub kind: Kind,
+    /// By which rules it is one.
+    pub pair: Pair,
     /// The row as it should be; absent for extra ones.
     pub expected: Option<TargetRow>,
     /// The row as it is; absent for missing ones.
@@ -79,7 +81,8 @@ pub fn compare(tables: &[TableShape], expected: &[TargetRow], actual: &[TargetRo
             _ => (Kind::Extra, Vec::new()),
         };
         if kind != Kind::Changed || !columns.is_empty() {
-            differences.push(RowDifference { key, other_key: None, kind, expected, actual, columns });
+            let (other_key, pair) = (None, Pair::Key);
+            differences.push(RowDifference { key, other_key, kind, pair, expected, actual, columns });
         }
     }
     differences
@@ -100,7 +103,8 @@ fn pair_up(differences: Vec<RowDifference>, rules: &Ruleset) -> Vec<RowDifferenc
                 let (expected, actual) = (missing.expected.take(), extra.actual.take());
                 let columns = expected.as_ref().zip(actual.as_ref()).map(|(a, b)| differing(a, b)).unwrap_or_default();
                 let (key, other_key) = (missing.key.clone(), Some(extra.key.clone()));
-                paired.push(RowDifference { key, other_key, kind: Kind::Changed, expected, actual, columns });
+                let (kind, pair) = (Kind::Changed, Pair::Key);
+                paired.push(RowDifference { key, other_key, kind, pair, expected, actual, columns });
             }
             _ => paired.extend(rows),
         }
@@ -121,6 +125,8 @@ pub struct By<'a> {
     pub tables: &'a [TableShape],
     /// What counts as equal, and which rows are ours to judge; where there is none, what is stored alike, and all.
     pub rules: Option<&'a Ruleset>,
+    /// Keys of rows that rehome is known to have written; of others rules for rows of someone else hold. All are, where there is none.
+    pub ours: Option<&'a BTreeSet<TargetKey>>,
 }
 
 impl By<'_> {
@@ -132,9 +138,13 @@ impl By<'_> {
             rows.iter().filter(|row| !matches!(judged(row), Ours::OutOfScope(_))).cloned().collect()
         };
         let mut differences = pair_up(compare(self.tables, &in_scope(expected), &in_scope(actual)), rules);
+        for row in &mut differences {
+            let ours = self.ours.is_none_or(|ours| ours.contains(row.other_key.as_ref().unwrap_or(&row.key)));
+            row.pair = if ours { Pair::Key } else { Pair::Foreign };
+        }
         differences.retain(|row| match (&row.expected, &row.actual) {
             (Some(expected), Some(actual)) => {
-                let compared = rules.table(row.key.table).compare(expected, actual, Pair::Key, &mut Uses::default());
+                let compared = rules.table(row.key.table).compare(expected, actual, row.pair, &mut Uses::default());
                 matches!(compared, Comparison::Different(_))
             }
             // By a rule the target may have let it go.
@@ -233,7 +243,7 @@ mod tests {
     }
 
     fn verdict(live: &[(i64, i64)], logged: &[(i64, i64)], held: &[(i64, i64)], covered: bool) -> Verdict {
-        let by = By { tables: &tables(), rules: None };
+        let by = By { tables: &tables(), rules: None, ours: None };
         judge(by, &rows(live), &rows(logged), &rows(held), &parked(), covered).verdict
     }
 

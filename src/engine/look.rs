@@ -11,14 +11,14 @@ use std::time::Duration;
 use crate::event::{Canonical as _, Key, Lsn, from_hex};
 use crate::mapping::{Corpus, Migration, SourceRow, SourceTable};
 use crate::project::result::Status;
-use crate::rules::{Comparison, Finding, Pair, Ruleset, TableRules, Uses};
+use crate::rules::{Comparison, Finding, Ruleset, TableRules, Uses};
 use crate::target::{TableShape, TargetKey, TargetRow, TargetTable};
 
 use super::Error;
 use super::cut::unexpected;
 use super::diff::{By, Judged, RowDifference, Verdict, judge};
 use super::protocol::{Answer, Request, UnitView};
-use super::witness::{self, Witness};
+use super::witness::{self, Belonging, Witness};
 
 /// Between two attempts: enough for a change on its way to arrive.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -125,6 +125,8 @@ pub(super) struct Held {
     pub rows: Vec<TargetRow>,
     /// Keys of all that were looked for.
     compared: BTreeSet<TargetKey>,
+    /// Keys of those that rehome is known to have written.
+    ours: BTreeSet<TargetKey>,
 }
 
 impl Reading {
@@ -200,15 +202,18 @@ impl Looking<'_> {
         due: [&[TargetRow]; 2],
     ) -> Result<Held, Error> {
         let key_of = |row: &TargetRow| self.tables[usize::from(row.table.0)].key_of(row);
-        let mut keys: BTreeSet<TargetKey> = view_keys(view)?;
+        let written = view_keys(view)?;
+        let mut keys = written.clone();
         keys.extend(due.into_iter().flatten().map(key_of));
         let mut compared = keys.clone();
         compared.extend(beside.iter().cloned());
-        let belonging = self.witness.belonging(unit, &compared).await?;
-        keys.extend(belonging.iter().cloned());
-        compared.extend(belonging);
+        let Belonging { mut ours, others } = self.witness.belonging(unit, &compared).await?;
+        ours.extend(written);
+        let belonging = || ours.iter().chain(&others).cloned();
+        keys.extend(belonging());
+        compared.extend(belonging());
         let rows = self.witness.target(&keys.into_iter().collect::<Vec<_>>()).await?;
-        Ok(Held { rows, compared })
+        Ok(Held { rows, compared, ours })
     }
 
     async fn read(&self, unit: &str, beside: &BTreeSet<TargetKey>) -> Result<Reading, Error> {
@@ -229,8 +234,8 @@ impl Looking<'_> {
     /// Judges a reading; a difference stands only if nothing moved while it was read, and neither did an equality where the
     /// source's rows are read one after the other.
     async fn judge(&self, unit: &str, beside: &BTreeSet<TargetKey>, reading: &Reading) -> Result<Judged, Error> {
-        let Reading { expected, logged, held: Held { rows: held, .. }, view, .. } = reading;
-        let by = By { tables: self.tables, rules: self.rules };
+        let Reading { expected, logged, held: Held { rows: held, ours, .. }, view, .. } = reading;
+        let by = By { tables: self.tables, rules: self.rules, ours: Some(ours) };
         let of = |covered| judge(by, expected, logged, held, view, covered);
         let judged = of(reading.covered());
         let apart = reading.live.position.is_none();
@@ -270,7 +275,7 @@ pub(super) fn corpus(migration: &Migration, reading: &witness::Reading) -> Resul
 fn excused(rules: &TableRules, row: &RowDifference) -> bool {
     let uses = &mut Uses::default();
     match (&row.expected, &row.actual) {
-        (Some(expected), Some(actual)) => match rules.compare(expected, actual, Pair::Key, uses) {
+        (Some(expected), Some(actual)) => match rules.compare(expected, actual, row.pair, uses) {
             Comparison::Different(fields) => fields.iter().all(|field| field.waived.is_some()),
             Comparison::Equal | Comparison::Tolerated(_) => false,
         },

@@ -83,7 +83,7 @@ impl Judging<'_> {
             keys.extend(group.iter().flat_map(keys_of));
             let held = witness.target(&keys.into_iter().collect::<Vec<_>>()).await?;
             let both = held.iter().map(key_of).filter(|key| wanted.contains(key)).collect();
-            let rows = By { tables, rules: Some(&context.rules) }.compare(&expected, &held);
+            let rows = By { tables, rules: Some(&context.rules), ours: None }.compare(&expected, &held);
             Ok::<_, Error>(Observed { rows, both })
         };
         match read.await {

@@ -20,7 +20,7 @@ use super::diff::{Verdict, compare};
 use super::legacy::{Legacy, WholeTable};
 use super::look::{Looking, UnitDiff, corpus};
 use super::protocol::{Answer, Request};
-use super::witness::{Projection, Reading, Witness};
+use super::witness::{Belonging, Projection, Reading, Witness};
 use super::{Engine, Error};
 
 /// How often a comparison that proves nothing is made again.
@@ -137,25 +137,25 @@ impl Witness for Comparer<'_> {
         Ok(self.target.seam().read(keys).await?.into_iter().flatten().collect())
     }
 
-    async fn belonging(&self, unit: &str, beside: &BTreeSet<TargetKey>) -> Result<BTreeSet<TargetKey>, Error> {
-        let mut keys = BTreeSet::new();
+    async fn belonging(&self, unit: &str, beside: &BTreeSet<TargetKey>) -> Result<Belonging, Error> {
+        let mut belonging = Belonging::default();
         match &self.target {
             Held::Postgres(target) => {
-                keys.extend(target.owned(unit).await?);
+                belonging.ours.extend(target.owned(unit).await?);
                 // Rows that someone else wrote for the unit are part of what a reader of the target sees of it.
                 for table in (0..).take(self.engine.tables.len()).map(TargetTable) {
                     if let Some(column) = self.engine.migration.target_unit_column(table) {
-                        keys.extend(target.naming(table, column, unit).await?);
+                        belonging.others.extend(target.naming(table, column, unit).await?);
                     }
                 }
             }
             Held::Dynamo(target) => {
                 // On a table of others, what bears the unit's mark and is expected by nobody is found only beside what is.
                 let beside: Vec<TargetKey> = beside.iter().cloned().collect();
-                keys.extend(target.marked(unit, &beside).await?);
+                belonging.ours.extend(target.marked(unit, &beside).await?);
             }
         }
-        Ok(keys)
+        Ok(belonging)
     }
 
     fn as_read(&self, rows: Vec<TargetRow>) -> Vec<TargetRow> {

@@ -43,6 +43,15 @@ pub trait Projection: Send + Sync {
     async fn pause(&self, time: Duration);
 }
 
+/// Keys of a unit's rows at the target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Belonging {
+    /// Of rows that rehome is recorded to have written for it, or that bear its mark.
+    pub ours: BTreeSet<TargetKey>,
+    /// Of rows that name the unit, whoever wrote them.
+    pub others: BTreeSet<TargetKey>,
+}
+
 /// Both stores, looked at by units and by rows as they are now.
 ///
 /// **The stores themselves.** Nothing is read from a copy that may lag behind, nor from memory of an earlier reading.
@@ -68,7 +77,7 @@ pub trait Witness: Projection {
     ///
     /// # Errors
     /// When the target cannot be read.
-    async fn belonging(&self, unit: &str, beside: &BTreeSet<TargetKey>) -> Result<BTreeSet<TargetKey>, Error>;
+    async fn belonging(&self, unit: &str, beside: &BTreeSet<TargetKey>) -> Result<Belonging, Error>;
 
     /// Rows that the mapping makes, in the form that the target gives them back in.
     fn as_read(&self, rows: Vec<TargetRow>) -> Vec<TargetRow>;

@@ -57,6 +57,16 @@ async fn equal_rows_of_someone_else_are_told_apart_from_different_ones() {
     assert_eq!(rig.parked(), [("a".to_owned(), "matched_foreign".to_owned())]);
     rig.compare().await.assert_equal();
     assert_eq!(rig.diff("a"), (2, "INCOMPLETE".to_owned()), "nothing differs, and it is not ours");
+
+    // By a rule, two writers of a call may stamp it with different times, a minute apart at most; one writer does not.
+    rig.legacy.run(call("b")).await;
+    rig.rehome(&["run", "luthien", "--until", "caught-up"]).expect(2);
+    assert_eq!(rig.diff("b"), (0, "MATCH".to_owned()));
+    rig.target.run("update conversation_calls_v2 set created_at = created_at + '10 s'").await;
+    assert_eq!(rig.diff("a"), (2, "INCOMPLETE".to_owned()), "a rule for rows of someone else lets it pass");
+    assert_eq!(rig.diff("b"), (1, "MISMATCH".to_owned()), "it does not hold for ours");
+    rig.target.run("update conversation_calls_v2 set created_at = created_at + '10 min'").await;
+    assert_eq!(rig.diff("a"), (1, "MISMATCH".to_owned()), "that is too far apart");
 }
 
 #[tokio::test(flavor = "multi_thread")]

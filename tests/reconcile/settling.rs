@@ -493,6 +493,23 @@ async fn nothing_is_proven_before_an_epoch_is_copied_and_swept() {
 
 /// As in a whole comparison, keys are what the rules make of them.
 #[tokio::test]
+async fn rules_for_rows_of_someone_else_hold_for_none_of_ours() {
+    let rule = "[[ignore]]\ntable = \"items_new\"\nfields = [\"note\"]\nwhen = \"foreign\"\nreason = \"r\"\n";
+    let world = World::ruled(1, 1, rule);
+    let row = |note: &str| TargetRow {
+        table: TargetTable(1),
+        values: vec![Value::text("b"), Value::Int(1), Value::text(note), Value::Null, Value::Null],
+    };
+    let differing = |ours: Option<&BTreeSet<TargetKey>>| {
+        let by = By { tables: world.engine.tables(), rules: Some(&world.rules), ours };
+        by.compare(&[row("n")], &[row("m")]).len()
+    };
+    assert_eq!(differing(Some(&BTreeSet::new())), 0, "someone else wrote it");
+    assert_eq!(differing(Some(&[key(&world, "b", 1)].into())), 1);
+    assert_eq!(differing(None), 1);
+}
+
+#[tokio::test]
 async fn keys_that_the_rules_make_alike_are_paired_when_a_unit_is_looked_at() {
     let lower = "[[normalise]]\ntable = \"items_new\"\nfields = [\"box\"]\nas = [\"lower\"]\nreason = \"r\"\n";
     let row = |of: &str, note: &str| TargetRow {
@@ -500,7 +517,7 @@ async fn keys_that_the_rules_make_alike_are_paired_when_a_unit_is_looked_at() {
         values: vec![Value::text(of), Value::Int(1), Value::text(note), Value::Null, Value::Null],
     };
     let kinds = |world: &World, expected: &[TargetRow], actual: &[TargetRow]| -> Vec<Kind> {
-        let by = By { tables: world.engine.tables(), rules: Some(&world.rules) };
+        let by = By { tables: world.engine.tables(), rules: Some(&world.rules), ours: None };
         by.compare(expected, actual).iter().map(|row| row.kind).collect()
     };
     let (plain, ruled) = (World::new(1, 1), World::ruled(1, 1, lower));
@@ -510,7 +527,7 @@ async fn keys_that_the_rules_make_alike_are_paired_when_a_unit_is_looked_at() {
     let doubled = kinds(&ruled, &[row("b", "n")], &[row("B", "n"), row("b", "n")]);
     assert_eq!(doubled, [Kind::Extra], "one more than there should be");
     // What is proven of a row is known by its own key too: here, that nothing in the log made it.
-    let by = By { tables: ruled.engine.tables(), rules: Some(&ruled.rules) };
+    let by = By { tables: ruled.engine.tables(), rules: Some(&ruled.rules), ours: None };
     let (rows, owned, result, captured) = (Vec::new(), Vec::new(), None, None);
     let view = UnitView { known: true, offset: 1, dirty: false, applied: 2, end: 2, captured, result, rows, owned };
     let judged = judge(by, &[row("b", "n")], &[], &[row("B", "m")], &view, false);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rehome::engine::Error;
 use rehome::engine::protocol::{Answer, Request};
-use rehome::engine::witness::{Projection, Reading, Witness};
+use rehome::engine::witness::{Belonging, Projection, Reading, Witness};
 use rehome::event::{
     Canonical as _, Cell, Column, Epoch, Event, Flags, Key, Op, Origin, Relation, RelationName, Row, Value, Version,
 };
@@ -254,10 +254,11 @@ impl Witness for Eyes {
         Ok(rows)
     }
 
-    async fn belonging(&self, unit: &str, _: &BTreeSet<TargetKey>) -> Result<BTreeSet<TargetKey>, Error> {
+    async fn belonging(&self, unit: &str, _: &BTreeSet<TargetKey>) -> Result<Belonging, Error> {
         let held = self.world.held();
         let names = |key: &&TargetKey| key.values[0] == Value::text(unit);
-        Ok(held.owned(unit).into_iter().chain(held.rows.keys().filter(names).cloned()).collect())
+        let others = held.rows.keys().filter(names).cloned().collect();
+        Ok(Belonging { ours: held.owned(unit).into_iter().collect(), others })
     }
 
     fn as_read(&self, rows: Vec<TargetRow>) -> Vec<TargetRow> {
