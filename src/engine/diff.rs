@@ -201,10 +201,11 @@ pub fn judge(
     if !settled {
         return all(Verdict::Incomplete, differences);
     }
-    let keys = |a, b| by.compare(a, b).into_iter().flat_map(|row| row.keys().cloned().collect::<Vec<_>>());
-    let mut wrong: BTreeSet<TargetKey> = keys(logged, held).collect();
+    let keys = |by: By<'_>, a, b| by.compare(a, b).into_iter().flat_map(|row| row.keys().cloned().collect::<Vec<_>>());
+    let mut wrong: BTreeSet<TargetKey> = keys(by, logged, held).collect();
     if covered {
-        wrong.extend(keys(live, logged));
+        // Neither side of these is anybody else's.
+        wrong.extend(keys(By { ours: None, ..by }, live, logged));
     }
     let is_wrong = |row: &RowDifference| row.keys().any(|key| wrong.contains(key));
     if !differences.iter().any(is_wrong) {

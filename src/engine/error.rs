@@ -354,6 +354,9 @@ impl Error {
                 "look at `rehome quarantine list`, mend the cause, `rehome quarantine retry`, and give the same command again; \
                  --park-percent-max 100 never halts"
             }
+            Error::Reconcile(crate::reconcile::Error::Digests { .. }) => {
+                "compare again on another machine, and report this: it is a fault of the processor or of rehome"
+            }
             Error::Reconcile(crate::reconcile::Error::SpillBroken { .. }) => "check the disk, and compare again",
             Error::Reconcile(crate::reconcile::Error::Spill { .. }) => "make room, or name another folder with --spill",
             Error::Reconcile(error) if error.may_pass() => {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+
 use crate::event::{Canonical as _, Key, from_hex, to_hex};
 use crate::project::scope::{Scope, is_whole, unit_of};
 use crate::reconcile::counts::Class;
@@ -21,6 +23,7 @@ use super::diff::RowDifference;
 use super::look::{Looking, UnitDiff};
 use super::protocol::{Answer, Motion, PartStand, PartView, Request};
 use super::second_look::{Observed, nobodys};
+use super::unit::UNITS_AT_ONCE;
 use super::witness::{Projection, Witness};
 
 /// Bytes of parts' names that one question holds.
@@ -125,26 +128,26 @@ impl<'a> Judging<'a> {
         let groups: Vec<&[Found<'_>]> = all.chunk_by(|a, b| a.scope == b.scope).collect();
         let scopes: Vec<&[u8]> = groups.iter().map(|group| group[0].scope).filter(|scope| !scope.is_empty()).collect();
         let mut stood = self.stood(&scopes).await?.into_iter();
-        for group in groups {
+        let mut settle_group = |group: &[Found<'_>]| -> Vec<Settled> {
+            let stand = if group[0].scope.is_empty() { None } else { stood.next() };
+            let settled = group.iter().map(|found| {
+                let (stand, parked) = stand.unwrap_or_else(|| (self.alone(found.difference), Parked::No));
+                settle(found.difference, found.waived, stand, parked)
+            });
+            settled.collect()
+        };
+        let settled: Vec<Vec<Settled>> = groups.iter().map(|group| settle_group(group)).collect();
+        let mut details = self.details(&groups, &settled).await.into_iter();
+        for (group, mut settled) in groups.into_iter().zip(settled) {
             let scope = group[0].scope;
-            let stand = if scope.is_empty() { None } else { stood.next() };
-            let mut settled: Vec<Settled> = group
-                .iter()
-                .map(|found| {
-                    let (stand, parked) = stand.unwrap_or_else(|| (self.alone(found.difference), Parked::No));
-                    settle(found.difference, found.waived, stand, parked)
-                })
-                .collect();
-            let unit = match Scope::of(scope) {
-                Ok(Scope::Part { unit, .. }) if !scope.is_empty() => Some(unit),
-                _ => None,
-            };
+            let unit = unit_named(scope);
             if settled.contains(&Settled::Ask) {
                 self.follow(scope, group, &mut settled).await;
             }
             let why = if settled.contains(&Settled::Ask) { Why::Asked } else { Why::Details };
             let looked = match (unit, &self.grounds.cut.before) {
                 (Some(unit), Some(_)) => Looked::Through(self.look(unit, group, why).await),
+                (Some(_), None) if why == Why::Details => Looked::Again(details.next().flatten()),
                 (Some(unit), None) if self.wants(why) => Looked::Again(self.observe(unit, group, why).await),
                 (None, _) if why == Why::Asked => Looked::Rows(self.rows_now(group).await),
                 _ => Looked::Again(None),
@@ -162,6 +165,28 @@ impl<'a> Judging<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Where nobody projects, how units differ of which nothing has to be asked: of the first ones, in their order, as many as are still
+    /// to be looked at. Several at once, as each is mostly waited for.
+    async fn details(&mut self, groups: &[&[Found<'_>]], settled: &[Vec<Settled>]) -> Vec<Option<Observed>> {
+        if self.grounds.cut.before.is_some() {
+            return Vec::new();
+        }
+        let told = |(group, settled): (&&[Found<'_>], &Vec<Settled>)| {
+            !settled.contains(&Settled::Ask) && unit_named(group[0].scope).is_some()
+        };
+        let mut wanted = Vec::new();
+        for (group, _) in groups.iter().zip(settled).filter(|(group, settled)| told((group, settled))) {
+            if !self.wants(Why::Details) {
+                break;
+            }
+            wanted.push(*group);
+        }
+        let observing = wanted
+            .into_iter()
+            .map(|group| async { self.observe(unit_named(group[0].scope)?, group, Why::Details).await });
+        futures_util::stream::iter(observing).buffered(UNITS_AT_ONCE as usize).collect().await
     }
 
     /// How a row stood whose part nobody knows.
@@ -340,6 +365,14 @@ impl<'a> Judging<'a> {
         };
         self.looked = Some((unit.to_owned(), diff.clone()));
         diff
+    }
+}
+
+/// The unit of a part that is named so; `None` of rows whose part nobody knows.
+fn unit_named(scope: &[u8]) -> Option<&str> {
+    match Scope::of(scope) {
+        Ok(Scope::Part { unit, .. }) if !scope.is_empty() => Some(unit),
+        _ => None,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::source::{Absence, Finding, Severity};
 
 use super::files::Rows;
 use super::look::corpus;
+use super::unit::UNITS_AT_ONCE;
 use super::witness::Reading;
 use super::{Engine, Error};
 
@@ -279,7 +280,7 @@ async fn postgres(engine: &Engine) -> Result<(Live, Vec<bool>), Error> {
     };
     let names = engine.sources.iter().map(|source| &source.relation);
     let there = names.map(|name| !optional.contains(name) || found.contains(name)).collect();
-    Ok((Live::Postgres(server.pool(2)), there))
+    Ok((Live::Postgres(server.pool(UNITS_AT_ONCE)), there))
 }
 
 /// Clients of a DynamoDB source, and which of its tables are there.

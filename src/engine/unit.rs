@@ -23,6 +23,8 @@ use super::protocol::{Answer, Request};
 use super::witness::{Belonging, Projection, Reading, Witness};
 use super::{Engine, Error};
 
+/// Units that are looked at together: so many connections are kept to each store.
+pub(super) const UNITS_AT_ONCE: u32 = 4;
 /// How often a comparison that proves nothing is made again.
 const ATTEMPTS: usize = 40;
 /// As [`ATTEMPTS`], where each attempt reads whole tables.
@@ -88,7 +90,7 @@ impl Engine {
             Store::Postgres => {
                 // Reading needs no digests, so it needs no key of the deployment's either.
                 let key = crate::event::DigestKey::new([0; 32]);
-                let pool = self.target_server()?.pool(2);
+                let pool = self.target_server()?.pool(UNITS_AT_ONCE);
                 Held::Postgres(PostgresTarget::new(pool, self.migration.name(), self.tables.clone(), &key, foreign))
             }
             Store::DynamoDb => Held::Dynamo(Box::new(self.dynamo_target().await?)),

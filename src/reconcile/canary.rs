@@ -2,7 +2,8 @@
 //!
 //! A canary is a shadow of a row that is there: the same row once more on both sides, under a key of its own, with a fault in
 //! what the target's side holds of it. Shadows go through rules, digests, spill and join like any row, and nothing in their
-//! records tells them apart. Which rows are shadowed, and how, follows from a keyed hash of their keys, so both sides agree
+//! records tells them apart; where rows are digested many at once, a row that is shadowed must have the same digests alone
+//! ([`Error::Digests`](super::Error::Digests)). Which rows are shadowed, and how, follows from a keyed hash of their keys, so both sides agree
 //! without a word. What was planted is written down here; the comparison does not read it. Shadows are counted apart and
 //! enter neither counts nor roots. Where a rule pairs rows, whole groups are chosen besides, and [`groups`](super::groups)
 //! makes their shadows.

@@ -17,11 +17,11 @@ use super::sum::Sum;
 use crate::event::digest::put_alike;
 use crate::event::{Canonical as _, DigestKey, EncodedRow, Key, Value};
 use crate::mapping::{Migration, Part, SourceTable};
-use crate::rules::{self, Contribution, Judged, Pair, RuleId, Ruleset, Side, TableRules, Uses};
+use crate::rules::{self, Asked, Contribution, Judged, Pair, RuleId, Ruleset, Side, TableRules, Uses};
 use crate::target::{TableShape, TargetRow, TargetTable};
 
 /// How keys and rows are digested: to be changed with it, so that nothing goes on with digests of another kind.
-pub const DIGESTS: &str = "padded to blocks";
+pub const DIGESTS: &str = "padded to blocks, 2";
 
 /// What both sides are read with.
 pub struct Context {
@@ -51,7 +51,7 @@ pub struct Context {
     /// For each table the key of its rows' digests.
     pub(super) rows: Vec<[u8; 32]>,
     /// For each table what rules ask of rows that they leave as they are; see [`Ruleset::plain`].
-    asked: Vec<Option<Vec<usize>>>,
+    asked: Vec<Option<Asked>>,
 }
 
 /// Appends what a row is compared as, by the rules of its table; rows that give the same bytes are equal.
@@ -78,13 +78,13 @@ impl Context {
         let of_key = |shape: &TableShape| {
             let names = columns(shape, &shape.key);
             let about: Vec<&[u8]> = std::iter::once(&shape.name).chain(&names).map(|name| name.as_bytes()).collect();
-            key.derive("reconcile key", &about)
+            key.derive(&format!("reconcile key, {DIGESTS}"), &about)
         };
         let keys = shapes.iter().map(of_key).collect();
         let tables = (0..shapes.len()).map(|table| TargetTable(u16::try_from(table).unwrap_or(u16::MAX)));
         let asked = tables.map(|table| rules.plain(table)).collect();
         let derived = |domain: &str, shape: &TableShape| key.derive(domain, &[&rules.id()[..], shape.name.as_bytes()]);
-        let rows = shapes.iter().map(|shape| derived("reconcile row", shape)).collect();
+        let rows = shapes.iter().map(|shape| derived(&format!("reconcile row, {DIGESTS}"), shape)).collect();
         let Naming { scope_of, unit_of, as_stored, items } = naming;
         Self {
             migration,
@@ -124,10 +124,10 @@ impl Context {
         }
     }
 
-    /// Columns that have to be read of rows which are otherwise compared as they came; `None` where rows must be looked at.
-    pub(super) fn asked(&self, table: TargetTable) -> Option<&[usize]> {
+    /// What is asked of rows which are compared as they came; `None` where rows must be looked at.
+    pub(super) fn asked(&self, table: TargetTable) -> Option<&Asked> {
         let ruled = self.form.is_some() || self.paired.is_some();
-        self.asked.get(usize::from(table.0)).and_then(Option::as_deref).filter(|_| !ruled)
+        self.asked.get(usize::from(table.0)).and_then(Option::as_ref).filter(|_| !ruled)
     }
 
     /// Names of a table's columns.
@@ -378,10 +378,10 @@ impl Emitter {
 
 impl Work {
     pub(super) fn row(&mut self, context: &Context, row: &TargetRow, scope: &[u8]) -> Result<(), Error> {
-        match self.judged(context, row)? {
-            Some(transient) => self.compared(context, row, scope, transient),
-            None => Ok(()),
+        if let Some(transient) = self.judged(context, row)? {
+            self.compared(context, row, scope, transient)?;
         }
+        Ok(())
     }
 
     /// Whether the target may have let a row go; `None` where it is not ours to judge. Only columns that rules ask need be there.
@@ -402,14 +402,14 @@ impl Work {
         Ok(Some(transient))
     }
 
-    /// Takes a row that is ours to judge.
+    /// Takes a row that is ours to judge; answers with the digests of its key and of all that is compared.
     pub(super) fn compared(
         &mut self,
         context: &Context,
         row: &TargetRow,
         scope: &[u8],
         transient: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<(KeyDigest, [u8; 32]), Error> {
         let table = row.table.0;
         let rules = context.rules.table(row.table);
         let own = context.key_of(rules, row, &mut self.buffer);
@@ -424,7 +424,7 @@ impl Work {
             self.shadow_of(context, rules, row, place, choice, strict)?;
         }
         self.locator = locator;
-        Ok(())
+        Ok((own, strict))
     }
 
     /// Takes the shadow of a row that was chosen; that rules are used for it counts for nothing.

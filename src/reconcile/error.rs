@@ -54,6 +54,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Rows that were digested together have other digests than one by one.
+    #[error(
+        "rows of {table} digested together have other digests than one by one, so nothing can be said of any of them"
+    )]
+    Digests {
+        /// The target table.
+        table: String,
+    },
     /// A record of a spill does not read.
     #[error("a record on its way to the comparison does not read")]
     Record(#[from] DecodeError),

@@ -9,10 +9,14 @@
 use blake3::IncrementCounter;
 use blake3::platform::Platform;
 
+use crate::event::encoding::empty;
+
 /// Bytes of a block.
 const BLOCK: usize = 64;
 /// Messages that are taken at once, at the most.
 const LANES: usize = 16;
+/// Bytes of a message that is alone in its batch.
+const LARGE: usize = 1024 * 1024;
 /// Blocks of a chunk; longer messages are trees.
 const BLOCKS_MAX: usize = 16;
 
@@ -34,6 +38,10 @@ pub fn digest(key: &[u8; 32], message: &mut Vec<u8>) -> Digest {
 }
 
 fn pad(bytes: &mut Vec<u8>, from: usize) {
+    if bytes.len() - from > LARGE {
+        // It fills its memory, which must not be doubled for a few bytes.
+        bytes.reserve_exact(BLOCK);
+    }
     bytes.push(0x80);
     let whole = (bytes.len() - from).next_multiple_of(BLOCK);
     bytes.resize(from + whole, 0);
@@ -51,7 +59,7 @@ pub struct Messages {
 impl Messages {
     /// Forgets them.
     pub fn clear(&mut self) {
-        self.bytes.clear();
+        empty(&mut self.bytes);
         self.places.clear();
     }
 

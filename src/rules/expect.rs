@@ -187,7 +187,8 @@ impl Ruleset {
         }
     }
 
-    fn asks(&self, table: Table) -> bool {
+    /// Whether some invariant is about rows of a table.
+    pub(super) fn asks(&self, table: Table) -> bool {
         self.expects().iter().any(|expect| expect.aggregates.iter().any(|aggregate| aggregate.table == table))
     }
 

@@ -38,6 +38,7 @@ pub use compare::{Comparison, FieldDifference};
 pub use editor::editor_schema;
 pub use expect::{Broken, Contribution, Expect, Relation, Side, Table, Tally};
 pub use path::{Field, FieldStep};
+pub use plain::Asked;
 pub use ruleset::{Pair, RuleId, RuleKind, RuleText, Ruleset};
 pub use table::{Finding, Judged, Pairing, TableRules};
 pub use uses::{Deviation, Use, Uses};

@@ -10,10 +10,19 @@ use super::term::{Condition, Term};
 use crate::event::{DecodeError, EncodedCell, EncodedRow};
 use crate::target::TargetTable;
 
+/// What rules ask of a row that is compared as it is: whether it is ours, and what it adds to invariants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// Nothing: it is ours, and no invariant is about it.
+    Nothing,
+    /// Something of every row, for which these columns have to be read. There may be none: whoever counts rows reads no column.
+    Columns(Vec<usize>),
+}
+
 impl Ruleset {
-    /// Columns that rules ask of every row of a table: whether it is ours, and what it adds to invariants. `None` where rows are
-    /// compared as anything but themselves, or are paired by anything but their keys.
-    pub fn plain(&self, table: TargetTable) -> Option<Vec<usize>> {
+    /// What is asked of every row of a table; `None` where rows are compared as anything but themselves, or are paired by anything
+    /// but their keys.
+    pub fn plain(&self, table: TargetTable) -> Option<Asked> {
         let rules = self.table(table);
         let TableRules { columns: _, key: _, item, scope, retention, normalise, ignore, tolerate, matching, waive } =
             rules;
@@ -21,11 +30,14 @@ impl Ruleset {
         if !as_they_are || matching.is_some() || item.is_some() {
             return None;
         }
+        if scope.is_empty() && retention.is_empty() && !self.asks(Table::Target(table)) {
+            return Some(Asked::Nothing);
+        }
         let mut asked = BTreeSet::new();
         scope.iter().for_each(|(_, condition)| condition.columns(&mut asked));
         retention.iter().for_each(|(_, time, _)| time.columns(&mut asked));
         self.asked_by_invariants(Table::Target(table), &mut asked);
-        Some(asked.into_iter().collect())
+        Some(Asked::Columns(asked.into_iter().collect()))
     }
 }
 

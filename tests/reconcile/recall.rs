@@ -8,7 +8,7 @@ use rehome::rules::{Pair, TableRules, Uses};
 use rehome::target::TargetRow;
 
 use super::bench::{Bench, row, rows};
-use super::sim::boxes::{BOXES, labelled};
+use super::sim::boxes::{BOXES, MARKS, labelled, mark};
 use super::sim::world::World;
 use super::sim::{How, begin, compare};
 
@@ -130,6 +130,7 @@ async fn a_table_that_is_left_out_is_known() {
     // Of a few rows it is chance whether one has a fault of a value.
     for number in 0..12 {
         world.put(BOXES, labelled(&format!("box {number}"), "label"));
+        world.put(MARKS, mark(100 + number, "a", &format!("tag {number}"), number));
     }
     world.capture_all().await;
     projecting.all().await;

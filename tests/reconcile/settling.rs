@@ -491,7 +491,6 @@ async fn nothing_is_proven_before_an_epoch_is_copied_and_swept() {
     assert_eq!(compare(&world, SHORT).await.keys(State::Confirmed), [named(&world, &key(&world, "b", 4))].into());
 }
 
-/// As in a whole comparison, keys are what the rules make of them.
 #[tokio::test]
 async fn rules_for_rows_of_someone_else_hold_for_none_of_ours() {
     let rule = "[[ignore]]\ntable = \"items_new\"\nfields = [\"note\"]\nwhen = \"foreign\"\nreason = \"r\"\n";
@@ -509,6 +508,7 @@ async fn rules_for_rows_of_someone_else_hold_for_none_of_ours() {
     assert_eq!(differing(None), 1);
 }
 
+/// As in a whole comparison, keys are what the rules make of them.
 #[tokio::test]
 async fn keys_that_the_rules_make_alike_are_paired_when_a_unit_is_looked_at() {
     let lower = "[[normalise]]\ntable = \"items_new\"\nfields = [\"box\"]\nas = [\"lower\"]\nreason = \"r\"\n";

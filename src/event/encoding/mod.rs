@@ -24,6 +24,7 @@ mod value;
 
 pub use reader::{DecodeError, Reader};
 pub(crate) use reader::{put_bytes, put_text, put_varint};
+pub(crate) use row::empty;
 pub use row::{EncodedCell, EncodedRow};
 pub(crate) use value::put_decimal_with;
 

@@ -4,6 +4,15 @@ use super::value::tag;
 use super::{Canonical as _, DecodeError, Reader};
 use crate::event::Value;
 
+/// What a buffer that serves one row after the other keeps of its memory: one huge row must not be paid for ever.
+const KEPT_BYTES: usize = 1024 * 1024;
+
+/// Empties a buffer that serves one row after the other.
+pub(crate) fn empty(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.shrink_to(KEPT_BYTES);
+}
+
 /// Values of a row, each as [`Canonical::put`](super::Canonical::put) writes it, one behind the other; the memory serves one row
 /// after the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,7 +25,7 @@ pub struct EncodedRow {
 impl EncodedRow {
     /// Forgets all values.
     pub fn clear(&mut self) {
-        self.bytes.clear();
+        empty(&mut self.bytes);
         self.ends.clear();
     }
 

@@ -275,7 +275,7 @@ fn a_row_that_was_moved_out_of_scope_is_missing_and_one_moved_in_is_extra() {
     let set =
         things("[[scope]]\ntable = \"things\"\nwhere = { is = \".name\", one_of = [\"ours\"] }\nreason = \"r\"\n");
     let engine = Engine::new(Arc::new(postgres()), Settings::new("unused".into(), None, None));
-    let by = By { tables: engine.tables(), rules: Some(&set) };
+    let by = By { tables: engine.tables(), rules: Some(&set), ours: None };
     let [ours, theirs] = ["ours", "theirs"].map(|name| row(&[("name", Value::text(name))]));
     let kinds = |expected: &TargetRow, actual: &TargetRow| -> Vec<Kind> {
         let found = by.compare(std::slice::from_ref(expected), std::slice::from_ref(actual));
