@@ -8,8 +8,8 @@ use futures_util::StreamExt as _;
 
 use crate::event::{Canonical as _, Key, from_hex, to_hex};
 use crate::project::scope::{Scope, is_whole, unit_of};
+use crate::reconcile::context::Context;
 use crate::reconcile::counts::Class;
-use crate::reconcile::emit::Context;
 use crate::reconcile::join::{Difference, Found, Ownership};
 use crate::reconcile::settle::{Parked, Settled, Stood, gone, settle};
 use crate::reconcile::spill::Spill;

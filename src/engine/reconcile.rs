@@ -18,7 +18,7 @@ use crate::project::scope::{scope_key, unit_key, unit_of};
 use crate::project::source::SourceShape;
 use crate::reconcile::actual::Owners;
 use crate::reconcile::canary::Canaries;
-use crate::reconcile::emit::{Context, Naming};
+use crate::reconcile::context::{Context, Naming};
 use crate::reconcile::run::{self, Plan};
 use crate::reconcile::side::Side;
 use crate::reconcile::summary::{self, Around};

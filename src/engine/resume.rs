@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::event::{DigestKey, from_hex, to_hex};
 use crate::mapping::schema::Store;
-use crate::reconcile::emit::DIGESTS;
+use crate::reconcile::context::DIGESTS;
 use crate::reconcile::ledger::{Kept, Ledger, Line, of_side};
 use crate::reconcile::side::{Done, Side};
 use crate::rules::{RuleKind, RuleText, Ruleset};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Error;
-use super::emit::{Context, Emitter, SideOf, Spills, hash_of};
+use super::context::Context;
+use super::emit::{Emitter, SideOf, Spills, hash_of};
 use super::join::Ownership;
 use super::ledger::Came;
 use super::record::Recorded;

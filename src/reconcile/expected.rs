@@ -11,7 +11,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::emit::{Context, Emitter, SideOf, Spills, hash_of};
+use super::context::Context;
+use super::emit::{Emitter, SideOf, Spills, hash_of};
 use super::ledger::Came;
 use super::record::{self, Standing};
 use super::references::References;

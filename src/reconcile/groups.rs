@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 use super::Error;
 use super::canary::{Around, CLASSES, Class, GROUP_CLASSES, VALUES_FROM, spoilt};
-use super::emit::{Context, Emitter, SideOf, Spills};
+use super::context::Context;
+use super::emit::{Emitter, SideOf, Spills};
 use super::record::{self, Joined, KeyDigest};
 use super::spill::Spill;
 use super::sum::Sum;

@@ -4,13 +4,14 @@
 //! row that is not as it should be.
 //!
 //! How it gets there: [`side`] reads both sides by ranges, [`expected`] maps the source's rows and [`actual`] takes the
-//! target's, [`emit`] makes records of both (`plain` of rows that no rule changes, `lanes` digests many at once), [`spill`] keeps [`record`]s by hash until [`join`] pairs them up, [`run`] drives
+//! target's, [`emit`] makes records of both, by what [`context`] says (`plain` of rows that no rule changes, `lanes` digests many at once), [`spill`] keeps [`record`]s by hash until [`join`] pairs them up, [`run`] drives
 //! all that, and [`forecast`] the source's half of it alone. [`ledger`] lets a run go on where a killed one was, [`sum`] tells
 //! whether all that went in came out. [`canary`] plants faults that must be found, [`groups`] such among rows that a rule
 //! pairs, and `recall` looks which were.
 
 pub mod actual;
 pub mod canary;
+pub mod context;
 pub mod emit;
 mod error;
 pub mod expected;

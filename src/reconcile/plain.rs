@@ -5,7 +5,8 @@
 use std::ops::Range;
 
 use super::Error;
-use super::emit::{Context, Work, hash_of, short};
+use super::context::{Context, short};
+use super::emit::{Work, hash_of};
 use super::lanes::{Digest, Messages};
 use super::record::Joined;
 use crate::event::encoding::{FORMAT, empty, put_varint};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::Error;
 use super::canary::{CLASSES, GROUP_CLASSES, Shadows};
-use super::emit::{Context, hash_of};
+use super::context::Context;
+use super::emit::hash_of;
 use super::groups::{Group, Sides};
 use super::join::{Difference, Found, Ownership};
 use super::record::{self, KeyDigest};

@@ -13,7 +13,7 @@ use rehome::log::Batch;
 use rehome::mapping::{Migration, SourceFile};
 use rehome::reconcile::actual::Owners;
 use rehome::reconcile::canary::Canaries;
-use rehome::reconcile::emit::{Context, Form, Naming, Paired};
+use rehome::reconcile::context::{Context, Form, Naming, Paired};
 use rehome::reconcile::join::{Difference, Found};
 use rehome::reconcile::ledger::{self, Ledger, of_side};
 use rehome::reconcile::run::{self, Outcome, Plan};

@@ -61,7 +61,7 @@ fn count(relation: &str) -> String {
 async fn compared(rules: &str, by_the_row: bool) -> Compared {
     let source: Vec<_> = (1..=900).map(row).collect();
     let target = spoilt(&source);
-    let form = by_the_row.then_some(TableRules::strict as rehome::reconcile::emit::Form);
+    let form = by_the_row.then_some(TableRules::strict as rehome::reconcile::context::Form);
     Bench { canaries: Canaries::new([9; 32], &[900]), form, ..Bench::by(rules) }.compare(source, target).await
 }
 

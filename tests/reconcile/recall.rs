@@ -2,7 +2,7 @@
 
 use rehome::event::{Timestamp, Value};
 use rehome::reconcile::canary::{CLASSES, Canaries, Class};
-use rehome::reconcile::emit::Form;
+use rehome::reconcile::context::Form;
 use rehome::reconcile::{Summary, Verdict};
 use rehome::rules::{Pair, TableRules, Uses};
 use rehome::target::TargetRow;

@@ -20,7 +20,7 @@ use crate::mapping::schema::{Role, Store, TargetTableDef};
 use crate::postgres::{catalog, live};
 use crate::project::scope::{scope_key, unit_of};
 use crate::reconcile::canary::Canaries;
-use crate::reconcile::emit::{Context, Naming};
+use crate::reconcile::context::{Context, Naming};
 use crate::reconcile::forecast::outlook::{KeyRole, KeySpace, Share};
 use crate::reconcile::forecast::{self, Plan};
 use crate::reconcile::references::References;

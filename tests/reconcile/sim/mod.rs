@@ -25,7 +25,7 @@ use rehome::log::{Batch, EventLog as _};
 use rehome::project::scope::{scope_key, unit_of};
 use rehome::reconcile::actual::Owners;
 use rehome::reconcile::canary::Canaries;
-use rehome::reconcile::emit::{Context, Form, Naming};
+use rehome::reconcile::context::{Context, Form, Naming};
 use rehome::reconcile::ledger::{Kept, Ledger};
 use rehome::reconcile::run::{self, Plan};
 use rehome::reconcile::summary::{self, Around};
