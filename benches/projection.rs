@@ -1,4 +1,6 @@
-//! Measures of the way from the source to the target, on a private server that syncs as one in production does.
+//! Measures of the way from the source to the target, on two private servers that sync as those in production do.
+//!
+//! They are two, as a server that is both also decodes everything that is written into the target for the source's slot.
 //!
 //! `projection [--rows N] [--units N] [--runs N] [--seconds N]` prints a Markdown table: rows copied by the server's own
 //! tools (`COPY | COPY` into another database), the same rows through rehome, `luthien` through its mapping, events into a
@@ -39,6 +41,22 @@ struct Sizes {
     seconds: u64,
 }
 
+/// The servers that rows are moved between.
+struct Servers {
+    source: Cluster,
+    target: Cluster,
+}
+
+impl Servers {
+    fn source(&self, name: &str) -> String {
+        self.source.url(&format!("{name}_source"))
+    }
+
+    fn target(&self, name: &str) -> String {
+        self.target.url(&format!("{name}_target"))
+    }
+}
+
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |name: &str, usual: u64| -> Outcome<u64> {
@@ -68,20 +86,21 @@ fn main() -> Outcome<()> {
         ("max_wal_size", "8GB"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let cluster = Cluster::start(&Options { settings, ..Options::temporary() })?;
+    let start = || Cluster::start(&Options { settings: settings.clone(), ..Options::temporary() });
+    let servers = Servers { source: start()?, target: start()? };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     out("| measure | median | rate | against |");
     out("|---|---|---|---|");
     runtime.block_on(async {
-        identity(&cluster, &sizes).await?;
-        luthien(&cluster, &sizes).await?;
-        live(&cluster, &sizes).await
+        identity(&servers, &sizes).await?;
+        luthien(&servers, &sizes).await?;
+        live(&servers, &sizes).await
     })
 }
 
-async fn identity(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
-    databases(cluster, "one").await?;
-    let source = cluster.url("one_source");
+async fn identity(servers: &Servers, sizes: &Sizes) -> Outcome<()> {
+    databases(servers, "one").await?;
+    let source = servers.source("one");
     let mut connection = writer::connect(&source).await?;
     writer::run_script(&mut connection, &format!("CREATE TABLE copied ({DEFINITION})")).await?;
     let fill = format!("INSERT INTO copied SELECT i, {ROW} FROM generate_series(1, {}) AS i", sizes.rows);
@@ -90,16 +109,16 @@ async fn identity(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
     let migration = Arc::new(Migration::load(Path::new("benches/schemas/identity"))?);
     let (mut pipes, mut whole, mut replays, mut nulls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..sizes.runs {
-        databases_target(cluster, "one").await?;
-        pipes.push(pipe(cluster)?);
-        databases_target(cluster, "one").await?;
+        databases_target(servers, "one").await?;
+        pipes.push(pipe(servers)?);
+        databases_target(servers, "one").await?;
         let folder = tempfile::tempdir()?;
-        let engine = engine(&migration, folder.path(), cluster, "one");
+        let engine = engine(&migration, folder.path(), servers, "one");
         engine.up(Earlier::Refuse).await?;
         whole.push(timed(engine.run(Until::CaughtUp, CancellationToken::new(), |_, _| {})).await?);
         // The log is complete now: the state and the target anew, from it alone.
         std::fs::remove_dir_all(folder.path().join("state-folder/state"))?;
-        databases_target(cluster, "one").await?;
+        databases_target(servers, "one").await?;
         engine.up(Earlier::Refuse).await?;
         replays.push(timed(engine.run(Until::CaughtUp, CancellationToken::new(), |_, _| {})).await?);
         std::fs::remove_dir_all(folder.path().join("state-folder/state"))?;
@@ -114,22 +133,22 @@ async fn identity(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
     Ok(())
 }
 
-async fn luthien(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
-    databases(cluster, "two").await?;
+async fn luthien(servers: &Servers, sizes: &Sizes) -> Outcome<()> {
+    databases(servers, "two").await?;
     let folder = Path::new("schemas/luthien");
-    let mut connection = writer::connect(&cluster.url("two_source")).await?;
+    let mut connection = writer::connect(&servers.source("two")).await?;
     writer::run_script(&mut connection, &std::fs::read_to_string(folder.join("demo/legacy.sql"))?).await?;
     let rows = writer::load(&mut connection, &Generator::load(&folder.join("demo"), 1)?, sizes.units).await?.rows;
     let migration = Arc::new(Migration::load(folder)?);
     let (mut replays, mut targets) = (Vec::new(), 0);
     for _ in 0..sizes.runs {
-        databases_target(cluster, "two").await?;
+        databases_target(servers, "two").await?;
         let state = tempfile::tempdir()?;
-        let engine = engine(&migration, state.path(), cluster, "two");
+        let engine = engine(&migration, state.path(), servers, "two");
         engine.up(Earlier::Refuse).await?;
         engine.run(Until::CaughtUp, CancellationToken::new(), |_, _| {}).await?;
         std::fs::remove_dir_all(state.path().join("state-folder/state"))?;
-        databases_target(cluster, "two").await?;
+        databases_target(servers, "two").await?;
         engine.up(Earlier::Refuse).await?;
         replays.push(timed(engine.run(Until::CaughtUp, CancellationToken::new(), |_, _| {})).await?);
         targets = engine.comparer().await?.target_rows().await?;
@@ -142,16 +161,16 @@ async fn luthien(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
 }
 
 /// Time from a commit in the source to the write at the target, under 1,000 single-row transactions a second.
-async fn live(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
-    databases(cluster, "three").await?;
-    let source = cluster.url("three_source");
+async fn live(servers: &Servers, sizes: &Sizes) -> Outcome<()> {
+    databases(servers, "three").await?;
+    let source = servers.source("three");
     let mut connection = writer::connect(&source).await?;
     writer::run_script(&mut connection, &format!("CREATE TABLE copied ({DEFINITION})")).await?;
     let migration = Arc::new(Migration::load(Path::new("benches/schemas/identity"))?);
     let folder = tempfile::tempdir()?;
-    let engine = engine(&migration, folder.path(), cluster, "three");
+    let engine = engine(&migration, folder.path(), servers, "three");
     engine.up(Earlier::Refuse).await?;
-    let target = cluster.url("three_target");
+    let target = servers.target("three");
     let mut arrivals = writer::connect(&target).await?;
     writer::run_script(&mut arrivals, "ALTER TABLE copied ADD COLUMN arrived timestamptz DEFAULT clock_timestamp()")
         .await?;
@@ -188,29 +207,28 @@ async fn live(cluster: &Cluster, sizes: &Sizes) -> Outcome<()> {
     Ok(())
 }
 
-fn engine(migration: &Arc<Migration>, folder: &Path, cluster: &Cluster, name: &str) -> Engine {
-    let (source, target) = (cluster.url(&format!("{name}_source")), cluster.url(&format!("{name}_target")));
+fn engine(migration: &Arc<Migration>, folder: &Path, servers: &Servers, name: &str) -> Engine {
+    let (source, target) = (servers.source(name), servers.target(name));
     Engine::new(Arc::clone(migration), Settings::new(folder.join("state-folder"), Some(source), Some(target)))
 }
 
-async fn databases(cluster: &Cluster, name: &str) -> Outcome<()> {
-    let mut admin = writer::connect(&cluster.url("postgres")).await?;
+async fn databases(servers: &Servers, name: &str) -> Outcome<()> {
+    let mut admin = writer::connect(&servers.source.url("postgres")).await?;
     writer::run_script(&mut admin, &format!("CREATE DATABASE {name}_source")).await?;
-    writer::run_script(&mut admin, &format!("CREATE DATABASE {name}_target")).await?;
-    Ok(())
+    databases_target(servers, name).await
 }
 
 /// A new, empty target.
-async fn databases_target(cluster: &Cluster, name: &str) -> Outcome<()> {
-    let mut admin = writer::connect(&cluster.url("postgres")).await?;
+async fn databases_target(servers: &Servers, name: &str) -> Outcome<()> {
+    let mut admin = writer::connect(&servers.target.url("postgres")).await?;
     writer::run_script(&mut admin, &format!("DROP DATABASE IF EXISTS {name}_target WITH (FORCE)")).await?;
     writer::run_script(&mut admin, &format!("CREATE DATABASE {name}_target")).await?;
     Ok(())
 }
 
 /// The server's own tools: one COPY out, one COPY in.
-fn pipe(cluster: &Cluster) -> Outcome<Duration> {
-    let (source, target) = (cluster.url("one_source"), cluster.url("one_target"));
+fn pipe(servers: &Servers) -> Outcome<Duration> {
+    let (source, target) = (servers.source("one"), servers.target("one"));
     psql(&target, &format!("CREATE TABLE copied ({DEFINITION})"))?;
     let began = Instant::now();
     let script = format!(

@@ -165,8 +165,8 @@ impl Applier {
     }
 
     /// Begins to commit what records changed while more is applied.
-    pub fn finish_behind<'a>(&self, mut session: Session<'a>, next: Offset) -> Result<Session<'a>, Error> {
-        self.mark(&mut session, next);
+    pub fn finish_behind(&self, session: &mut Session<'_>, next: Offset) -> Result<(), Error> {
+        self.mark(session, next);
         session.commit_behind()
     }
 

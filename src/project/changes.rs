@@ -10,6 +10,14 @@ use hashbrown::HashTable;
 use super::seen::KeyHash;
 use super::state::{SPACES, Space};
 
+/// Room for keys and values that is used again, at most: what a single huge row took is given back.
+const ROOM_MAX: usize = 64 * 1024 * 1024;
+/// From this on room is asked for all at once, as much as a backlog fills before it is committed: growing step by step copies it
+/// again and again.
+const BACKLOG_MIN: usize = 1024 * 1024;
+/// That much; pages of it that nothing is put into are never touched.
+const BACKLOG_ROOM: usize = 40 * 1024 * 1024;
+
 /// Changed values, each with its key as it is stored.
 #[derive(Default)]
 pub(super) struct Changes {
@@ -59,6 +67,18 @@ impl Changes {
         self.counts[space as usize] += 1;
         let entries = &self.entries;
         self.index.insert_unique(hash.0, entries.len() - 1, |&at| entries[at].hash.0);
+    }
+
+    /// None, in the room of these: the system clears each page of new room, which takes as long as filling it.
+    pub(super) fn emptied(mut self) -> Self {
+        if self.buffer.len() > ROOM_MAX {
+            return Self::default();
+        }
+        self.buffer.clear();
+        self.entries.clear();
+        self.index.clear();
+        self.counts = Default::default();
+        self
     }
 
     /// Number of keys of a space.
@@ -120,6 +140,9 @@ fn front(key: &[u8]) -> u128 {
 
 fn append(buffer: &mut Vec<u8>, parts: &[&[u8]]) -> Range<usize> {
     let start = buffer.len();
+    if (BACKLOG_MIN..BACKLOG_ROOM).contains(&start) && buffer.capacity() < BACKLOG_ROOM {
+        buffer.reserve_exact(BACKLOG_ROOM - start);
+    }
     parts.iter().for_each(|part| buffer.extend_from_slice(part));
     start..buffer.len()
 }
@@ -149,9 +172,14 @@ mod tests {
         /// Few keys, so that they are changed again and again, with values that grow and shrink.
         #[test]
         fn what_was_last_put_is_read_back_and_comes_in_order(
+            before in proptest::collection::vec((0..3_usize, key()), 0..9),
             puts in proptest::collection::vec((0..3_usize, key(), proptest::option::of(0..9_usize)), 0..80),
         ) {
             let (seen, mut changes, mut expected) = (Seen::of_empty(), Changes::default(), BTreeMap::new());
+            for (space, key) in before {
+                changes.set(seen.hash(SPACES[space], &key), SPACES[space], &key, Some(&[9]));
+            }
+            changes = changes.emptied();
             for (number, (space, key, size)) in (0_u8..).zip(puts) {
                 let value = size.map(|size| vec![number; size]);
                 changes.set(seen.hash(SPACES[space], &key), SPACES[space], &key, value.as_deref());

@@ -3,8 +3,8 @@
 //! Read in this order: [`source`] binds events to source tables, [`fold`] decides what an event does to a row (I3), [`row`]
 //! does it in the [`state`], [`references`] knows whom that concerns, [`apply`] goes through the log. [`pick`] chooses parts
 //! whose rows changed, [`prepare`] has `crate::mapping::evaluate` make target rows of them, [`claims`] sees two parts that
-//! want one target key, [`projector`] writes them, [`keep`] keeps what became of them, [`again`] says when parked ones are tried again, [`forgotten`] finds what a new
-//! state does not know of, [`run`] is the loop.
+//! want one target key, [`projector`] has them written, [`write`] in shares, [`keep`] keeps what became of them, [`again`] says when parked ones are
+//! tried again, [`forgotten`] finds what a new state does not know of, [`run`] is the loop.
 
 pub mod again;
 pub mod apply;
@@ -36,5 +36,6 @@ pub mod session;
 pub mod source;
 pub mod state;
 pub mod sweep;
+mod write;
 
 pub use error::Error;

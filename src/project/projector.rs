@@ -1,11 +1,8 @@
 //! Projects parts whose rows changed: picks and evaluates a batch while the one before is written, and keeps what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable as _};
-use futures_util::future::try_join_all;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +22,7 @@ use super::scope::is_whole;
 use super::session::Session;
 use super::source::SourceShape;
 use super::state::{Space, State};
+use super::write::{Writer, Writing};
 use super::{Error, names};
 
 /// Parts of one batch for a target with transactions, each of which costs a sync: four times as many take two thirds of the time.
@@ -32,9 +30,10 @@ use super::{Error, names};
 const PARTS_PER_TRANSACTION: usize = 16_384;
 /// Parts of one batch for a target where each item is written by itself: what is on its way when it fails is looked at again.
 const PARTS_PER_BATCH: usize = 4_096;
-/// A connection is not given fewer parts than this: each transaction costs a sync at the target.
-const PARTS_PER_WRITER_MIN: usize = 256;
-/// Bytes of results that a first projection commits at once.
+/// Batches on their way to the target at once where they do not wait for each other: while one is kept, and the shares of one end
+/// at different times, connections have the next.
+const BATCHES_WRITTEN_AT_ONCE: usize = 2;
+/// Bytes of results that are committed at once where batches do not wait for each other.
 const KEEP_BYTES: usize = 16 * 1024 * 1024;
 /// Parts that are tried again at once: their failing one by one takes the target about a second.
 const AGAIN_MAX: usize = 1_000;
@@ -43,7 +42,7 @@ const AGAIN_MAX: usize = 1_000;
 pub struct Projector {
     log: Arc<dyn EventLog>,
     pub(super) evaluator: Arc<Evaluator>,
-    target: Arc<dyn Target>,
+    writer: Writer,
 }
 
 /// What one batch of parts came to.
@@ -68,6 +67,33 @@ struct Ahead {
     carried: Carried,
 }
 
+/// A batch on its way to the target.
+struct Begun {
+    prepared: Vec<Prepared>,
+    /// Parts that its claims called back.
+    called_back: u64,
+    writing: Writing,
+}
+
+/// Batches of a pass that are not finished.
+struct InHand {
+    evaluating: Option<Evaluating>,
+    /// The oldest first.
+    writing: VecDeque<Begun>,
+}
+
+impl InHand {
+    /// Gives them up; nothing is left running behind.
+    async fn end(self) {
+        for begun in self.writing {
+            begun.writing.give_up().await;
+        }
+        if let Some(Ok(Ok(Ahead { picking, .. }))) = futures_util::future::OptionFuture::from(self.evaluating).await {
+            join_picking(picking).await;
+        }
+    }
+}
+
 /// Parts being picked on the blocking pool; with them comes where the next batch begins.
 type Picking = JoinHandle<Result<(Vec<Picked>, Option<Vec<u8>>), Error>>;
 
@@ -88,7 +114,8 @@ impl Projector {
         let contended = (0..).take(tables.len()).map(|table| !migration.keys_disjoint(TargetTable(table))).collect();
         let target_remembers = target.keeps_record();
         let evaluator = Evaluator { state, migration, sources, tables, settings, contended, target_remembers };
-        Self { log, evaluator: Arc::new(evaluator), target }
+        let writer = Writer::new(target, evaluator.settings.writers);
+        Self { log, evaluator: Arc::new(evaluator), writer }
     }
 
     /// Generation of the mapping that parts are evaluated with.
@@ -98,7 +125,7 @@ impl Projector {
 
     /// What the target's calls have cost, where its store counts that.
     pub fn cost(&self) -> Option<Cost> {
-        self.target.cost()
+        self.writer.target().cost()
     }
 
     pub(super) fn state(&self) -> &State {
@@ -107,7 +134,7 @@ impl Projector {
 
     /// Whether the target holds parts that were written before.
     pub async fn target_remembers_parts(&self) -> Result<bool, Error> {
-        forgotten::any(self.state(), &*self.target).await
+        forgotten::any(self.state(), self.writer.target()).await
     }
 
     /// Calls back parts that the target remembers and a state that is built anew knows nothing of; returns how many.
@@ -115,7 +142,7 @@ impl Projector {
         if !forgotten::unknown(self.state())? {
             return Ok(0);
         }
-        forgotten::call_back(self.state(), &*self.log, &*self.target).await
+        forgotten::call_back(self.state(), &*self.log, self.writer.target()).await
     }
 
     /// Projects every part that changed, in order of part; while one batch is written the next is evaluated, and the one behind it
@@ -131,66 +158,85 @@ impl Projector {
         let usual = if self.evaluator.target_remembers { PARTS_PER_TRANSACTION } else { PARTS_PER_BATCH };
         let parts_max = self.evaluator.settings.batch_parts.unwrap_or(usual);
         let pass = Arc::new(Pass::begin(self.state(), mapping, totals, parts_max)?);
-        let keep_bytes = self.keep_bytes(&pass);
+        let first = self.evaluate(&pass, pick(&self.evaluator, &pass, None), None);
+        let mut ahead = InHand { evaluating: Some(first), writing: VecDeque::new() };
         let mut kept = self.state().session();
-        let mut evaluating = Some(self.evaluate(&pass, pick(&self.evaluator, &pass, None), None));
-        while let Some(task) = evaluating.take() {
-            let Ahead { prepared, picking, carried } = task.await.expect("evaluation does not panic")?;
-            let Some(picking) = picking else { break };
-            if stop.is_cancelled() {
-                join_picking(Some(picking)).await;
-                break;
+        let ended = self.go_over(&pass, &mut ahead, &mut kept, stop, &mut tell).await;
+        ahead.end().await;
+        match &ended {
+            Ok(()) if pass.all && !stop.is_cancelled() => {
+                kept.put(Space::Meta, names::MARKED, Vec::new());
+                kept.remove(Space::Meta, names::FORCED);
             }
-            evaluating = Some(self.evaluate(&pass, picking, carried));
-            let told = match self.finish(&pass, &mut kept, prepared, stop).await {
-                Ok(Some(done)) => tell(done),
-                Ok(None) => {
-                    // Claims of parts that were not written are not kept.
-                    if keep_bytes == 0 {
-                        kept = self.state().session();
-                    }
-                    break;
-                }
-                Err(error) => {
-                    join(evaluating).await;
-                    return Err(error);
-                }
-            };
-            if let Err(error) = told {
-                join(evaluating).await;
-                // What it speaks of was written, and is to be found where it says.
-                if let Error::Breaker { parked, evaluated, reason, .. } = &error {
-                    let (parked, evaluated, reason) = (*parked, *evaluated, reason.clone());
-                    let halt = Halt { mapping, parked, evaluated, reason, end: self.log.end(Partition(0)).0 };
-                    let halt = serde_json::to_vec(&halt).expect("numbers and text are JSON");
-                    kept.put(Space::Meta, names::HALTED, halt);
-                }
-                tokio::task::block_in_place(|| kept.commit())?;
-                return Err(error);
+            Ok(()) => {}
+            // What it speaks of was written, and is to be found where it says.
+            Err(Error::Breaker { parked, evaluated, reason, .. }) => {
+                let (parked, evaluated, reason) = (*parked, *evaluated, reason.clone());
+                let halt = Halt { mapping, parked, evaluated, reason, end: self.log.end(Partition(0)).0 };
+                let halt = serde_json::to_vec(&halt).expect("numbers and text are JSON");
+                kept.put(Space::Meta, names::HALTED, halt);
             }
-            if kept.bytes() >= keep_bytes {
-                kept = if keep_bytes > 0 {
-                    // The next batch is written meanwhile.
-                    tokio::task::block_in_place(|| kept.commit_behind())?
-                } else {
-                    tokio::task::block_in_place(|| kept.commit())?;
-                    self.state().session()
-                };
-            }
+            Err(_) => return ended,
         }
-        join(evaluating).await;
-        if pass.all && !stop.is_cancelled() {
-            kept.put(Space::Meta, names::MARKED, Vec::new());
-            kept.remove(Space::Meta, names::FORCED);
-        }
-        tokio::task::block_in_place(|| kept.commit())
+        tokio::task::block_in_place(|| kept.commit())?;
+        ended
     }
 
-    /// Bytes of results that are gathered before they are committed: those of several batches where a first projection needs
-    /// none of them for the next, and evaluating a part again after a crash finds it written.
-    fn keep_bytes(&self, pass: &Pass) -> usize {
-        let apart = self.evaluator.migration.totals() == 0 && !self.evaluator.contended.contains(&true);
-        if pass.all && apart && self.evaluator.target_remembers { KEEP_BYTES } else { 0 }
+    /// Takes the batches of a pass one after the other, as far as `stop` lets it; what has been kept and not committed is in `kept`.
+    async fn go_over<'a>(
+        &'a self,
+        pass: &Arc<Pass>,
+        ahead: &mut InHand,
+        kept: &mut Session<'a>,
+        stop: &CancellationToken,
+        tell: &mut impl FnMut(Done) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let apart = self.batches_apart(pass);
+        loop {
+            if let Some(task) = ahead.evaluating.take() {
+                let Ahead { prepared, picking, carried } = task.await.expect("evaluation does not panic")?;
+                if stop.is_cancelled() {
+                    join_picking(picking).await;
+                    return Ok(());
+                }
+                if let Some(picking) = picking {
+                    ahead.evaluating = Some(self.evaluate(pass, picking, carried));
+                    ahead.writing.push_back(self.begin(kept, prepared).await?);
+                }
+            }
+            if apart && ahead.evaluating.is_some() && ahead.writing.len() < BATCHES_WRITTEN_AT_ONCE {
+                continue;
+            }
+            let Some(oldest) = ahead.writing.front_mut() else { return Ok(()) };
+            let outcomes = tokio::select! {
+                outcomes = oldest.writing.outcomes() => outcomes?,
+                () = stop.cancelled() => {
+                    if !apart {
+                        // Claims of parts that were not written are not kept.
+                        *kept = self.state().session();
+                    }
+                    return Ok(());
+                }
+            };
+            let written = ahead.writing.pop_front().expect("it was there");
+            tell(self.finish(pass, kept, written, outcomes).await?)?;
+            if apart && kept.bytes() >= KEEP_BYTES {
+                // The next batches are written meanwhile.
+                tokio::task::block_in_place(|| kept.commit_behind())?;
+            } else if !apart {
+                let kept = std::mem::replace(kept, self.state().session());
+                tokio::task::block_in_place(|| kept.commit())?;
+            }
+        }
+    }
+
+    /// Whether the batches of this pass do not wait for each other: in a first projection none needs what became of another, and
+    /// evaluating a part again after a crash finds it written.
+    fn batches_apart(&self, pass: &Pass) -> bool {
+        let migration = &self.evaluator.migration;
+        let refer = migration.target_tables().iter().any(|table| !table.foreign_keys.is_empty());
+        let connected = refer || migration.totals() > 0 || self.evaluator.contended.contains(&true);
+        pass.all && !connected && self.evaluator.target_remembers
     }
 
     /// Marks parts to be projected again that rows at the target hold back, or rows that are not there yet; a bounded number
@@ -231,37 +277,38 @@ impl Projector {
         })
     }
 
-    /// Writes evaluated parts and keeps what became of them; `None` when `stop` was cancelled before the target answered.
-    async fn finish(
-        &self,
-        pass: &Pass,
-        session: &mut Session<'_>,
-        mut prepared: Vec<Prepared>,
-        stop: &CancellationToken,
-    ) -> Result<Option<Done>, Error> {
-        let mut done = Done { parts: prepared.len() as u64, ..Done::default() };
+    /// Begins to write evaluated parts.
+    async fn begin(&self, session: &mut Session<'_>, mut prepared: Vec<Prepared>) -> Result<Begun, Error> {
         self.know_what_was_kept(session, &mut prepared)?;
         let notices = self.settle_claims(session, &mut prepared)?;
-        done.called_back = notices.len() as u64;
+        let called_back = notices.len() as u64;
         if !notices.is_empty() {
             // Before the claims are kept: after a crash in between, the calls are made again rather than forgotten.
             self.log.append(Batch { notices, ..Batch::default() }).await?;
         }
         let writes: Vec<UnitWrite> = prepared.iter_mut().filter_map(|prepared| prepared.write.take()).collect();
         self.keep_owned_ahead(&prepared, &writes)?;
-        let outcomes = tokio::select! {
-            // A write given up on the way may have happened; its version makes repeating it safe.
-            outcomes = self.write(&writes) => outcomes?,
-            () = stop.cancelled() => return Ok(None),
-        };
-        let overtaken = self.overtaken(&writes, &outcomes)?;
+        Ok(Begun { prepared, called_back, writing: self.writer.begin(writes) })
+    }
+
+    /// Keeps what became of parts that were written.
+    async fn finish(
+        &self,
+        pass: &Pass,
+        session: &mut Session<'_>,
+        begun: Begun,
+        outcomes: Vec<UnitOutcome>,
+    ) -> Result<Done, Error> {
+        let Begun { prepared, called_back, writing } = begun;
+        let mut done = Done { parts: prepared.len() as u64, called_back, ..Done::default() };
+        let overtaken = self.overtaken(writing.writes(), &outcomes)?;
         done.called_back += overtaken.len() as u64;
         if !overtaken.is_empty() {
             self.log.append(Batch { notices: overtaken, ..Batch::default() }).await?;
         }
-        let keep = || self.keep(pass, session, prepared, &writes, outcomes, &mut done);
+        let keep = || self.keep(pass, session, prepared, writing.writes(), outcomes, &mut done);
         tokio::task::block_in_place(keep)?;
-        Ok(Some(done))
+        Ok(done)
     }
 
     /// The whole of a unit comes once more with each batch that has parts of it, and was picked before the last was kept.
@@ -340,41 +387,6 @@ impl Projector {
         }
     }
 
-    /// Writes a batch, spread over the target's connections; the parts of one unit stay together.
-    async fn write(&self, writes: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
-        let share = writes.len().div_ceil(self.evaluator.settings.writers.max(1)).max(PARTS_PER_WRITER_MIN);
-        let mut shares = Vec::new();
-        let mut rest = writes;
-        while rest.len() > share {
-            let boundary = (share..rest.len()).find(|&at| rest[at].unit != rest[at - 1].unit).unwrap_or(rest.len());
-            let (taken, tail) = rest.split_at(boundary);
-            shares.push(self.write_share(taken));
-            rest = tail;
-        }
-        if !rest.is_empty() {
-            shares.push(self.write_share(rest));
-        }
-        Ok(try_join_all(shares).await?.into_iter().flatten().collect())
-    }
-
-    /// Writes a share, again and again while the target cannot be reached.
-    async fn write_share(&self, writes: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
-        let patience = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(50))
-            .with_max_delay(Duration::from_secs(10))
-            .without_max_times()
-            .with_jitter();
-        let attempt = || async { self.target.apply(writes).await };
-        let outcomes = attempt
-            .retry(patience)
-            .when(|error| matches!(error, crate::target::Error::Unreachable { .. }))
-            .notify(|error, pause| {
-                tracing::warn!(error = %error, pause_ms = pause.as_millis(), "target unreachable, trying again");
-            })
-            .await?;
-        Ok(outcomes)
-    }
-
     /// Calls back parts of which the target has a newer version that this log gave: nobody knows what that was made of, and a
     /// notice is newer than it.
     fn overtaken(&self, writes: &[UnitWrite], outcomes: &[UnitOutcome]) -> Result<Vec<Notice>, Error> {
@@ -409,15 +421,7 @@ fn pick(evaluator: &Arc<Evaluator>, pass: &Arc<Pass>, mut cursor: Option<Vec<u8>
     tokio::task::spawn_blocking(move || Ok((pass.pick(&evaluator.state, &mut cursor)?, cursor)))
 }
 
-/// Waits for an evaluation that nobody needs any more: nothing is left running behind.
-async fn join(evaluating: Option<Evaluating>) {
-    let Some(evaluating) = evaluating else { return };
-    if let Ok(Ok(Ahead { picking, .. })) = evaluating.await {
-        join_picking(picking).await;
-    }
-}
-
-/// As [`join`], of parts being picked.
+/// Waits for parts being picked that nobody needs any more.
 async fn join_picking(picking: Option<Picking>) {
     if let Some(picking) = picking {
         let _ = picking.await;

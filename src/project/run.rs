@@ -282,7 +282,7 @@ impl Projection {
                 applier.release_accepted(&*self.log, state).await?;
                 session = state.session();
             } else if session.bytes() >= COMMIT_BYTES {
-                session = tokio::task::block_in_place(|| applier.finish_behind(session, from))?;
+                tokio::task::block_in_place(|| applier.finish_behind(&mut session, from))?;
             }
             said.applied = from.0;
             said.end = self.log.end(PARTITION).0;

@@ -52,11 +52,12 @@ impl Below {
         Ok(Self { changes, commit: Some(commit) })
     }
 
-    /// Waits until the changes are visible.
-    fn end(mut self) -> Result<(), Error> {
+    /// Waits until the changes are visible; their room is free then.
+    fn end(mut self) -> Result<Changes, Error> {
         let commit = self.commit.take().expect("it is taken here or when this is dropped");
         let committed = commit.join().expect("a commit does not panic");
-        committed.map_err(|source| Error::state("write", source))
+        committed.map_err(|source| Error::state("write", source))?;
+        Ok(Arc::into_inner(std::mem::take(&mut self.changes)).map(Changes::emptied).unwrap_or_default())
     }
 }
 
@@ -132,12 +133,10 @@ impl<'a> Session<'a> {
 
     /// Begins to commit all changes beside what follows, and goes on above them: they are seen here as before, by others
     /// when they are committed.
-    pub fn commit_behind(self) -> Result<Self, Error> {
-        let Self { state, changes, below } = self;
-        if let Some(below) = below {
-            below.end()?;
-        }
-        Ok(Self { state, changes: Changes::default(), below: Some(Below::begin(state, changes)?) })
+    pub fn commit_behind(&mut self) -> Result<(), Error> {
+        let room = self.below.take().map_or_else(|| Ok(Changes::default()), Below::end)?;
+        self.below = Some(Below::begin(self.state, std::mem::replace(&mut self.changes, room))?);
+        Ok(())
     }
 }
 
@@ -265,7 +264,7 @@ mod tests {
                 assert_eq!(found, (key < round).then(|| vec![key]), "round {round}");
             }
             session.put(Space::Heads, &[round], [round]);
-            let session = session.commit_behind().expect("writable");
+            session.commit_behind().expect("writable");
             assert_eq!(session.get(Space::Heads, &[round]).expect("readable"), Some(vec![round]));
             session.commit().expect("writable");
             assert_eq!(state.session().get(Space::Heads, &[round]).expect("readable"), Some(vec![round]));
@@ -282,7 +281,7 @@ mod tests {
             session.put(Space::Rows, &[byte], vec![byte; LOAD_BYTES_MIN]);
             session.put(Space::Meta, b"last", [byte]);
             session.remove(Space::Rows, &[byte.wrapping_sub(1)]);
-            session = session.commit_behind().expect("writable");
+            session.commit_behind().expect("writable");
             assert!(session.has_new(Space::Rows) && session.bytes() == 0);
             assert_eq!(session.get(Space::Meta, b"last").expect("readable"), Some(vec![byte]));
             assert_eq!(session.get(Space::Rows, &[byte.wrapping_sub(1)]).expect("readable"), None);

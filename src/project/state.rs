@@ -305,7 +305,8 @@ mod tests {
         let mut session = state.session();
         session.remove(Space::Dirty, b"b");
         session.put(Space::Dirty, b"e", []);
-        session.commit_behind().expect("writable").commit().expect("writable");
+        session.commit_behind().expect("writable");
+        session.commit().expect("writable");
         assert_eq!(dirty(&state, None), b"acde");
         drop(state);
         assert_eq!(dirty(&State::open(folder.path()).expect("a store"), Some(b"a")), b"cde", "read from the store");

@@ -3,6 +3,7 @@
 mod support;
 
 mod aliases;
+mod batches;
 mod capture_crash;
 mod capture_epochs;
 mod capture_run;

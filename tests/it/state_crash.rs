@@ -51,7 +51,7 @@ fn commit_rounds(folder: &Path, rounds: u64, tell: impl Fn(u64)) {
         }
         session.put(Space::Meta, ROUND, round.to_be_bytes());
         if round % 2 == 0 {
-            session = session.commit_behind().expect("it commits");
+            session.commit_behind().expect("it commits");
         } else {
             session.commit().expect("it commits");
             tell(round);

@@ -13,20 +13,28 @@ const END: [u8; 2] = (-1_i16).to_be_bytes();
 /// Length of a field that is NULL.
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 
+/// Bytes that are sent at once, about: buffers of some megabytes are asked of the system anew each time, which clears their pages.
+const CHUNK: usize = 256 * 1024;
+
 /// Rows on their way into one table.
 pub struct Rows {
+    full: Vec<Vec<u8>>,
     bytes: Vec<u8>,
 }
 
 impl Rows {
     /// No rows yet.
     pub fn new() -> Self {
-        Self { bytes: HEAD.to_vec() }
+        Self { full: Vec::new(), bytes: HEAD.to_vec() }
     }
 
     /// Begins a row of so many fields.
     pub fn begin(&mut self, fields: usize) {
         let fields = i16::try_from(fields).expect("a table has fewer than 1,600 columns");
+        if self.bytes.len() >= CHUNK {
+            let next = Vec::with_capacity(CHUNK + CHUNK / 8);
+            self.full.push(std::mem::replace(&mut self.bytes, next));
+        }
         self.bytes.extend_from_slice(&fields.to_be_bytes());
     }
 
@@ -55,10 +63,11 @@ impl Rows {
         })
     }
 
-    /// The whole stream.
-    pub fn finish(mut self) -> Vec<u8> {
+    /// The whole stream, in pieces.
+    pub fn finish(mut self) -> Vec<Vec<u8>> {
         self.bytes.extend_from_slice(&END);
-        self.bytes
+        self.full.push(self.bytes);
+        self.full
     }
 }
 
@@ -80,8 +89,18 @@ mod tests {
         assert!(rows.row(&[Kind::Int2, Kind::Text], &[Value::Int(5), Value::Null]));
         assert!(!rows.row(&[Kind::Int2], &[Value::Int(70_000)]));
         let first = [0, 2, 0, 0, 0, 2, 0, 5, 255, 255, 255, 255];
-        assert!(rows.finish().starts_with(&[HEAD, &first].concat()));
-        assert_eq!(Rows::new().finish(), [HEAD, &[255, 255]].concat());
+        assert!(rows.finish().concat().starts_with(&[HEAD, &first].concat()));
+        assert_eq!(Rows::new().finish(), [[HEAD, &[255, 255]].concat()]);
         assert_eq!(HEAD.len(), 19);
+    }
+
+    #[test]
+    fn many_rows_are_sent_in_pieces_that_together_are_all_of_them() {
+        let mut rows = Rows::new();
+        let text = Value::text("x".repeat(CHUNK / 3));
+        (0..10).for_each(|_| assert!(rows.row(&[Kind::Text], std::slice::from_ref(&text))));
+        let pieces = rows.finish();
+        assert!(pieces.len() > 2, "{} pieces", pieces.len());
+        assert_eq!(pieces.concat().len(), HEAD.len() + 10 * (2 + 4 + CHUNK / 3) + END.len());
     }
 }

@@ -52,7 +52,7 @@ async fn load(
     target: &PostgresTarget,
     connection: &mut PgConnection,
     batch: &[UnitWrite],
-    records: Vec<u8>,
+    records: Vec<Vec<u8>>,
 ) -> Result<(), Refusal> {
     // Records first: a part that was written before is refused before its rows are sent.
     copy(connection, COPY_RECORDS, records).await.map(drop)?;
@@ -66,7 +66,7 @@ async fn load(
         let statement = sql::copy(shape);
         let written = match binary(target, index, &rows) {
             Some(stream) => copy(connection, &format!("{statement}{}", sql::BINARY), stream).await?,
-            None => copy(connection, &statement, as_text(target, index, &rows)?).await?,
+            None => copy(connection, &statement, vec![as_text(target, index, &rows)?]).await?,
         };
         if written != rows.len() as u64 {
             return Err(left_out(shape));
@@ -77,7 +77,7 @@ async fn load(
 }
 
 /// The records of parts that own nothing yet; `None` when a part has two rows of one key.
-fn records(target: &PostgresTarget, batch: &[UnitWrite]) -> Option<Vec<u8>> {
+fn records(target: &PostgresTarget, batch: &[UnitWrite]) -> Option<Vec<Vec<u8>>> {
     let mut rows = Rows::new();
     let nothing = Owned::default();
     let bytes = |rows: &mut Rows, bytes: &[u8]| {
@@ -107,7 +107,7 @@ fn records(target: &PostgresTarget, batch: &[UnitWrite]) -> Option<Vec<u8>> {
 }
 
 /// Rows of a table in binary form; `None` when one has a value that only goes as text.
-fn binary(target: &PostgresTarget, table: usize, rows: &[&[Value]]) -> Option<Vec<u8>> {
+fn binary(target: &PostgresTarget, table: usize, rows: &[&[Value]]) -> Option<Vec<Vec<u8>>> {
     let kinds = target.kinds[table].as_deref()?;
     let mut stream = Rows::new();
     rows.iter().all(|values| stream.row(kinds, values)).then(|| stream.finish())
@@ -127,10 +127,12 @@ fn as_text(target: &PostgresTarget, table: usize, rows: &[&[Value]]) -> Result<V
     Ok(stream)
 }
 
-/// Sends a stream of rows; answers how many the server says it wrote.
-async fn copy(connection: &mut PgConnection, statement: &str, stream: Vec<u8>) -> Result<u64, Refusal> {
+/// Sends a stream of rows, piece by piece; answers how many the server says it wrote.
+async fn copy(connection: &mut PgConnection, statement: &str, stream: Vec<Vec<u8>>) -> Result<u64, Refusal> {
     const ACTION: &str = "write target rows";
     let mut copy = connection.copy_in_raw(statement).await.map_err(|source| refuse(ACTION, source))?;
-    copy.send(stream).await.map_err(|source| refuse(ACTION, source))?;
+    for piece in stream {
+        copy.send(piece).await.map_err(|source| refuse(ACTION, source))?;
+    }
     copy.finish().await.map_err(|source| refuse(ACTION, source))
 }

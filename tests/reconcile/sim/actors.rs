@@ -154,8 +154,8 @@ impl Projecting {
         let from = Applier::checkpoint(state).expect("an offset");
         let chunk = log.read(LOG, from, bytes).await.expect("it reads");
         if !chunk.records.is_empty() {
-            let folded = self.applier.fold(&**log, state, state.session(), chunk.records).expect("it applies");
-            drop(self.applier.finish_behind(folded, chunk.next).expect("it commits"));
+            let mut folded = self.applier.fold(&**log, state, state.session(), chunk.records).expect("it applies");
+            self.applier.finish_behind(&mut folded, chunk.next).expect("it commits");
             self.world.baton.note(format!("applied to {}", chunk.next.0));
         }
     }
