@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::engine::{Planting, Reconciling};
-use crate::reconcile::Discrepancy;
+use crate::reconcile::{Discrepancy, Told};
 use crate::report::folder::PAGE;
-use crate::report::{self, Contents, Reports, SigningKey, Writing};
+use crate::report::{self, Ahead, Contents, Reports, SigningKey, Writing};
 
 use super::args::{Global, ReconcileArgs};
 use super::exit::Exit;
@@ -26,6 +26,7 @@ const AHEAD: usize = 4;
 
 /// A night that is written while the next discrepancies are found.
 struct Behind {
+    ahead: Ahead,
     some: Vec<Discrepancy>,
     hand: SyncSender<Vec<Discrepancy>>,
     writing: JoinHandle<Result<Writing, report::Error>>,
@@ -33,15 +34,16 @@ struct Behind {
 
 impl Behind {
     fn new(mut night: Writing) -> Self {
+        let ahead = night.ahead();
         let (hand, handed) = sync_channel::<Vec<Discrepancy>>(AHEAD);
         let writing = tokio::task::spawn_blocking(move || {
             handed.into_iter().flatten().try_for_each(|discrepancy| night.add(discrepancy)).map(|()| night)
         });
-        Self { some: Vec::new(), hand, writing }
+        Self { ahead, some: Vec::new(), hand, writing }
     }
 
-    fn take(&mut self, discrepancy: Discrepancy) {
-        self.some.push(discrepancy);
+    fn take(&mut self, told: Told<'_>) {
+        self.some.extend(self.ahead.take(told));
         if self.some.len() == HANDED {
             self.hand();
         }
@@ -56,7 +58,9 @@ impl Behind {
     async fn end(mut self) -> Result<Writing, report::Error> {
         self.hand();
         drop(self.hand);
-        self.writing.await.expect("writing does not panic")
+        let mut night = self.writing.await.expect("writing does not panic")?;
+        night.add_counted(self.ahead);
+        Ok(night)
     }
 }
 
@@ -77,7 +81,7 @@ pub async fn run(global: &Global, args: ReconcileArgs) -> Result<Exit, Failure> 
     let reports = Reports::new(&args.reports, &args.migration);
     let contents = if args.reveal { Contents::Revealed } else { Contents::Hidden };
     let mut behind = Behind::new(reports.begin(how.started, contents)?);
-    let summary = engine.reconcile(how, &mut |discrepancy| behind.take(discrepancy)).await;
+    let summary = engine.reconcile(how, &mut |told| behind.take(told)).await;
     let night = behind.end().await;
     // What kept the comparison from its end says more than what kept the report.
     let (summary, night) = (summary?, night?);

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
-use crate::event::{Canonical as _, Key, from_hex, to_hex};
+use crate::event::{Canonical as _, Key, from_hex, front, to_hex};
 use crate::project::scope::{Scope, is_whole, unit_of};
 use crate::reconcile::context::Context;
 use crate::reconcile::counts::Class;
 use crate::reconcile::join::{Difference, Found, Ownership};
 use crate::reconcile::settle::{Parked, Settled, Stood, gone, settle};
 use crate::reconcile::spill::Spill;
-use crate::reconcile::{Discrepancy, Proof, record};
+use crate::reconcile::{Proof, Told, record};
 use crate::rules::Uses;
 use crate::target::{TargetKey, TargetRow, TargetTable};
 
@@ -120,29 +120,36 @@ impl<'a> Judging<'a> {
         &mut self,
         differences: &Spill,
         partition: usize,
-        take: &mut (dyn FnMut(Discrepancy) + Send),
+        take: &mut (dyn FnMut(Told<'_>) + Send),
     ) -> Result<(), Error> {
         let bytes = differences.take(partition)?;
-        let mut all = record::all(&bytes, Found::take).map_err(crate::reconcile::Error::from)?;
-        all.sort_by(|a, b| (a.scope, a.table, a.key).cmp(&(b.scope, b.table, b.key)));
+        let all = record::all(&bytes, Found::take).map_err(crate::reconcile::Error::from)?;
+        let all = record::in_order(
+            &all,
+            |found| front(found.scope),
+            |a, b| (a.scope, a.table, a.key).cmp(&(b.scope, b.table, b.key)),
+        );
+        let all: Vec<Found<'_>> = all.into_iter().copied().collect();
         let groups: Vec<&[Found<'_>]> = all.chunk_by(|a, b| a.scope == b.scope).collect();
         let scopes: Vec<&[u8]> = groups.iter().map(|group| group[0].scope).filter(|scope| !scope.is_empty()).collect();
         let mut stood = self.stood(&scopes).await?.into_iter();
-        let mut settle_group = |group: &[Found<'_>]| -> Vec<Settled> {
+        let mut settled = Vec::with_capacity(all.len());
+        for group in &groups {
             let stand = if group[0].scope.is_empty() { None } else { stood.next() };
-            let settled = group.iter().map(|found| {
+            settled.extend(group.iter().map(|found| {
                 let (stand, parked) = stand.unwrap_or_else(|| (self.alone(found.difference), Parked::No));
                 settle(found.difference, found.waived, stand, parked)
-            });
-            settled.collect()
-        };
-        let settled: Vec<Vec<Settled>> = groups.iter().map(|group| settle_group(group)).collect();
+            }));
+        }
         let mut details = self.details(&groups, &settled).await.into_iter();
-        for (group, mut settled) in groups.into_iter().zip(settled) {
+        let mut rest = settled.as_mut_slice();
+        for group in groups {
+            let (settled, later) = rest.split_at_mut(group.len());
+            rest = later;
             let scope = group[0].scope;
             let unit = unit_named(scope);
             if settled.contains(&Settled::Ask) {
-                self.follow(scope, group, &mut settled).await;
+                self.follow(scope, group, settled).await;
             }
             let why = if settled.contains(&Settled::Ask) { Why::Asked } else { Why::Details };
             let looked = match (unit, &self.grounds.cut.before) {
@@ -152,8 +159,8 @@ impl<'a> Judging<'a> {
                 (None, _) if why == Why::Asked => Looked::Rows(self.rows_now(group).await),
                 _ => Looked::Again(None),
             };
-            for (found, settled) in group.iter().zip(settled) {
-                let finding = match settled {
+            for (found, settled) in group.iter().zip(settled.iter()) {
+                let finding = match *settled {
                     Settled::As(finding) => finding,
                     Settled::Ask => match &looked {
                         Looked::Through(diff) => self.asked(found, diff.as_deref()).await,
@@ -169,15 +176,17 @@ impl<'a> Judging<'a> {
 
     /// Where nobody projects, how units differ of which nothing has to be asked: of the first ones, in their order, as many as are still
     /// to be looked at. Several at once, as each is mostly waited for.
-    async fn details(&mut self, groups: &[&[Found<'_>]], settled: &[Vec<Settled>]) -> Vec<Option<Observed>> {
+    async fn details(&mut self, groups: &[&[Found<'_>]], settled: &[Settled]) -> Vec<Option<Observed>> {
         if self.grounds.cut.before.is_some() {
             return Vec::new();
         }
-        let told = |(group, settled): (&&[Found<'_>], &Vec<Settled>)| {
-            !settled.contains(&Settled::Ask) && unit_named(group[0].scope).is_some()
-        };
-        let mut wanted = Vec::new();
-        for (group, _) in groups.iter().zip(settled).filter(|(group, settled)| told((group, settled))) {
+        let (mut wanted, mut rest) = (Vec::new(), settled);
+        for group in groups {
+            let (settled, later) = rest.split_at(group.len());
+            rest = later;
+            if settled.contains(&Settled::Ask) || unit_named(group[0].scope).is_none() {
+                continue;
+            }
             if !self.wants(Why::Details) {
                 break;
             }

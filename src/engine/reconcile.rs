@@ -22,7 +22,7 @@ use crate::reconcile::context::{Context, Naming};
 use crate::reconcile::run::{self, Plan};
 use crate::reconcile::side::Side;
 use crate::reconcile::summary::{self, Around};
-use crate::reconcile::{self, Discrepancy, Grade, Summary};
+use crate::reconcile::{self, Grade, Summary, Told};
 use crate::rules::Ruleset;
 use crate::target::TargetRow;
 
@@ -76,11 +76,7 @@ impl Engine {
     ///
     /// # Errors
     /// Whatever keeps a side from being read to its end.
-    pub async fn reconcile(
-        &self,
-        how: Reconciling,
-        take: &mut (dyn FnMut(Discrepancy) + Send),
-    ) -> Result<Summary, Error> {
+    pub async fn reconcile(&self, how: Reconciling, take: &mut (dyn FnMut(Told<'_>) + Send)) -> Result<Summary, Error> {
         let started = how.started;
         let clock = Instant::now();
         let now = self.before(how.patience).await?;

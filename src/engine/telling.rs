@@ -1,10 +1,10 @@
 //! What a comparison tells of a difference, and counts of it.
 
-use crate::event::{Canonical as _, Key, Value, key_text, to_hex};
+use crate::event::{Value, key_text};
 use crate::reconcile::counts::Class;
 use crate::reconcile::join::{Difference, Found};
 use crate::reconcile::settle::Finding;
-use crate::reconcile::{Discrepancy, Field, FieldKind, Shown, Sides, Writer, discrepancy_id};
+use crate::reconcile::{Field, FieldKind, Shown, Told, Writer};
 use crate::rules::{Comparison, Pair};
 
 use super::diff::RowDifference;
@@ -18,7 +18,7 @@ impl Judging<'_> {
         finding: Finding,
         unit: Option<&str>,
         rows: &[RowDifference],
-        take: &mut (dyn FnMut(Discrepancy) + Send),
+        take: &mut (dyn FnMut(Told<'_>) + Send),
     ) {
         let (expected, actual) = self.classes.entry((found.table, finding.class)).or_default();
         *expected += u64::from(!found.expected.is_empty());
@@ -28,34 +28,26 @@ impl Judging<'_> {
         }
         let Grounds { context, cut, started, .. } = self.grounds;
         let shape = &context.shapes[usize::from(found.table)];
-        let locator = if found.expected.is_empty() { found.actual } else { found.expected };
-        let key = Key::decode(locator).map(|key| key_text(&key.0)).unwrap_or_default();
         let pair = self.pair_of(found);
         let fields = row_of(rows, found).map(|row| self.fields(row, pair)).unwrap_or_default();
-        let id = discrepancy_id(unit, &shape.name, &key, finding.kind);
         let writer = match (found.difference, found.actual.is_empty()) {
             (_, true) => Writer::Unknown,
             (Difference::Foreign | Difference::ForeignChanged, false) => Writer::Foreign,
             (_, false) if cut.before.is_none() => Writer::Unknown,
             (_, false) => Writer::Rehome,
         };
-        let [expected, actual] = found.digests.map(|digest| digest.map(|digest| to_hex(&digest)));
-        take(Discrepancy {
-            id,
+        take(Told {
             kind: finding.kind,
-            table: shape.name.to_string(),
-            key,
-            unit: unit.map(str::to_owned),
+            table: &shape.name,
+            key: if found.expected.is_empty() { found.actual } else { found.expected },
+            unit,
             fields,
             state: finding.state,
             blame: finding.blame,
-            proof: self.proof.clone(),
-            mapping: None,
+            proof: &self.proof,
             writer,
-            written: None,
-            sides: Sides { expected, actual },
-            first_seen: started,
-            age_nights: 0,
+            digests: found.digests,
+            started,
         });
     }
 

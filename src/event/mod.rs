@@ -20,6 +20,7 @@ mod hex;
 
 pub use decimal::{Decimal, NotADecimal, Scientific};
 pub use digest::{Digest, DigestKey, Digester, KeyTag, event_id};
+pub(crate) use encoding::ordered::front;
 pub use encoding::{Canonical, DecodeError, EncodedCell, EncodedRow, Reader};
 pub(crate) use encoding::{put_bytes, put_text, put_varint};
 pub use envelope::{Event, Flags, Op, Origin, Transaction};

@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use hashbrown::HashTable;
 
+use crate::event::front;
+
 use super::seen::KeyHash;
 use super::state::{SPACES, Space};
 
@@ -128,14 +130,6 @@ impl Changes {
         let stored = &self.buffer[self.entries[at].key.clone()];
         stored[0] == space as u8 && stored[1..] == *key
     }
-}
-
-/// The first bytes of a key, as a number in their order: most keys are told apart without reading them.
-fn front(key: &[u8]) -> u128 {
-    let mut front = [0; 16];
-    let length = key.len().min(front.len());
-    front[..length].copy_from_slice(&key[..length]);
-    u128::from_be_bytes(front)
 }
 
 fn append(buffer: &mut Vec<u8>, parts: &[&[u8]]) -> Range<usize> {

@@ -6,6 +6,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::event::{Canonical as _, Key, key_text, to_hex};
+
 /// One target row that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +42,88 @@ pub struct Discrepancy {
     pub first_seen: Timestamp,
     /// Nights in which it was found before.
     pub age_nights: u32,
+}
+
+/// A discrepancy as it is told of, before it is known whether anyone needs it whole: of a million that look alike most are
+/// only counted.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// What kind.
+    pub kind: Kind,
+    /// The target table.
+    pub table: &'a str,
+    /// The row's key, encoded.
+    pub key: &'a [u8],
+    /// The unit it belongs to; absent when nobody knows.
+    pub unit: Option<&'a str>,
+    /// The fields that differ; empty for whole rows, and where nobody looked.
+    pub fields: Vec<Field>,
+    /// What is known about it.
+    pub state: State,
+    /// Where it went wrong.
+    pub blame: Blame,
+    /// Positions that prove it.
+    pub proof: &'a Proof,
+    /// Who wrote the target row.
+    pub writer: Writer,
+    /// Digests of the row as it should be, and as it is.
+    pub digests: [Option<[u8; 32]>; 2],
+    /// When the comparison began.
+    pub started: Timestamp,
+}
+
+/// What discrepancies have in common that look alike, and of which no fields are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alike {
+    /// The target table.
+    pub table: Box<str>,
+    /// What kind.
+    pub kind: Kind,
+    /// What is known about them.
+    pub state: State,
+    /// Where they went wrong.
+    pub blame: Blame,
+    /// Who wrote the target rows.
+    pub writer: Writer,
+}
+
+impl Told<'_> {
+    /// Whether it is one of these.
+    pub fn is_like(&self, alike: &Alike) -> bool {
+        let Alike { table, kind, state, blame, writer } = alike;
+        self.fields.is_empty()
+            && (self.kind, self.state, self.blame, self.writer) == (*kind, *state, *blame, *writer)
+            && *self.table == **table
+    }
+
+    /// What it has in common with others; nothing where its fields are told.
+    pub fn alike(&self) -> Option<Alike> {
+        let Self { kind, state, blame, writer, .. } = *self;
+        self.fields.is_empty().then(|| Alike { table: self.table.into(), kind, state, blame, writer })
+    }
+
+    /// All of it, found for the first time.
+    pub fn whole(self) -> Discrepancy {
+        let key = Key::decode(self.key).map(|key| key_text(&key.0)).unwrap_or_default();
+        let [expected, actual] = self.digests.map(|digest| digest.map(|digest| to_hex(&digest)));
+        Discrepancy {
+            id: discrepancy_id(self.unit, self.table, &key, self.kind),
+            kind: self.kind,
+            table: self.table.to_owned(),
+            key,
+            unit: self.unit.map(str::to_owned),
+            fields: self.fields,
+            state: self.state,
+            blame: self.blame,
+            proof: self.proof.clone(),
+            mapping: None,
+            writer: self.writer,
+            written: None,
+            sides: Sides { expected, actual },
+            first_seen: self.started,
+            age_nights: 0,
+        }
+    }
 }
 
 /// The id of a discrepancy: a digest of where it is and of its kind, never of contents.

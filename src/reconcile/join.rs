@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::emit::SideOf;
-use super::record::{Joined, KeyDigest, Recorded, fixed};
+use super::record::{self, Joined, KeyDigest, Recorded, fixed};
 use crate::event::encoding::put_bytes;
 use crate::event::{DecodeError, Reader};
 use crate::rules::{Finding, Pair};
@@ -205,16 +205,11 @@ pub fn by_key<'a>(
     );
 }
 
-/// Rows by key, and those of one key by their digests. Keys are digests, so that nearly all differ in their first bytes, and rows are
-/// large: numbers are sorted in their stead.
+/// Rows by key, and those of one key by their digests. Keys are digests, so that nearly all differ in their first bytes.
 fn in_order<'r, 'a>(rows: &'r [Joined<'a>]) -> Vec<&'r Joined<'a>> {
     let order = |row: &Joined<'_>| (row.key, row.table, row.strict);
     let begins = |row: &Joined<'_>| row.key.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
-    let mut numbers: Vec<(u64, u32)> = (0..).zip(rows).map(|(index, row)| (begins(row), index)).collect();
-    numbers.sort_unstable_by(|(a, one), (b, other)| {
-        a.cmp(b).then_with(|| order(&rows[*one as usize]).cmp(&order(&rows[*other as usize])))
-    });
-    numbers.into_iter().map(|(_, index)| &rows[index as usize]).collect()
+    record::in_order(rows, begins, |a, b| order(a).cmp(&order(b)))
 }
 
 /// Joins rows that a rule pairs by group, in their order.

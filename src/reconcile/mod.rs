@@ -41,7 +41,9 @@ pub use counts::{
     CanaryClass, Class, Cover, Digests, ExpectResult, Hop, LedgerEntry, RuleKind, RuleUse, SourceCount, Tally,
     TargetCount,
 };
-pub use discrepancy::{Blame, Discrepancy, Field, FieldKind, Kind, Proof, Shown, Sides, State, Writer, discrepancy_id};
+pub use discrepancy::{
+    Alike, Blame, Discrepancy, Field, FieldKind, Kind, Proof, Shown, Sides, State, Told, Writer, discrepancy_id,
+};
 pub use verdict::{
     Budget, Cause, Cut, Details, Grade, Ids, LogPosition, Side, SnapshotUsed, StreamPosition, Summary, VERSION,
     Verdict, When, Why,

@@ -1,6 +1,8 @@
 //! What the spills hold: a row of one side by its digests, who owns a row, a source row on its way to its unit, and what a
 //! row adds to an invariant. Fixed parts first, then lengths and bytes; read back without copies.
 
+use std::cmp::Ordering;
+
 use crate::event::encoding::put_bytes;
 use crate::event::{Canonical as _, DecodeError, Key, Reader, Value};
 use crate::rules::{Contribution, RuleId, Side};
@@ -223,6 +225,21 @@ pub fn all_into<'a, T>(
         records.push(record);
     }
     Ok(records)
+}
+
+/// Records in an order, in which the fronts of most differ; equal ones as they came. Numbers are sorted in the stead of records,
+/// which are large.
+pub fn in_order<'r, T, F: Ord + Copy>(
+    records: &'r [T],
+    front: impl Fn(&T) -> F,
+    order: impl Fn(&T, &T) -> Ordering,
+) -> Vec<&'r T> {
+    let mut numbers: Vec<(F, u32)> = (0..).zip(records).map(|(index, record)| (front(record), index)).collect();
+    numbers.sort_unstable_by(|(a, one), (b, other)| {
+        let whole = || order(&records[*one as usize], &records[*other as usize]);
+        a.cmp(b).then_with(whole).then(one.cmp(other))
+    });
+    numbers.into_iter().map(|(_, index)| &records[index as usize]).collect()
 }
 
 /// The memory of records, for others.

@@ -39,9 +39,14 @@ impl Earlier {
         self.seen.entry(short(&[line.id.as_bytes()])).or_insert(seen);
     }
 
+    /// Whether they found nothing.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
     /// Gives a discrepancy the age that its past says; without one, or with another one, it is new.
     pub fn date(&self, discrepancy: &mut Discrepancy, started: Timestamp) {
-        if self.seen.is_empty() {
+        if self.is_empty() {
             (discrepancy.first_seen, discrepancy.age_nights) = (started, 0);
             return;
         }

@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use crate::reconcile::{Blame, Cause, Discrepancy, Kind, State, When, Writer};
+use crate::reconcile::{Alike, Blame, Cause, Discrepancy, Kind, State, When, Writer};
 
 /// Looks told apart; the page shows fewer, and programs can group the lines themselves.
 const LOOKS_MAX: usize = 1_000;
 /// Ids kept of each look.
 const EXAMPLES_MAX: usize = 5;
 /// Whole discrepancies kept of each look, for the page.
-const KEPT_MAX: usize = 20;
+pub(super) const KEPT_MAX: usize = 20;
 
 /// Seconds of an hour.
 const HOUR: i64 = 3_600;
@@ -53,6 +53,12 @@ impl Look {
         }
     }
 
+    fn of_alike(alike: &Alike) -> Self {
+        let Alike { ref table, kind, state, blame, writer } = *alike;
+        let (table, fields, rules) = (table.to_string(), Vec::new(), Vec::new());
+        Self { table, kind, state, fields, rules, blame, mapping: None, writer }
+    }
+
     /// The same without what there can be many of.
     fn coarse(self) -> Self {
         Self { fields: vec!["*".to_owned()], rules: Vec::new(), mapping: None, writer: Writer::Unknown, ..self }
@@ -82,10 +88,7 @@ pub struct Causes {
 impl Causes {
     /// Takes one up.
     pub fn add(&mut self, discrepancy: &Discrepancy) {
-        let look = Look::of(discrepancy);
-        let is_new = !self.looks.contains_key(&look);
-        let look = if is_new && self.looks.len() >= LOOKS_MAX { look.coarse() } else { look };
-        let gathered = self.looks.entry(look).or_default();
+        let gathered = self.gathered(Look::of(discrepancy));
         gathered.count += 1;
         if gathered.examples.len() < EXAMPLES_MAX {
             gathered.examples.push(discrepancy.id.clone());
@@ -96,6 +99,17 @@ impl Causes {
         if let Some(written) = discrepancy.written {
             *gathered.hours.entry(written.as_second().div_euclid(HOUR)).or_default() += 1;
         }
+    }
+
+    /// Takes more up that look alike, and of which enough are kept.
+    pub fn add_more(&mut self, alike: &Alike, count: u64) {
+        self.gathered(Look::of_alike(alike)).count += count;
+    }
+
+    fn gathered(&mut self, look: Look) -> &mut Gathered {
+        let is_new = !self.looks.contains_key(&look);
+        let look = if is_new && self.looks.len() >= LOOKS_MAX { look.coarse() } else { look };
+        self.looks.entry(look).or_default()
     }
 
     /// The causes, proven ones first and then by number, and at most `most` discrepancies that stand for all of them: some of each cause, by turns.

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::ages::Earlier;
+use super::ahead::Ahead;
 use super::causes::Causes;
 use super::certificate::{self, Certificate, SigningKey};
 use super::folder::{CERTIFICATE, DISCREPANCIES, MARKDOWN, Night, PAGE, PARTIAL, Reports, SUMMARY};
@@ -23,6 +24,8 @@ use crate::reconcile::{Details, Discrepancy, ExpectResult, Field, Shown, State, 
 /// Lines of `discrepancies.jsonl` at most, some 100 MB; more can be had by asking for fewer tables at once. Counts have no
 /// limit.
 pub const LISTED_MAX: u64 = 200_000;
+/// Bytes of lines that are written at once.
+const LINES_BYTES: usize = 128 * 1024;
 /// Discrepancies on the page: what a browser opens at once and a person looks through.
 const SHOWN_MAX: usize = 300;
 /// Nights on the page, the present one included.
@@ -92,7 +95,8 @@ impl Reports {
         let lock = create(&partial.join(LOCK))?;
         lock.lock().map_err(Error::file("lock", partial.join(LOCK)))?;
         drop(turn);
-        let lines = BufWriter::new(Hashing { file: create(&partial.join(DISCREPANCIES))?, hasher: Sha256::new() });
+        let hashing = Hashing { file: create(&partial.join(DISCREPANCIES))?, hasher: Sha256::new() };
+        let lines = BufWriter::with_capacity(LINES_BYTES, hashing);
         let before = self.before(night, NIGHTS_SHOWN - 1)?;
         let earlier = self.earlier(&before);
         Ok(Writing {
@@ -156,6 +160,23 @@ impl Writing {
             self.details.listed += 1;
         }
         Ok(())
+    }
+
+    /// What says which discrepancies are to be made whole for [`add`](Writing::add).
+    pub fn ahead(&self) -> Ahead {
+        Ahead::new(self.listed_max, !self.earlier.is_empty())
+    }
+
+    /// Counts those that were not made whole, which come after the others.
+    pub fn add_counted(&mut self, ahead: Ahead) {
+        for (alike, count) in ahead.counted() {
+            self.causes.add_more(&alike, count);
+            self.details.found += count;
+            *self.details.states.entry(alike.state).or_default() += count;
+            if matches!(alike.state, State::Confirmed | State::Unsettled) {
+                *self.details.ages.entry(0).or_default() += count;
+            }
+        }
     }
 
     /// Writes everything else, and gives the folder its name.

@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use rehome::reconcile::{Discrepancy, ExpectResult, Field, FieldKind, Kind, Shown, State, Summary, Verdict};
+use rehome::event::{Canonical as _, Key, Value as CellValue};
+use rehome::reconcile::{
+    Blame, Discrepancy, ExpectResult, Field, FieldKind, Kind, Proof, Shown, State, Summary, Told, Verdict, Writer,
+};
 use rehome::report::{Contents, Reports, Written, words};
 use serde_json::Value;
 
@@ -85,6 +88,59 @@ fn detail_is_limited_and_counts_are_not() {
     // What such a night lists is no proof that the others were not there: those of the night before are remembered too.
     write(folder.path(), mismatch(1), [discrepancy(0)]);
     assert_eq!(age(&write(folder.path(), mismatch(2), [discrepancy(0)])), (0, 2));
+}
+
+/// What is told of, by number: looks that differ in one thing each, some with fields, keys and units of their own.
+fn told(number: u64, proof: &Proof, visit: impl FnOnce(Told<'_>)) {
+    let key = Key(vec![CellValue::Int(i64::try_from(number).expect("few"))]).encode();
+    let unit = format!("u{}", number % 50);
+    let field = || Field { field: "note".into(), kind: FieldKind::Changed, expected: None, actual: None, rule: None };
+    visit(Told {
+        kind: if number % 5 == 0 { Kind::Extra } else { Kind::Changed },
+        table: if number % 3 == 0 { "a" } else { "b" },
+        key: &key,
+        unit: (number % 4 > 0).then_some(&*unit),
+        fields: if number % 41 == 0 { vec![field()] } else { Vec::new() },
+        state: if number % 7 == 0 { State::Waived } else { State::Confirmed },
+        blame: if number % 2 == 0 { Blame::Unknown } else { Blame::NotApplied },
+        proof,
+        writer: if number > 1_900 { Writer::Foreign } else { Writer::Unknown },
+        digests: [Some([1; 32]), (number % 5 > 0).then_some([2; 32])],
+        started: begin(0),
+    });
+}
+
+#[test]
+fn a_night_in_which_most_are_only_counted_is_the_one_in_which_all_were_made_whole() {
+    let proof = Proof { source: Some("0/1".into()), ..Proof::default() };
+    let night = |listed, sieved: bool, earlier: bool| {
+        let folder = tempfile::tempdir().expect("a folder");
+        if earlier {
+            told(7 * 41, &proof, |told| drop(write(folder.path(), mismatch(-1), [told.whole()])));
+        }
+        let reports = Reports::new(folder.path(), MIGRATION);
+        let mut writing = reports.begin_with(begin(0), Contents::Hidden, listed).expect("it begins");
+        let (mut ahead, mut whole) = (writing.ahead(), 0);
+        for number in 0..2_000 {
+            told(number, &proof, |told| {
+                let found = if sieved { ahead.take(told) } else { Some(told.whole()) };
+                whole += u64::from(found.is_some());
+                found.into_iter().for_each(|found| writing.add(found).expect("it is written"));
+            });
+        }
+        writing.add_counted(ahead);
+        let written = writing.finish(mismatch(0), None).expect("it ends");
+        let page = fs::read_to_string(written.folder.join("report.html")).expect("a page");
+        (whole, (lines(&written), written.summary, page))
+    };
+    for listed in [0, 10, 1_990, 5_000] {
+        let ((made, sieved), (all, whole)) = (night(listed, true, false), night(listed, false, false));
+        assert_eq!(all, 2_000);
+        assert_eq!(made < 2_000, listed < 2_000, "{made} of {listed}");
+        assert_eq!(sieved, whole, "{listed} listed");
+    }
+    let ((made, sieved), (_, whole)) = (night(10, true, true), night(10, false, true));
+    assert_eq!((made, sieved), (2_000, whole), "each has its age");
 }
 
 /// I12.
