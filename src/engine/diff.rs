@@ -138,8 +138,12 @@ impl By<'_> {
             rows.iter().filter(|row| !matches!(judged(row), Ours::OutOfScope(_))).cloned().collect()
         };
         let mut differences = pair_up(compare(self.tables, &in_scope(expected), &in_scope(actual)), rules);
+        // As whole comparisons know them: by the keys that the rules make of those that are recorded.
+        let alike = |key: &TargetKey| rules.table(key.table).key_alone(key);
+        let known: Option<BTreeSet<TargetKey>> = self.ours.map(|ours| ours.iter().map(alike).collect());
         for row in &mut differences {
-            let ours = self.ours.is_none_or(|ours| ours.contains(row.other_key.as_ref().unwrap_or(&row.key)));
+            let key = row.other_key.as_ref().unwrap_or(&row.key);
+            let ours = known.as_ref().is_none_or(|known| known.contains(&alike(key)));
             row.pair = if ours { Pair::Key } else { Pair::Foreign };
         }
         differences.retain(|row| match (&row.expected, &row.actual) {

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
-use crate::event::{Canonical as _, Key, from_hex, front, to_hex};
+use crate::event::{Canonical as _, Key, from_hex, to_hex};
 use crate::project::scope::{Scope, is_whole, unit_of};
 use crate::reconcile::context::Context;
 use crate::reconcile::counts::Class;
 use crate::reconcile::join::{Difference, Found, Ownership};
+use crate::reconcile::recall::InOrder;
 use crate::reconcile::settle::{Parked, Settled, Stood, gone, settle};
-use crate::reconcile::spill::Spill;
-use crate::reconcile::{Proof, Told, record};
-use crate::rules::Uses;
+use crate::reconcile::{Proof, Told};
+use crate::rules::{Pair, Uses};
 use crate::target::{TargetKey, TargetRow, TargetTable};
 
 use super::Error;
 use super::cut::{Cut, PAUSE, unexpected};
 use super::diff::RowDifference;
-use super::look::{Looking, UnitDiff};
+use super::look::{Beside, Looking, UnitDiff};
 use super::protocol::{Answer, Motion, PartStand, PartView, Request};
 use super::second_look::{Observed, nobodys};
 use super::unit::UNITS_AT_ONCE;
@@ -59,7 +59,7 @@ pub struct Grounds<'a> {
 pub struct Judging<'a> {
     pub(super) grounds: Grounds<'a>,
     /// The unit that was looked at last.
-    looked: Option<(String, Option<Arc<UnitDiff>>)>,
+    looked: Option<(String, Beside, Option<Arc<UnitDiff>>)>,
     details_left: usize,
     /// What proves all of them.
     pub(super) proof: Proof,
@@ -115,21 +115,13 @@ impl<'a> Judging<'a> {
     /// Judges the differences of one partition; all of a part are in the same.
     ///
     /// # Errors
-    /// When the spill cannot be read, or nobody can say where parts stand.
+    /// When differences do not read back, or nobody can say where parts stand.
     pub async fn partition(
         &mut self,
-        differences: &Spill,
-        partition: usize,
+        differences: &InOrder,
         take: &mut (dyn FnMut(Told<'_>) + Send),
     ) -> Result<(), Error> {
-        let bytes = differences.take(partition)?;
-        let all = record::all(&bytes, Found::take).map_err(crate::reconcile::Error::from)?;
-        let all = record::in_order(
-            &all,
-            |found| front(found.scope),
-            |a, b| (a.scope, a.table, a.key).cmp(&(b.scope, b.table, b.key)),
-        );
-        let all: Vec<Found<'_>> = all.into_iter().copied().collect();
+        let all = differences.all()?;
         let groups: Vec<&[Found<'_>]> = all.chunk_by(|a, b| a.scope == b.scope).collect();
         let scopes: Vec<&[u8]> = groups.iter().map(|group| group[0].scope).filter(|scope| !scope.is_empty()).collect();
         let mut stood = self.stood(&scopes).await?.into_iter();
@@ -349,10 +341,14 @@ impl<'a> Judging<'a> {
 
     /// Looks at a unit by itself, while there is time for it; once for all of its parts, but for rows where nobody expects them.
     async fn look(&mut self, unit: &str, group: &[Found<'_>], why: Why) -> Option<Arc<UnitDiff>> {
-        let keys: BTreeSet<TargetKey> = group.iter().flat_map(keys_of).collect();
-        if let Some((last, diff)) = &self.looked
+        let ours = group.iter().filter(|found| self.pair_of(found) == Pair::Key);
+        let ours = ours.filter_map(|found| key_at(found.table, found.actual)).collect();
+        let beside = Beside { keys: group.iter().flat_map(keys_of).collect(), ours };
+        if let Some((last, with, diff)) = &self.looked
             && *last == *unit
-            && diff.as_ref().is_none_or(|diff| diff.compared.is_superset(&keys))
+            && diff
+                .as_ref()
+                .is_none_or(|diff| diff.compared.is_superset(&beside.keys) && with.ours.is_superset(&beside.ours))
         {
             return diff.clone();
         }
@@ -363,7 +359,7 @@ impl<'a> Judging<'a> {
         let patience = deadline.saturating_sub(projection.elapsed()).max(LOOK_MIN);
         let (migration, tables, rules) = (&context.migration, &context.shapes, Some(&*context.rules));
         let looking = Looking { migration, tables, rules, witness: witness? };
-        let diff = match tokio::time::timeout(patience, looking.unit(unit, &keys)).await {
+        let diff = match tokio::time::timeout(patience, looking.unit(unit, &beside)).await {
             Ok(Ok(diff)) => Some(Arc::new(diff)),
             // It did not stand still for long enough: nothing is proven of it.
             Err(_) => None,
@@ -372,7 +368,7 @@ impl<'a> Judging<'a> {
                 None
             }
         };
-        self.looked = Some((unit.to_owned(), diff.clone()));
+        self.looked = Some((unit.to_owned(), beside, diff.clone()));
         diff
     }
 }
@@ -414,9 +410,14 @@ pub(super) fn row_of<'d>(rows: &'d [RowDifference], found: &Found<'_>) -> Option
 
 /// The keys of the rows that a difference is about.
 pub(super) fn keys_of(found: &Found<'_>) -> Vec<TargetKey> {
-    let key = |locator: &&[u8]| Key::decode(locator).ok().filter(|_| !locator.is_empty());
-    let keys = [found.expected, found.actual].iter().filter_map(key).collect::<BTreeSet<Key>>();
-    keys.into_iter().map(|key| TargetKey::new(TargetTable(found.table), key.0)).collect()
+    let keys = [found.expected, found.actual].into_iter().filter_map(|locator| key_at(found.table, locator));
+    keys.collect::<BTreeSet<TargetKey>>().into_iter().collect()
+}
+
+/// The key that a difference keeps of one side; `None` where that has no row.
+fn key_at(table: u16, locator: &[u8]) -> Option<TargetKey> {
+    let key = Key::decode(locator).ok().filter(|_| !locator.is_empty())?;
+    Some(TargetKey::new(TargetTable(table), key.0))
 }
 
 /// A row as a running process sent it.

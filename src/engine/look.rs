@@ -108,6 +108,15 @@ pub struct Looking<'a> {
     pub witness: &'a dyn Witness,
 }
 
+/// Rows that a unit is looked at with, though nothing of its own leads to them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Their keys.
+    pub keys: BTreeSet<TargetKey>,
+    /// Those of them that rehome is known to have written, for whichever unit: rules for rows of someone else hold for none.
+    pub ours: BTreeSet<TargetKey>,
+}
+
 /// One reading of everything about a unit.
 struct Reading {
     live: witness::Reading,
@@ -148,11 +157,11 @@ impl Reading {
 impl Looking<'_> {
     /// Compares one unit; tries again while changes are on their way, until it is equal, proven different, or patience ends.
     ///
-    /// Rows under the keys `beside` are the unit's too if the target says so, though nothing else leads to them.
+    /// Rows `beside` are the unit's too if the target says so.
     ///
     /// # Errors
     /// When a side cannot be read; that the unit changes faster than it is evaluated is one only if it always does.
-    pub async fn unit(&self, unit: &str, beside: &BTreeSet<TargetKey>) -> Result<UnitDiff, Error> {
+    pub async fn unit(&self, unit: &str, beside: &Beside) -> Result<UnitDiff, Error> {
         let mut last = None;
         for attempt in 0..self.witness.attempts(unit) {
             if attempt > 0 {
@@ -197,7 +206,7 @@ impl Looking<'_> {
     pub(super) async fn held(
         &self,
         unit: &str,
-        beside: &BTreeSet<TargetKey>,
+        beside: &Beside,
         view: &UnitView,
         due: [&[TargetRow]; 2],
     ) -> Result<Held, Error> {
@@ -206,17 +215,18 @@ impl Looking<'_> {
         let mut keys = written.clone();
         keys.extend(due.into_iter().flatten().map(key_of));
         let mut compared = keys.clone();
-        compared.extend(beside.iter().cloned());
+        compared.extend(beside.keys.iter().cloned());
         let Belonging { mut ours, others } = self.witness.belonging(unit, &compared).await?;
         ours.extend(written);
         let belonging = || ours.iter().chain(&others).cloned();
         keys.extend(belonging());
         compared.extend(belonging());
         let rows = self.witness.target(&keys.into_iter().collect::<Vec<_>>()).await?;
+        ours.extend(beside.ours.iter().cloned());
         Ok(Held { rows, compared, ours })
     }
 
-    async fn read(&self, unit: &str, beside: &BTreeSet<TargetKey>) -> Result<Reading, Error> {
+    async fn read(&self, unit: &str, beside: &Beside) -> Result<Reading, Error> {
         let live = self.witness.source(unit).await?;
         let evaluation = corpus(self.migration, &live)?.evaluate(self.migration, unit)?;
         let legacy_rows = evaluation.accounts.tables.values().map(|account| account.read).sum();
@@ -233,7 +243,7 @@ impl Looking<'_> {
 
     /// Judges a reading; a difference stands only if nothing moved while it was read, and neither did an equality where the
     /// source's rows are read one after the other.
-    async fn judge(&self, unit: &str, beside: &BTreeSet<TargetKey>, reading: &Reading) -> Result<Judged, Error> {
+    async fn judge(&self, unit: &str, beside: &Beside, reading: &Reading) -> Result<Judged, Error> {
         let Reading { expected, logged, held: Held { rows: held, ours, .. }, view, .. } = reading;
         let by = By { tables: self.tables, rules: self.rules, ours: Some(ours) };
         let of = |covered| judge(by, expected, logged, held, view, covered);

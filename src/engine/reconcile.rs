@@ -153,8 +153,17 @@ impl Engine {
             details_max: how.details_max,
             started,
         });
-        for partition in 0..outcome.found.partitions() {
-            judging.partition(&outcome.found, partition, take).await?;
+        let ahead = |partition: usize| {
+            let found = outcome.found.clone();
+            (partition < found.partitions()).then(|| tokio::task::spawn_blocking(move || found.take(partition)))
+        };
+        let (mut taking, mut partition) = (ahead(0), 0);
+        while let Some(taken) = taking.take() {
+            let taken = taken.await.map_err(|_| reconcile::Error::Worker)??;
+            partition += 1;
+            // The next is read and sorted while this one is judged.
+            taking = ahead(partition);
+            judging.partition(&taken, take).await?;
         }
         let Judging { classes, uses, .. } = judging;
         let rates: Vec<ReadRate> = [&source.pace, &target.pace].into_iter().flatten().map(|pace| pace.rate()).collect();

@@ -18,7 +18,7 @@ use crate::target::{Target, TargetKey, TargetRow, TargetTable};
 use super::cut::unexpected;
 use super::diff::{Verdict, compare};
 use super::legacy::{Legacy, WholeTable};
-use super::look::{Looking, UnitDiff, corpus};
+use super::look::{Beside, Looking, UnitDiff, corpus};
 use super::protocol::{Answer, Request};
 use super::witness::{Belonging, Projection, Reading, Witness};
 use super::{Engine, Error};
@@ -204,7 +204,7 @@ impl Comparer<'_> {
     /// # Errors
     /// When a side cannot be read.
     pub async fn unit(&self, unit: &str) -> Result<UnitDiff, Error> {
-        let diff = self.looking().unit(unit, &BTreeSet::new()).await?;
+        let diff = self.looking().unit(unit, &Beside::default()).await?;
         Ok(self.rules.iter().fold(diff, |diff, rules| diff.waived_by(rules)).of_all_rows())
     }
 
@@ -246,7 +246,7 @@ impl Comparer<'_> {
             sums.found_rows += seen.rows.len() as u64;
         }
         for unit in apart {
-            let diff = self.looking().unit(unit, &BTreeSet::new()).await?;
+            let diff = self.looking().unit(unit, &Beside::default()).await?;
             sums.units += 1;
             sums.legacy_rows += diff.legacy_rows;
             sums.expected_rows += diff.expected_rows;
@@ -283,7 +283,7 @@ impl Comparer<'_> {
         let looking = self.looking();
         let view = looking.view(unit).await?;
         let logged = looking.logged(&view)?;
-        let held = looking.held(unit, &BTreeSet::new(), &view, [&expected, &logged]).await?.rows;
+        let held = looking.held(unit, &Beside::default(), &view, [&expected, &logged]).await?.rows;
         let same = |rows: &[TargetRow]| compare(&self.engine.tables, &expected, rows).is_empty();
         let parked = view.result.as_ref().is_some_and(|result| matches!(result.status, Status::Parked { .. }));
         Ok((!view.dirty && !parked && same(&logged) && same(&held)).then_some(evaluation))

@@ -7,7 +7,7 @@
 //! target's, [`emit`] makes records of both, by what [`context`] says (`plain` of rows that no rule changes, `lanes` digests many at once), [`spill`] keeps [`record`]s by hash until [`join`] pairs them up, [`run`] drives
 //! all that, and [`forecast`] the source's half of it alone. [`ledger`] lets a run go on where a killed one was, [`sum`] tells
 //! whether all that went in came out. [`canary`] plants faults that must be found, [`groups`] such among rows that a rule
-//! pairs, and `recall` looks which were.
+//! pairs, and [`recall`] looks which were.
 
 pub mod actual;
 pub mod canary;
@@ -21,7 +21,7 @@ pub mod join;
 mod lanes;
 pub mod ledger;
 mod plain;
-mod recall;
+pub mod recall;
 pub mod record;
 pub mod references;
 pub mod run;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::Error;
 use super::canary::{CLASSES, GROUP_CLASSES, Shadows};
 use super::context::Context;
-use super::emit::hash_of;
 use super::groups::{Group, Sides};
 use super::join::{Difference, Found, Ownership};
 use super::record::{self, KeyDigest};
 use super::run::Outcome;
-use super::spill::{Spill, Writer};
+use super::spill::Spill;
+use crate::event::{Reader, front};
 use crate::target::TargetTable;
 
 /// What was planted.
@@ -26,27 +26,96 @@ pub struct Planted {
 /// What tells a finding of a shadow from one of a row.
 pub struct Index {
     context: Arc<Context>,
-    differences: Arc<Spill>,
     planted: Planted,
     /// The group of each key in a group's shadow.
     group_of: HashMap<(u16, KeyDigest), usize>,
 }
 
 impl Index {
-    /// Of what was planted, over all differences.
-    pub fn new(context: Arc<Context>, differences: Arc<Spill>, planted: Planted) -> Self {
+    fn new(context: Arc<Context>, planted: Planted) -> Self {
         let keys = |(index, group): (usize, &Group)| -> Vec<_> {
             group.keys.iter().map(|key| ((group.table, *key), index)).collect()
         };
         let group_of = planted.groups.iter().enumerate().flat_map(keys).collect();
-        Self { context, differences, planted, group_of }
+        Self { context, planted, group_of }
+    }
+
+    fn is_planted(&self, found: &Found<'_>) -> bool {
+        let place = (found.table, found.key);
+        self.planted.shadows.contains_key(&place) || self.group_of.contains_key(&place)
     }
 }
 
-/// One worker that takes findings of shadows out of the differences.
-pub struct Opener {
+/// All differences, in partitions by the unit that they are of; those of shadows are left out when they are taken.
+#[derive(Clone)]
+pub struct Differences {
+    spill: Arc<Spill>,
     index: Arc<Index>,
-    found: Writer,
+}
+
+/// Differences of a partition, in the order of their parts.
+pub struct InOrder {
+    bytes: Vec<u8>,
+    /// Where each begins.
+    places: Vec<usize>,
+}
+
+impl Differences {
+    /// What the join found, shadows among it.
+    pub fn new(context: Arc<Context>, spill: Arc<Spill>, planted: Planted) -> Self {
+        Self { spill, index: Arc::new(Index::new(context, planted)) }
+    }
+
+    /// Number of partitions; all differences of a unit are in one.
+    pub fn partitions(&self) -> usize {
+        self.spill.partitions()
+    }
+
+    /// Takes the differences of a partition, once.
+    ///
+    /// # Errors
+    /// [`Error::Spill`] when the disk does not give them, [`Error::SpillBroken`] and [`Error::Record`] when it gives another thing.
+    pub fn take(&self, partition: usize) -> Result<InOrder, Error> {
+        let bytes = self.spill.take(partition)?;
+        let mut all: Vec<(Found<'_>, usize)> = self.all(partition, &bytes)?;
+        all.retain(|(found, _)| !self.index.is_planted(found));
+        let place = |(found, _): &(Found<'_>, usize)| (found.table, found.key);
+        let places = record::in_order(
+            &all,
+            |(found, _)| front(found.scope),
+            |a, b| a.0.scope.cmp(b.0.scope).then_with(|| place(a).cmp(&place(b))),
+        );
+        let places = places.into_iter().map(|(_, at)| *at).collect();
+        Ok(InOrder { bytes, places })
+    }
+
+    /// Reads the differences of a partition, each with where it begins; as many as were written.
+    fn all<'b>(&self, partition: usize, bytes: &'b [u8]) -> Result<Vec<(Found<'b>, usize)>, Error> {
+        let all = record::all(bytes, |reader| {
+            let at = bytes.len() - reader.remaining();
+            Found::take(reader).map(|found| (found, at))
+        })?;
+        if all.len() as u64 != self.spill.written(partition).count {
+            return Err(Error::SpillBroken { path: self.spill.name().into() });
+        }
+        Ok(all)
+    }
+}
+
+impl InOrder {
+    /// The differences; those of a part stand together.
+    ///
+    /// # Errors
+    /// [`Error::Record`] when they do not read back.
+    pub fn all(&self) -> Result<Vec<Found<'_>>, Error> {
+        let at = |place: &usize| Found::take(&mut Reader::new(&self.bytes[*place..]));
+        Ok(self.places.iter().map(at).collect::<Result<_, _>>()?)
+    }
+}
+
+/// One worker that takes findings of shadows out of the counts of differences.
+pub struct Opener {
+    all: Differences,
     /// Differences that are of no shadow, by table.
     differences: BTreeMap<(u16, Difference), u64>,
     /// Pairs of shadows that were found to differ, by their keys.
@@ -56,56 +125,38 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// A worker that hands on to `found` what is of no shadow.
-    pub fn new(index: &Arc<Index>, found: &Arc<Spill>) -> Self {
-        let in_groups = vec![Vec::new(); index.planted.groups.len()];
-        let index = Arc::clone(index);
-        Self { index, found: found.writer(), differences: BTreeMap::new(), seen: BTreeMap::new(), in_groups }
+    /// A worker that looks through all differences.
+    pub fn new(all: &Differences) -> Self {
+        let in_groups = vec![Vec::new(); all.index.planted.groups.len()];
+        Self { all: all.clone(), differences: BTreeMap::new(), seen: BTreeMap::new(), in_groups }
     }
 
-    /// Takes the differences of a partition.
+    /// Looks through the differences of a partition.
     ///
     /// # Errors
-    /// [`Error::Spill`] when the disk gives or takes no record, [`Error::Record`] when it gives another thing.
+    /// [`Error::Spill`] when the disk gives no record, [`Error::SpillBroken`] and [`Error::Record`] when it gives another thing.
     pub fn partition(&mut self, partition: usize) -> Result<(), Error> {
-        let Index { context, differences, planted, group_of } = &*self.index;
-        let bytes = differences.take(partition)?;
-        for found in record::all(&bytes, Found::take)? {
+        let Index { planted, group_of, .. } = &*self.all.index;
+        let bytes = self.all.spill.read(partition)?;
+        for (found, _) in self.all.all(partition, &bytes)? {
             let place = (found.table, found.key);
             if planted.shadows.contains_key(&place) {
                 let pair = !found.expected.is_empty() && !found.actual.is_empty();
                 *self.seen.entry(place).or_default() += u64::from(pair);
-                continue;
-            }
-            if let Some(group) = group_of.get(&place) {
+            } else if let Some(group) = group_of.get(&place) {
                 self.in_groups[*group].push(found.digests);
-                continue;
-            }
-            *self.differences.entry((found.table, found.difference)).or_default() += 1;
-            // Parts of a unit are judged together; rows of no part would all come together, and are judged one by one.
-            let hash = if found.scope.is_empty() {
-                hash_of(&found.key)
             } else {
-                let hash = blake3::hash((context.unit_of)(found.scope));
-                u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8]))
-            };
-            self.found.add(hash, &[0; 32], |out| found.put(out))?;
+                *self.differences.entry((found.table, found.difference)).or_default() += 1;
+            }
         }
         Ok(())
-    }
-
-    /// Hands over what is kept back.
-    ///
-    /// # Errors
-    /// [`Error::Spill`] when the disk does not take it.
-    pub fn finish(&mut self) -> Result<(), Error> {
-        self.found.finish()
     }
 }
 
 /// Takes shadows out of the counts, and counts the faults that were found, once every partition was opened.
-pub fn close(index: &Index, openers: Vec<Opener>, ownership: Ownership, outcome: &mut Outcome) {
-    let Index { context, planted: Planted { shadows, groups }, .. } = index;
+pub fn close(openers: Vec<Opener>, ownership: Ownership, outcome: &mut Outcome) {
+    let index = Arc::clone(&outcome.found.index);
+    let Index { context, planted: Planted { shadows, groups }, .. } = &*index;
     let mut seen: BTreeMap<(u16, KeyDigest), u64> = BTreeMap::new();
     let mut in_groups: Vec<Vec<Sides>> = vec![Vec::new(); groups.len()];
     for opener in openers {

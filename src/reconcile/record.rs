@@ -229,11 +229,11 @@ pub fn all_into<'a, T>(
 
 /// Records in an order, in which the fronts of most differ; equal ones as they came. Numbers are sorted in the stead of records,
 /// which are large.
-pub fn in_order<'r, T, F: Ord + Copy>(
-    records: &'r [T],
+pub fn in_order<T, F: Ord + Copy>(
+    records: &[T],
     front: impl Fn(&T) -> F,
     order: impl Fn(&T, &T) -> Ordering,
-) -> Vec<&'r T> {
+) -> Vec<&T> {
     let mut numbers: Vec<(F, u32)> = (0..).zip(records).map(|(index, record)| (front(record), index)).collect();
     numbers.sort_unstable_by(|(a, one), (b, other)| {
         let whole = || order(&records[*one as usize], &records[*other as usize]);

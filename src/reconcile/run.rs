@@ -17,7 +17,7 @@ use super::expected::{ReferenceSink, Shared, SourceAccount, SourceSink};
 use super::groups;
 use super::join::{Counts, Difference, Findings, Found, Judgement, Ownership, attribute, by_key, by_pairing};
 use super::ledger::{Came, Kept, Ledger, Line};
-use super::recall::{self, Opener, Planted};
+use super::recall::{self, Differences, Opener, Planted};
 use super::record::{self, Added, Joined, Recorded, Standing, emptied};
 use super::references::References;
 use super::side::{Done, Journal, Read, Side, Sink as _, read};
@@ -70,8 +70,8 @@ pub struct Outcome {
     pub counts: Vec<Counts>,
     /// Differences by table and kind; shadows left out.
     pub differences: BTreeMap<(u16, Difference), u64>,
-    /// The differences themselves, by the part that they belong to.
-    pub found: Arc<Spill>,
+    /// The differences themselves, by the unit that they are of.
+    pub found: Differences,
     /// Faults planted and found, by class and table.
     pub recall: BTreeMap<(Class, u16), (u64, u64)>,
     /// What went into the spills and came out of them, by stage.
@@ -216,7 +216,7 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
         actual,
         counts: vec![Counts::default(); tables],
         differences: BTreeMap::new(),
-        found: spill("found"),
+        found: Differences::new(context, Arc::clone(&joining.differences), planted),
         recall: BTreeMap::new(),
         hops: BTreeMap::new(),
         uses,
@@ -238,10 +238,9 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
             held.first.extend(more.first);
         }
     }
-    let index = Arc::new(recall::Index::new(context, Arc::clone(&joining.differences), planted));
-    let openers = (0..workers).map(|_| Opener::new(&index, &outcome.found)).collect();
-    let openers = by_partition(openers, partitions, Opener::partition, Opener::finish).await?;
-    recall::close(&index, openers, joining.ownership, &mut outcome);
+    let openers = (0..workers).map(|_| Opener::new(&outcome.found)).collect();
+    let openers = by_partition(openers, partitions, Opener::partition, |_| Ok(())).await?;
+    recall::close(openers, joining.ownership, &mut outcome);
     Ok(outcome)
 }
 
@@ -470,7 +469,14 @@ impl<'a> Findings<'a> for Noted<'_> {
     }
 
     fn found(&mut self, found: Found<'a>) {
-        let written = self.differences.add(hash_of(&found.key), &[0; 32], |out| found.put(out));
+        // Parts of a unit are judged together; rows of no part would all come together, and are judged one by one.
+        let hash = if found.scope.is_empty() {
+            hash_of(&found.key)
+        } else {
+            let hash = blake3::hash((self.joining.context.unit_of)(found.scope));
+            u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8]))
+        };
+        let written = self.differences.add(hash, &[0; 32], |out| found.put(out));
         self.failed = self.failed.take().or(written.err());
     }
 

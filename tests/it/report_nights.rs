@@ -96,16 +96,16 @@ fn told(number: u64, proof: &Proof, visit: impl FnOnce(Told<'_>)) {
     let unit = format!("u{}", number % 50);
     let field = || Field { field: "note".into(), kind: FieldKind::Changed, expected: None, actual: None, rule: None };
     visit(Told {
-        kind: if number % 5 == 0 { Kind::Extra } else { Kind::Changed },
-        table: if number % 3 == 0 { "a" } else { "b" },
+        kind: if number.is_multiple_of(5) { Kind::Extra } else { Kind::Changed },
+        table: if number.is_multiple_of(3) { "a" } else { "b" },
         key: &key,
-        unit: (number % 4 > 0).then_some(&*unit),
-        fields: if number % 41 == 0 { vec![field()] } else { Vec::new() },
-        state: if number % 7 == 0 { State::Waived } else { State::Confirmed },
-        blame: if number % 2 == 0 { Blame::Unknown } else { Blame::NotApplied },
+        unit: (!number.is_multiple_of(4)).then_some(&*unit),
+        fields: if number.is_multiple_of(41) { vec![field()] } else { Vec::new() },
+        state: if number.is_multiple_of(7) { State::Waived } else { State::Confirmed },
+        blame: if number.is_multiple_of(2) { Blame::Unknown } else { Blame::NotApplied },
         proof,
         writer: if number > 1_900 { Writer::Foreign } else { Writer::Unknown },
-        digests: [Some([1; 32]), (number % 5 > 0).then_some([2; 32])],
+        digests: [Some([1; 32]), (!number.is_multiple_of(5)).then_some([2; 32])],
         started: begin(0),
     });
 }

@@ -14,12 +14,12 @@ use rehome::mapping::{Migration, SourceFile};
 use rehome::reconcile::actual::Owners;
 use rehome::reconcile::canary::Canaries;
 use rehome::reconcile::context::{Context, Form, Naming, Paired};
-use rehome::reconcile::join::{Difference, Found};
+use rehome::reconcile::join::Difference;
 use rehome::reconcile::ledger::{self, Ledger, of_side};
 use rehome::reconcile::run::{self, Outcome, Plan};
 use rehome::reconcile::side::{Extent, Range, Side, Table};
 use rehome::reconcile::summary::{self, Around};
-use rehome::reconcile::{Class, Error, Grade, Summary, record};
+use rehome::reconcile::{Class, Error, Grade, Summary};
 use rehome::rules::{Ruleset, Uses};
 use rehome::source::{Copied, Error as SourceError, RangeId, RangeOutcome, Snapshot};
 use rehome::target::{ColumnShape, TableShape, TargetRow};
@@ -209,8 +209,7 @@ impl Bench {
         let outcome = run::run(plan, folder).await?;
         let mut found = BTreeMap::new();
         for partition in 0..outcome.found.partitions() {
-            let bytes = outcome.found.take(partition)?;
-            for one in record::all(&bytes, Found::take).expect("records") {
+            for one in outcome.found.take(partition)?.all()? {
                 let locator = if one.expected.is_empty() { one.actual } else { one.expected };
                 let key = <Key as rehome::event::Canonical>::decode(locator).expect("a key");
                 found.insert((key.0[0].clone(), one.difference), one.waived);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rehome::capture::marks::SNAPSHOT_COMPLETE;
 use rehome::engine::diff::{By, Kind, Verdict as UnitVerdict, judge};
-use rehome::engine::look::{Looking, UnitDiff};
+use rehome::engine::look::{Beside, Looking, UnitDiff};
 use rehome::engine::protocol::UnitView;
 use rehome::event::Value;
 use rehome::log::{Batch, EventLog as _};
@@ -66,10 +66,14 @@ async fn once(world: &Arc<World>, at: Point, happens: impl FnOnce(Arc<World>) ->
 }
 
 async fn look(world: &Arc<World>, unit: &str) -> UnitDiff {
+    look_beside(world, unit, &Beside::default()).await
+}
+
+async fn look_beside(world: &Arc<World>, unit: &str, beside: &Beside) -> UnitDiff {
     let eyes = Eyes { world: Arc::clone(world), unanswered: 0 };
     let (migration, tables) = (world.migration(), world.engine.tables());
     let looking = Looking { migration, tables, rules: Some(&world.rules), witness: &eyes };
-    looking.unit(unit, &BTreeSet::new()).await.expect("it is read")
+    looking.unit(unit, beside).await.expect("it is read")
 }
 
 /// Fault 12: nothing arrives, so all has arrived. The log is idle, all of it is applied and projected, and the source is ahead.
@@ -506,6 +510,41 @@ async fn rules_for_rows_of_someone_else_hold_for_none_of_ours() {
     assert_eq!(differing(Some(&BTreeSet::new())), 0, "someone else wrote it");
     assert_eq!(differing(Some(&[key(&world, "b", 1)].into())), 1);
     assert_eq!(differing(None), 1);
+}
+
+#[tokio::test]
+async fn what_is_ours_is_known_by_the_key_that_the_rules_make_of_what_is_recorded() {
+    let rules = "[[normalise]]\ntable = \"items_new\"\nfields = [\"box\"]\nas = [\"lower\"]\nreason = \"r\"\n\
+        [[ignore]]\ntable = \"items_new\"\nfields = [\"note\"]\nwhen = \"foreign\"\nreason = \"r\"\n";
+    let world = World::ruled(1, 1, rules);
+    let row = |of: &str, note: &str| TargetRow {
+        table: TargetTable(1),
+        values: vec![Value::text(of), Value::Int(1), Value::text(note), Value::Null, Value::Null],
+    };
+    let differing = |ours: &BTreeSet<TargetKey>, actual: TargetRow| {
+        let by = By { tables: world.engine.tables(), rules: Some(&world.rules), ours: Some(ours) };
+        by.compare(&[row("b", "n")], &[actual]).len()
+    };
+    // Recorded under a key that the rules make the same.
+    let recorded = [key(&world, "b", 1)].into();
+    assert_eq!(differing(&recorded, row("B", "m")), 1);
+    assert_eq!(differing(&BTreeSet::new(), row("B", "m")), 0, "someone else's");
+}
+
+/// A whole comparison knows a row as ours whichever unit it is recorded for; the unit that it is expected of has no record of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_recorded_for_another_unit_is_no_one_else_s_for_who_knows_that() {
+    let rule = "[[ignore]]\ntable = \"items_new\"\nfields = [\"note\"]\nwhen = \"foreign\"\nreason = \"r\"\n";
+    let world = World::ruled(1, 1, rule);
+    let _projecting = begin(&world).await;
+    let of = key(&world, "b", 1);
+    world.held().record.values_mut().for_each(|(_, rows)| drop(rows.remove(&of)));
+    spoil(&world, "b", 1, 2, "by someone");
+    let looked = async |ours: BTreeSet<TargetKey>| look_beside(&world, "b", &Beside { keys: ours.clone(), ours }).await;
+    assert_eq!(looked(BTreeSet::new()).await.verdict, UnitVerdict::Match, "by what is recorded for the unit");
+    let diff = looked([of.clone()].into()).await;
+    assert_ne!(diff.verdict, UnitVerdict::Match);
+    assert_eq!(diff.differences.iter().map(|row| &row.key).collect::<Vec<_>>(), [&of]);
 }
 
 /// As in a whole comparison, keys are what the rules make of them.

@@ -7,7 +7,7 @@ use crate::event::Value;
 use crate::postgres::{decode_text, quote};
 use crate::target::{Direction, Error, Fields, Read, TableShape, Take, TargetTable, Test};
 
-use super::sql::{table_name, type_reference};
+use super::sql::{output, table_name, type_reference};
 use super::{PostgresTarget, classify, text};
 
 /// What the errors say was being done.
@@ -70,8 +70,7 @@ impl PostgresTarget {
 fn statement(shape: &TableShape, read: &Read) -> (String, Vec<usize>) {
     let wanted = |name: &str| read.columns.as_ref().is_none_or(|columns| columns.iter().any(|known| **known == *name));
     let columns: Vec<usize> = (0..shape.columns.len()).filter(|&column| wanted(&shape.columns[column].name)).collect();
-    let list: Vec<String> =
-        columns.iter().map(|&column| format!("{}::text", quote(&shape.columns[column].name))).collect();
+    let list: Vec<String> = columns.iter().map(|&column| output("", &shape.columns[column])).collect();
     // A table of which no column is wanted is still counted.
     let list = if list.is_empty() { "1".to_owned() } else { list.join(", ") };
     let mut sql = format!("SELECT {list} FROM {}", table_name(shape));

@@ -1,7 +1,9 @@
 //! The statements of the target, built from the shapes of its tables; every identifier quoted by one function.
 
+use crate::postgres::codec::Kind;
+use crate::postgres::copy::output_form;
 use crate::postgres::quote;
-use crate::target::TableShape;
+use crate::target::{ColumnShape, TableShape};
 
 /// `schema.table`, quoted.
 pub fn table_name(shape: &TableShape) -> String {
@@ -142,16 +144,24 @@ pub fn count(shape: &TableShape) -> String {
     format!("SELECT count(*) FROM {} AS t JOIN {source} ON {}", table_name(shape), join_on_key(shape))
 }
 
+/// A column of a table as its type's output writes it, as whole tables are read and sources tell of it: for `char(n)`, `inet` and
+/// types that nobody here knows, a cast to text may be another.
+pub fn output(table: &str, column: &ColumnShape) -> String {
+    let name = format!("{table}{}", quote(&column.name));
+    let own_cast = Kind::named(&column.type_name) == Kind::Other || *column.type_name == *"bpchar";
+    if own_cast { output_form(&name) } else { format!("{name}::text") }
+}
+
 /// Reads rows by key as texts, with the number (from 1) of the key that found each; arguments as for [`delete`].
 pub fn select(shape: &TableShape) -> String {
-    let columns = list(shape.columns.iter().map(|column| format!("t.{}::text", quote(&column.name))));
+    let columns = list(shape.columns.iter().map(|column| output("t.", column)));
     let source = rows_argument(shape.key.len());
     format!("SELECT x.ord, {columns} FROM {} AS t JOIN {source} ON {}", table_name(shape), join_on_key(shape))
 }
 
 /// Reads the keys of the rows that have a text in a column; argument: the text.
 pub fn naming(shape: &TableShape, column: usize) -> String {
-    let key = list(shape.key.iter().map(|&index| format!("{}::text", quote(&shape.columns[index].name))));
+    let key = list(shape.key.iter().map(|&index| output("", &shape.columns[index])));
     let (name, type_name) = (quote(&shape.columns[column].name), quote(&shape.columns[column].type_name));
     format!("SELECT {key} FROM {} WHERE {name} = $1::{type_name}", table_name(shape))
 }

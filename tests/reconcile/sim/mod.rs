@@ -232,7 +232,9 @@ pub async fn compare(world: &Arc<World>, how: How) -> Compared {
     });
     let mut listed = Vec::new();
     for partition in 0..outcome.found.partitions() {
-        let judged = judging.partition(&outcome.found, partition, &mut |found| listed.push(found)).await;
+        let judged = judging
+            .partition(&outcome.found.take(partition).expect("they read"), &mut |told| listed.push(told.whole()))
+            .await;
         judged.expect("it comes to its end");
     }
     let Judging { classes, uses, .. } = judging;
