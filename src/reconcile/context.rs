@@ -6,6 +6,7 @@ use super::canary::Canaries;
 use super::lanes;
 use super::record::KeyDigest;
 use crate::event::digest::put_alike;
+use crate::event::encoding::empty;
 use crate::event::{DigestKey, Value};
 use crate::mapping::{Migration, Part};
 use crate::rules::{self, Asked, Pair, Ruleset, TableRules, Uses};
@@ -132,7 +133,7 @@ impl Context {
     }
 
     fn key_digest<'v>(&self, table: u16, values: impl Iterator<Item = &'v Value>, buffer: &mut Vec<u8>) -> KeyDigest {
-        buffer.clear();
+        empty(buffer);
         put_alike(values, buffer);
         short(&lanes::digest(&self.keys[usize::from(table)], buffer))
     }

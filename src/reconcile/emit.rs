@@ -15,6 +15,7 @@ use super::plain::Batch;
 use super::record::{Added, Joined, KeyDigest, Pairing, Standing};
 use super::spill::{Spill, Tag, Writer};
 use super::sum::Sum;
+use crate::event::encoding::empty;
 use crate::event::{Canonical as _, EncodedRow, Key, Value};
 use crate::mapping::SourceTable;
 use crate::rules::{Contribution, Judged, Pair, RuleId, Side, TableRules, Uses};
@@ -266,7 +267,7 @@ impl Work {
         let rules = context.rules.table(row.table);
         let own = context.key_of(rules, row, &mut self.buffer);
         let mut locator = std::mem::take(&mut self.locator);
-        locator.clear();
+        empty(&mut locator);
         context.shapes[usize::from(table)].put_key(row, &mut locator);
         let place = Place { key: own, salt: &[], scope, locator: &locator, transient };
         let strict = self.record(context, rules, row, place)?;
@@ -353,7 +354,7 @@ impl Work {
         let table = row.table.0;
         let row_key = &context.rows[usize::from(table)];
         let form = |buffer: &mut Vec<u8>, put: &mut dyn FnMut(&mut Vec<u8>)| {
-            buffer.clear();
+            empty(buffer);
             put(buffer);
             lanes::digest(row_key, buffer)
         };

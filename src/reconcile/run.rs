@@ -168,8 +168,13 @@ pub async fn run(plan: Plan, folder: &Path) -> Result<Outcome, Error> {
         read(&source, unread(second, &source_kept), source_sinks, Some(&of_source)),
         read(&target, unread(targets, &target_kept), target_sinks, Some(&of_target)),
     );
-    let (Read { done, came: mut wanted, sinks: mut source_sinks }, Read { done: mut target_done, came: mut there, .. }) =
-        (read_source?, read_target?);
+    let (read_source, read_target) = match (read_source, read_target) {
+        // What passes on the other side leaves it as it is: nothing that this processor digested is to be gone on with.
+        (_, Err(error @ Error::Digests { .. })) => return Err(error),
+        (source, target) => (source?, target?),
+    };
+    let Read { done, came: mut wanted, sinks: mut source_sinks } = read_source;
+    let Read { done: mut target_done, came: mut there, .. } = read_target;
     source_done.extend(done);
     take_over(source_kept, &mut source_done, &mut wanted);
     take_over(target_kept, &mut target_done, &mut there);

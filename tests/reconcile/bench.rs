@@ -53,13 +53,20 @@ pub enum Fault {
     Twice,
 }
 
-/// A table in memory, read by ranges of ten rows.
+/// A table in memory, read by ranges.
 pub struct Rows {
     pub rows: Vec<Vec<Value>>,
     pub fault: Option<(u32, Fault)>,
+    /// Rows of a range.
+    pub in_range: usize,
 }
 
-const RANGE_ROWS: usize = 10;
+impl Rows {
+    /// In ranges of ten rows.
+    pub fn new(rows: Vec<Vec<Value>>) -> Self {
+        Self { rows, fault: None, in_range: 10 }
+    }
+}
 
 fn relation(name: &str) -> Arc<Relation> {
     let column = |(index, (name, type_name)): (u16, &(&str, &str))| Column {
@@ -83,8 +90,8 @@ impl Snapshot for Rows {
             Some(Fault::Gone) => return Ok(RangeOutcome::SnapshotGone),
             Some(Fault::Short | Fault::Twice) | None => {}
         }
-        let from = range.0 as usize * RANGE_ROWS;
-        let rows: Vec<_> = self.rows.iter().skip(from).take(RANGE_ROWS).cloned().collect();
+        let from = range.0 as usize * self.in_range;
+        let rows: Vec<_> = self.rows.iter().skip(from).take(self.in_range).cloned().collect();
         let copied = rows.len() as u64;
         let event = |values: Vec<Value>| Event {
             relation: relation.schema_hash(),
@@ -120,7 +127,7 @@ pub fn side(name: &'static str, rows: Rows) -> Side {
         renamed: Vec::new(),
         counted: None,
     };
-    let count = u32::try_from(rows.rows.len().div_ceil(RANGE_ROWS).max(1)).expect("few");
+    let count = u32::try_from(rows.rows.len().div_ceil(rows.in_range).max(1)).expect("few");
     let extent = |number: u32| Extent::Blocks {
         leaf: RelationName { schema: "public".into(), table: "t".into() },
         file: 1,
@@ -175,8 +182,7 @@ impl Bench {
 
     /// Compares two tables.
     pub async fn compare(self, source: Vec<Vec<Value>>, target: Vec<Vec<Value>>) -> Compared {
-        let plain = |rows| Rows { rows, fault: None };
-        self.try_compare(plain(source), plain(target)).await.expect("it comes to its end")
+        self.try_compare(Rows::new(source), Rows::new(target)).await.expect("it comes to its end")
     }
 
     /// Compares two tables whose readers may fail.

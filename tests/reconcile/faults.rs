@@ -58,7 +58,7 @@ async fn fault_06_a_row_that_is_there_twice_is_found() {
 fn fault_07_every_place_is_read_once_or_the_table_is_not_covered() {
     use rehome::reconcile::side::{Done, Extent};
     let of = |range| Done { range, rows: 10, taken: 10, bytes: 0 };
-    let mut whole = side("target", Rows { rows: rows(35), fault: None });
+    let mut whole = side("target", Rows::new(rows(35)));
     let all: Vec<Done> = (0..4).map(of).collect();
     assert_eq!(uncovered(&whole, &all), Vec::<usize>::new());
     assert_eq!(uncovered(&whole, &all[1..]), [0], "the first is missing");
@@ -99,7 +99,7 @@ async fn fault_09_rows_of_one_side_are_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_10_a_range_below_the_highest_that_was_never_read_is_a_gap() {
     use rehome::reconcile::side::Done;
-    let whole = side("target", Rows { rows: rows(55), fault: None });
+    let whole = side("target", Rows::new(rows(55)));
     let done = |range| Done { range, rows: 10, taken: 10, bytes: 0 };
     // Every set of ranges that a comparison may have read when it was cut off; only the full one is complete.
     for set in 0_u32..1 << 6 {
@@ -110,8 +110,8 @@ async fn fault_10_a_range_below_the_highest_that_was_never_read_is_a_gap() {
     }
     // Cut off anywhere, the comparison has no outcome that could be taken for one of all rows.
     for range in 0..6 {
-        let failing = Rows { rows: rows(55), fault: Some((range, Fault::Gone)) };
-        let plain = Rows { rows: rows(55), fault: None };
+        let failing = Rows { fault: Some((range, Fault::Gone)), ..Rows::new(rows(55)) };
+        let plain = Rows::new(rows(55));
         assert!(Bench::new().try_compare(plain, failing).await.is_err(), "range {range}");
     }
 }
@@ -119,8 +119,8 @@ async fn fault_10_a_range_below_the_highest_that_was_never_read_is_a_gap() {
 /// Fault 11: what is read again is counted again.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_11_a_range_that_is_read_twice_is_not_taken_for_two() {
-    let twice = Rows { rows: rows(40), fault: Some((2, Fault::Twice)) };
-    let plain = Rows { rows: rows(40), fault: None };
+    let twice = Rows { fault: Some((2, Fault::Twice)), ..Rows::new(rows(40)) };
+    let plain = Rows::new(rows(40));
     let compared = Bench::new().try_compare(plain, twice).await.expect("it comes to its end");
     compared.found_exactly(&[
         (21, Duplicate),
@@ -144,9 +144,9 @@ async fn fault_11_a_range_that_is_read_twice_is_not_taken_for_two() {
 /// Fault 19: an error in a worker, and the run ends as done all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_19_a_reader_that_fails_leaves_no_outcome() {
-    let plain = || Rows { rows: rows(100), fault: None };
+    let plain = || Rows::new(rows(100));
     for fault in [Fault::Fails, Fault::Gone] {
-        let failing = || Rows { rows: rows(100), fault: Some((4, fault)) };
+        let failing = || Rows { fault: Some((4, fault)), ..Rows::new(rows(100)) };
         assert!(Bench::new().try_compare(failing(), plain()).await.is_err(), "{fault:?} at the source");
         let failed = Bench::new().try_compare(plain(), failing()).await.err();
         assert!(matches!(failed, Some(Error::Side { .. } | Error::Moved { .. })), "{fault:?}: {failed:?}");
@@ -156,8 +156,8 @@ async fn fault_19_a_reader_that_fails_leaves_no_outcome() {
 /// Fault 25: rows are lost on the way to the comparison.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_25_rows_that_a_reader_counted_and_did_not_hand_over_leave_a_gap() {
-    let short = Rows { rows: rows(100), fault: Some((3, Fault::Short)) };
-    let plain = Rows { rows: rows(100), fault: None };
+    let short = Rows { fault: Some((3, Fault::Short)), ..Rows::new(rows(100)) };
+    let plain = Rows::new(rows(100));
     let compared = Bench::new().try_compare(plain, short).await.expect("it comes to its end");
     let range = compared.outcome.target_done.iter().find(|done| done.range == 3).expect("it was read");
     assert_eq!((range.rows, range.taken), (10, 9), "the ledger shows it");

@@ -15,11 +15,11 @@ fn bench() -> Bench {
 }
 
 fn plain(rows: &[Vec<Value>]) -> Rows {
-    Rows { rows: rows.to_vec(), fault: None }
+    Rows::new(rows.to_vec())
 }
 
 fn failing(rows: &[Vec<Value>], range: u32) -> Rows {
-    Rows { rows: rows.to_vec(), fault: Some((range, Fault::Fails)) }
+    Rows { fault: Some((range, Fault::Fails)), ..Rows::new(rows.to_vec()) }
 }
 
 /// A target in which three rows are wrong, in ranges far apart.
