@@ -133,7 +133,9 @@ impl<'a> Judging<'a> {
                 settle(found.difference, found.waived, stand, parked)
             }));
         }
-        let mut details = self.details(&groups, &settled).await.into_iter();
+        // What has to be asked comes first in its turn: time for it is limited.
+        let together = !settled.contains(&Settled::Ask);
+        let mut details = if together { self.details(&groups).await } else { Vec::new() }.into_iter();
         let mut rest = settled.as_mut_slice();
         for group in groups {
             let (settled, later) = rest.split_at_mut(group.len());
@@ -146,7 +148,7 @@ impl<'a> Judging<'a> {
             let why = if settled.contains(&Settled::Ask) { Why::Asked } else { Why::Details };
             let looked = match (unit, &self.grounds.cut.before) {
                 (Some(unit), Some(_)) => Looked::Through(self.look(unit, group, why).await),
-                (Some(_), None) if why == Why::Details => Looked::Again(details.next().flatten()),
+                (Some(_), None) if together => Looked::Again(details.next().flatten()),
                 (Some(unit), None) if self.wants(why) => Looked::Again(self.observe(unit, group, why).await),
                 (None, _) if why == Why::Asked => Looked::Rows(self.rows_now(group).await),
                 _ => Looked::Again(None),
@@ -166,24 +168,14 @@ impl<'a> Judging<'a> {
         Ok(())
     }
 
-    /// Where nobody projects, how units differ of which nothing has to be asked: of the first ones, in their order, as many as are still
-    /// to be looked at. Several at once, as each is mostly waited for.
-    async fn details(&mut self, groups: &[&[Found<'_>]], settled: &[Settled]) -> Vec<Option<Observed>> {
+    /// Where nobody projects, how units differ: the first ones, in their order, as many as are still to be looked at. Several at once, as
+    /// each is mostly waited for.
+    async fn details(&mut self, groups: &[&[Found<'_>]]) -> Vec<Option<Observed>> {
         if self.grounds.cut.before.is_some() {
             return Vec::new();
         }
-        let (mut wanted, mut rest) = (Vec::new(), settled);
-        for group in groups {
-            let (settled, later) = rest.split_at(group.len());
-            rest = later;
-            if settled.contains(&Settled::Ask) || unit_named(group[0].scope).is_none() {
-                continue;
-            }
-            if !self.wants(Why::Details) {
-                break;
-            }
-            wanted.push(*group);
-        }
+        let of_units = groups.iter().filter(|group| unit_named(group[0].scope).is_some());
+        let wanted: Vec<_> = of_units.take_while(|_| self.wants(Why::Details)).copied().collect();
         let observing = wanted
             .into_iter()
             .map(|group| async { self.observe(unit_named(group[0].scope)?, group, Why::Details).await });
