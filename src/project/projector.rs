@@ -33,7 +33,7 @@ const PARTS_PER_BATCH: usize = 4_096;
 /// Batches on their way to the target at once where they do not wait for each other: while one is kept, and the shares of one end
 /// at different times, connections have the next.
 const BATCHES_WRITTEN_AT_ONCE: usize = 2;
-/// Bytes of results that are committed at once where batches do not wait for each other.
+/// Bytes of results that are committed at once where they are gathered.
 const KEEP_BYTES: usize = 16 * 1024 * 1024;
 /// Parts that are tried again at once: their failing one by one takes the target about a second.
 const AGAIN_MAX: usize = 1_000;
@@ -191,7 +191,8 @@ impl Projector {
         stop: &CancellationToken,
         tell: &mut impl FnMut(Done) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let apart = self.batches_apart(pass);
+        let gathered = self.gathers(pass);
+        let at_once = if gathered && !self.rows_refer() { BATCHES_WRITTEN_AT_ONCE } else { 1 };
         loop {
             if let Some(task) = ahead.evaluating.take() {
                 let Ahead { prepared, picking, carried } = task.await.expect("evaluation does not panic")?;
@@ -204,14 +205,14 @@ impl Projector {
                     ahead.writing.push_back(self.begin(kept, prepared).await?);
                 }
             }
-            if apart && ahead.evaluating.is_some() && ahead.writing.len() < BATCHES_WRITTEN_AT_ONCE {
+            if ahead.evaluating.is_some() && ahead.writing.len() < at_once {
                 continue;
             }
             let Some(oldest) = ahead.writing.front_mut() else { return Ok(()) };
             let outcomes = tokio::select! {
                 outcomes = oldest.writing.outcomes() => outcomes?,
                 () = stop.cancelled() => {
-                    if !apart {
+                    if !gathered {
                         // Claims of parts that were not written are not kept.
                         *kept = self.state().session();
                     }
@@ -220,23 +221,26 @@ impl Projector {
             };
             let written = ahead.writing.pop_front().expect("it was there");
             tell(self.finish(pass, kept, written, outcomes).await?)?;
-            if apart && kept.bytes() >= KEEP_BYTES {
-                // The next batches are written meanwhile.
+            if gathered && kept.bytes() >= KEEP_BYTES {
+                // The next batch is written meanwhile.
                 tokio::task::block_in_place(|| kept.commit_behind())?;
-            } else if !apart {
+            } else if !gathered {
                 let kept = std::mem::replace(kept, self.state().session());
                 tokio::task::block_in_place(|| kept.commit())?;
             }
         }
     }
 
-    /// Whether the batches of this pass do not wait for each other: in a first projection none needs what became of another, and
-    /// evaluating a part again after a crash finds it written.
-    fn batches_apart(&self, pass: &Pass) -> bool {
-        let migration = &self.evaluator.migration;
-        let refer = migration.target_tables().iter().any(|table| !table.foreign_keys.is_empty());
-        let connected = refer || migration.totals() > 0 || self.evaluator.contended.contains(&true);
-        pass.all && !connected && self.evaluator.target_remembers
+    /// Whether results of several batches are gathered before they are committed: a first projection needs none of them for the
+    /// next, and evaluating a part again after a crash finds it written.
+    fn gathers(&self, pass: &Pass) -> bool {
+        let apart = self.evaluator.migration.totals() == 0 && !self.evaluator.contended.contains(&true);
+        pass.all && apart && self.evaluator.target_remembers
+    }
+
+    /// Whether rows of a batch may refer to those of the batch before it, which would refuse all of its first load.
+    fn rows_refer(&self) -> bool {
+        self.evaluator.migration.target_tables().iter().any(|table| !table.foreign_keys.is_empty())
     }
 
     /// Marks parts to be projected again that rows at the target hold back, or rows that are not there yet; a bounded number
