@@ -17,7 +17,7 @@ use rehome::target::{Error, ForeignScope, Target, TargetKey, TargetRow, UnitOutc
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::shuffled::{event, projector_of, relation};
+use crate::shuffled::{event, projector, relation};
 use crate::support::memory_target::MemoryTarget;
 
 const ROWS: i64 = 20;
@@ -116,7 +116,7 @@ async fn scene(first: First) -> Scene {
     let rows = MemoryTarget::new(Arc::clone(engine.tables()), ForeignScope::Row);
     let (begun, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let target = Arc::new(Two { rows, first, begun, second: Notify::new(), inside });
-    let projector = projector_of(&engine, &log, &state, Arc::clone(&target) as Arc<dyn Target>, Some(BATCH), 2);
+    let projector = projector(&engine, &log, &state, Arc::clone(&target) as Arc<dyn Target>, Some(BATCH));
     Scene { projector, target, _folders: folders }
 }
 

@@ -209,18 +209,6 @@ pub fn projector(
     target: Arc<dyn Target>,
     batch_parts: Option<usize>,
 ) -> Projector {
-    projector_of(engine, log, state, target, batch_parts, 1)
-}
-
-/// As [`projector`], with so many connections to the target.
-pub fn projector_of(
-    engine: &Engine,
-    log: &Arc<MemoryLog>,
-    state: &Arc<State>,
-    target: Arc<dyn Target>,
-    batch_parts: Option<usize>,
-    writers: usize,
-) -> Projector {
     Projector::new(
         Arc::clone(log) as Arc<dyn EventLog>,
         Arc::clone(state),
@@ -228,7 +216,7 @@ pub fn projector_of(
         Arc::clone(engine.sources()),
         Arc::clone(engine.tables()),
         target,
-        Settings { log_generation: 1, mapping_generation: 1, unit_bytes_max: u64::MAX, writers, batch_parts },
+        Settings { log_generation: 1, mapping_generation: 1, unit_bytes_max: u64::MAX, writers: 2, batch_parts },
     )
 }
 
