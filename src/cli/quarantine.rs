@@ -64,7 +64,7 @@ fn show(units: &[ParkedUnit], details: bool) {
     output::line(table.to_string());
     if details {
         for unit in units {
-            for (name, counts) in &unit.result.rows {
+            for (name, counts) in &unit.result.rows.0 {
                 output::line(format!("{name}: {} rows, {} mapped", counts.total(), counts.mapped));
             }
         }

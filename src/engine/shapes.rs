@@ -28,7 +28,11 @@ pub fn sources(migration: &Migration) -> Vec<SourceShape> {
                 names.filter(|(live, name)| live != name).collect()
             }
         },
-        label: if alone(&table.name) { table.name.clone() } else { format!("{}.{}", table.schema, table.name).into() },
+        label: if alone(&table.name) {
+            (*table.name).into()
+        } else {
+            format!("{}.{}", table.schema, table.name).into()
+        },
     };
     tables.iter().map(source).collect()
 }

@@ -70,6 +70,13 @@ impl Migration {
         Some(TargetRow { table: map.emit.table, values: copied.iter().map(&mut take).collect() })
     }
 
+    /// The table of the one row of a part of which [`copied`](Self::copied) makes all that becomes of it; `None` where it makes none,
+    /// or not all.
+    pub fn copies(&self, part: &Part) -> Option<SourceTable> {
+        let (table, _) = self.lone(part)?;
+        self.tables.get(usize::from(table.0))?.copied.is_some().then_some(table)
+    }
+
     /// The target table whose rows [`copy_encoded`](Self::copy_encoded) makes of a table's; `None` where it makes none.
     pub fn copied_into(&self, table: SourceTable) -> Option<TargetTable> {
         let plan = self.tables.get(usize::from(table.0))?;

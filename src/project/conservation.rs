@@ -156,8 +156,8 @@ impl Conservation {
             self.balances(sources, part).for_each(|(balance, count)| balance.waiting += count);
             return Ok((!part.empty()).then_some(Standing::Waiting));
         };
-        for (table, counts) in &result.rows {
-            self.rows.entry(table.clone()).or_default().counts.add(counts);
+        for (table, counts) in &result.rows.0 {
+            self.rows.entry(table.to_string()).or_default().counts.add(counts);
         }
         for (name, count) in &result.counts {
             *self.counts.entry(name.clone()).or_default() += count;

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::records::PartState;
-use super::rows::FewRows;
+use super::rows::StoredRow;
 use super::scope::{is_part, is_whole, unit_of, whole_of};
 use super::state::{Space, State};
 use super::{Error, names};
@@ -43,7 +43,7 @@ pub struct Picked {
     /// What is known of it.
     pub part: PartState,
     /// Its rows, when they are few and complete.
-    pub rows: Option<Vec<(Box<[u8]>, Vec<u8>)>>,
+    pub rows: Option<Vec<StoredRow>>,
     /// Whether more parts of its unit come in a later batch.
     pub more: bool,
 }
@@ -51,16 +51,6 @@ pub struct Picked {
 impl Picked {
     fn new(scope: &[u8], part: PartState) -> Self {
         Self { scope: scope.to_vec(), part, rows: None, more: false }
-    }
-
-    /// Takes the rows that were read.
-    pub fn take_rows(&mut self) -> Result<Option<FewRows>, Error> {
-        let Some(raw) = self.rows.take() else { return Ok(None) };
-        let mut rows = FewRows::default();
-        for (key, bytes) in raw {
-            rows.push(&key, &bytes).map_err(|error| Error::Unit(error.to_string()))?;
-        }
-        Ok(Some(rows))
     }
 
     fn few(&self) -> bool {

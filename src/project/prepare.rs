@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::event::key_text;
-use crate::mapping::{Evaluation, Migration, evaluate};
-use crate::target::{Deletes, TableShape, TargetKey, Trust, UnitWrite, WriteVersion};
+use crate::mapping::{Evaluation, Migration, Part, ReadError, SourceTable, evaluate};
+use crate::target::{Deletes, TableShape, TargetKey, TargetRow, Trust, UnitWrite, WriteVersion};
 
 use super::Error;
 use super::claims::{ClaimId, claim_id};
@@ -13,7 +13,7 @@ use super::pick::{Pass, Picked};
 use super::records::PartState;
 use super::references::Looker;
 use super::result::{PartResult, QuarantinedRow, RowCounts, Status, TargetCounts};
-use super::rows::StateRows;
+use super::rows::{FewRows, StateRows, StoredRow, read_values};
 use super::scope::{Scope, is_whole, unit_key, unit_of};
 use super::source::SourceShape;
 use super::state::{Space, State};
@@ -152,9 +152,8 @@ impl Evaluator {
         sums_from(bytes.as_deref().unwrap_or_default(), self.migration.totals())
     }
 
-    fn prepare_part(&self, pass: &Pass, mut picked: Picked, sums: &[i128]) -> Result<Prepared, Error> {
-        let rows = picked.take_rows()?;
-        let Picked { scope, part, more, .. } = picked;
+    fn prepare_part(&self, pass: &Pass, picked: Picked, sums: &[i128]) -> Result<Prepared, Error> {
+        let Picked { scope, part, rows, more } = picked;
         let Scope::Part { unit, part: name } = Scope::of(&scope)? else { return Err(Error::Damaged("parts")) };
         let unit: Arc<str> = unit.into();
         let before = part.result()?;
@@ -179,21 +178,67 @@ impl Evaluator {
             prepared.result.status = Status::Parked { reason: reason.to_owned(), detail };
             return Ok(prepared);
         }
+        let unreadable = |error: ReadError| Error::Unit(error.to_string());
+        let rows = rows.as_deref();
+        if let Some((table, row)) = self.copy(&name, rows.unwrap_or_default()).map_err(unreadable)? {
+            debug_assert!(
+                self.evaluates_to(&unit, &name, rows.unwrap_or_default(), &row),
+                "a copy is what evaluating gives"
+            );
+            self.take_copy(&mut prepared, table, row);
+            return Ok(prepared);
+        }
         let looker = Looker::committed(&self.state);
-        let evaluated = match &rows {
-            Some(rows) => evaluate(&self.migration, &unit, &name, rows, &looker, sums),
+        let evaluated = match rows.map(FewRows::read).transpose().map_err(unreadable)? {
+            Some(rows) => evaluate(&self.migration, &unit, &name, &rows, &looker, sums),
             None => {
                 let rows = StateRows::new(&self.state, &prepared.scope);
                 evaluate(&self.migration, &unit, &name, &rows, &looker, sums)
             }
         };
-        let evaluation = evaluated.map_err(|error| Error::Unit(error.to_string()))?;
+        let evaluation = evaluated.map_err(unreadable)?;
         prepared.result.asked = looker.into_asked();
         if !prepared.result.asked.is_empty() {
             prepared.written_at(pass.latest);
         }
         self.take_evaluation(&mut prepared, evaluation);
         Ok(prepared)
+    }
+
+    /// The target row of a part that is one row, of which only a copy is made, with the row's table; `None` where evaluating has
+    /// to tell.
+    fn copy(&self, part: &Part, rows: &[StoredRow]) -> Result<Option<(SourceTable, TargetRow)>, ReadError> {
+        let ([(place, bytes)], Some(table)) = (rows, self.migration.copies(part)) else { return Ok(None) };
+        if !place.starts_with(&table.0.to_be_bytes()) {
+            return Ok(None);
+        }
+        let row = self.migration.copied(table, &mut read_values(bytes)?);
+        Ok(row.map(|row| (table, row)))
+    }
+
+    /// Whether evaluating rows gives this one row, and nothing else.
+    fn evaluates_to(&self, unit: &str, part: &Part, rows: &[StoredRow], row: &TargetRow) -> bool {
+        let Ok(rows) = FewRows::read(rows) else { return false };
+        let looker = Looker::committed(&self.state);
+        evaluate(&self.migration, unit, part, &rows, &looker, &[]).is_ok_and(|evaluation| {
+            let mut tables = evaluation.accounts.tables.values().filter(|account| account.read > 0);
+            let mapped = tables.next().is_some_and(|account| account.mapped == 1 && account.told() == 1);
+            evaluation.rows == std::slice::from_ref(row)
+                && (mapped && tables.next().is_none())
+                && (evaluation.parked.is_none() && evaluation.accounts.quarantined_rows.is_empty())
+                && (evaluation.counts.is_empty() && looker.into_asked().is_empty())
+                && evaluation.totals.iter().all(|total| *total == 0)
+        })
+    }
+
+    fn take_copy(&self, prepared: &mut Prepared, table: SourceTable, row: TargetRow) {
+        let counts = RowCounts { mapped: 1, ..RowCounts::default() };
+        prepared.result.rows.0.push((Arc::clone(&self.sources[usize::from(table.0)].label), counts));
+        prepared.result.totals = vec![0; self.migration.totals()];
+        self.expect_rows(prepared, std::slice::from_ref(&row));
+        if let Some(write) = &mut prepared.write {
+            write.rows = vec![row];
+        }
     }
 
     fn blank_write(&self, pass: &Pass, prepared: &Prepared, unit: &Arc<str>, more: bool) -> Result<UnitWrite, Error> {
@@ -243,12 +288,12 @@ impl Evaluator {
         for (source, &rows) in self.sources.iter().zip(&prepared.part.rows).filter(|(_, rows)| **rows > 0) {
             let quarantined = BTreeMap::from([(reason.to_owned(), rows)]);
             let counts = RowCounts { quarantined, ..RowCounts::default() };
-            prepared.result.rows.insert(source.label.to_string(), counts);
+            prepared.result.rows.0.push((Arc::clone(&source.label), counts));
         }
     }
 
     fn take_evaluation(&self, prepared: &mut Prepared, evaluation: Evaluation) {
-        let label = |table: usize| &*self.sources[table].label;
+        let label = |table: usize| &self.sources[table].label;
         let result = &mut prepared.result;
         for (table, account) in evaluation.accounts.tables.iter().filter(|(_, account)| account.read > 0) {
             let counts = RowCounts {
@@ -256,28 +301,34 @@ impl Evaluator {
                 dropped: account.dropped.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
                 quarantined: account.quarantined.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
             };
-            result.rows.insert(label(usize::from(table.0)).to_owned(), counts);
+            result.rows.0.push((Arc::clone(label(usize::from(table.0))), counts));
         }
         for row in &evaluation.accounts.quarantined_rows {
             prepared.notes.push(QuarantinedRow {
-                table: label(usize::from(row.table.0)).to_owned(),
+                table: label(usize::from(row.table.0)).to_string(),
                 reason: row.reason.to_string(),
                 key: key_text(&row.key.0),
             });
         }
         result.counts = evaluation.counts.iter().map(|(name, count)| (name.to_string(), *count)).collect();
         result.totals = evaluation.totals;
-        result.target = TargetCounts { expected: evaluation.rows.len() as u64, ..TargetCounts::default() };
-        for row in evaluation.rows.iter().filter(|row| self.contended[usize::from(row.table.0)]) {
-            let shape = &self.tables[usize::from(row.table.0)];
-            prepared.claims.insert(claim_id(&shape.name, &shape.key_of(row)));
-        }
+        self.expect_rows(prepared, &evaluation.rows);
+        let result = &mut prepared.result;
         if let Some(parked) = evaluation.parked {
-            let table = parked.table.map_or("", |table| label(usize::from(table.0)));
+            let table = parked.table.map_or("", |table| &**label(usize::from(table.0)));
             let detail = format!("a row of {table} cannot be mapped");
             result.status = Status::Parked { reason: parked.reason.to_string(), detail };
         } else if let Some(write) = &mut prepared.write {
             write.rows = evaluation.rows;
+        }
+    }
+
+    /// Counts the rows that a part becomes, and claims their keys where another part could want them.
+    fn expect_rows(&self, prepared: &mut Prepared, rows: &[TargetRow]) {
+        prepared.result.target = TargetCounts { expected: rows.len() as u64, ..TargetCounts::default() };
+        for row in rows.iter().filter(|row| self.contended[usize::from(row.table.0)]) {
+            let shape = &self.tables[usize::from(row.table.0)];
+            prepared.claims.insert(claim_id(&shape.name, &shape.key_of(row)));
         }
     }
 }
@@ -297,7 +348,7 @@ pub fn sums_from(bytes: &[u8], totals: usize) -> Result<Vec<i128>, Error> {
 pub fn park_result(result: &mut PartResult, reason: &str, detail: &str) {
     result.target.parked = result.target.expected;
     result.status = Status::Parked { reason: reason.to_owned(), detail: detail.to_owned() };
-    for counts in result.rows.values_mut() {
+    for (_, counts) in &mut result.rows.0 {
         let total = counts.total();
         *counts = RowCounts::default();
         if total > 0 {

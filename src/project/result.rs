@@ -1,6 +1,7 @@
 //! What became of a part, as it is kept and reported.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,23 @@ impl TargetCounts {
     }
 }
 
+/// Rows of a part by source table, each once: most parts have rows of one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<String, RowCounts>", into = "BTreeMap<String, RowCounts>")]
+pub struct RowsByTable(pub Vec<(Arc<str>, RowCounts)>);
+
+impl From<BTreeMap<String, RowCounts>> for RowsByTable {
+    fn from(tables: BTreeMap<String, RowCounts>) -> Self {
+        Self(tables.into_iter().map(|(table, counts)| (table.into(), counts)).collect())
+    }
+}
+
+impl From<RowsByTable> for BTreeMap<String, RowCounts> {
+    fn from(tables: RowsByTable) -> Self {
+        tables.0.into_iter().map(|(table, counts)| (table.to_string(), counts)).collect()
+    }
+}
+
 /// What became of a part at one offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartResult {
@@ -92,7 +110,7 @@ pub struct PartResult {
     #[serde(flatten)]
     pub status: Status,
     /// Rows by source table.
-    pub rows: BTreeMap<String, RowCounts>,
+    pub rows: RowsByTable,
     /// Other things the mapping counts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, u64>,
@@ -133,8 +151,8 @@ impl PartResult {
         }
         put_varint(self.offset, &mut out);
         put_varint(u64::from(self.mapping), &mut out);
-        put_varint(self.rows.len() as u64, &mut out);
-        for (table, counts) in &self.rows {
+        put_varint(self.rows.0.len() as u64, &mut out);
+        for (table, counts) in &self.rows.0 {
             put_text(table, &mut out);
             put_varint(counts.mapped, &mut out);
             put_counts(&counts.dropped, &mut out);
@@ -169,12 +187,12 @@ impl PartResult {
             tag => return Err(DecodeError::Tag(tag)),
         };
         let (offset, mapping) = (reader.varint()?, reader.varint_u32()?);
-        let mut rows = BTreeMap::new();
+        let mut rows = RowsByTable::default();
         for _ in 0..reader.count()? {
-            let table = reader.text()?.to_owned();
+            let table = reader.text()?.into();
             let mapped = reader.varint()?;
             let (dropped, quarantined) = (take_counts(&mut reader)?, take_counts(&mut reader)?);
-            rows.insert(table, RowCounts { mapped, dropped, quarantined });
+            rows.0.push((table, RowCounts { mapped, dropped, quarantined }));
         }
         let counts = take_counts(&mut reader)?;
         let target = TargetCounts {
@@ -227,7 +245,7 @@ mod tests {
                 offset: 1 << 40,
                 mapping: 7,
                 status,
-                rows: [("t".into(), counts.clone())].into(),
+                rows: RowsByTable(vec![("t".into(), counts.clone())]),
                 counts: [("made".into(), 1)].into(),
                 target: TargetCounts { expected: 4, written: 2, foreign: 1, parked: 1 },
                 totals: vec![-1, i128::from(u64::MAX) * 3],

@@ -67,32 +67,41 @@ impl UnitRows for StateRows<'_> {
     }
 }
 
+const UNREADABLE: &str = "a row of the state store does not read back";
+
 /// Reads a row from its key and its cells.
 fn read(key: Option<&[u8]>, bytes: &[u8]) -> Result<SourceRow, ReadError> {
-    let key = key.and_then(|key| key_from_bytes(key).ok());
-    let (Some(key), Ok(row)) = (key, Row::decode(bytes)) else {
-        return Err(ReadError::new("a row of the state store does not read back"));
-    };
+    let key = key.and_then(|key| key_from_bytes(key).ok()).ok_or_else(|| ReadError::new(UNREADABLE))?;
+    Ok(SourceRow { key, values: read_values(bytes)? })
+}
+
+/// Reads a row's cells, none of which is missing.
+pub(super) fn read_values(bytes: &[u8]) -> Result<Vec<Value>, ReadError> {
+    let row = Row::decode(bytes).map_err(|_| ReadError::new(UNREADABLE))?;
     let value = |cell| match cell {
         Cell::Value(value) => Some(value),
         Cell::Missing => None,
     };
     let values: Option<Vec<Value>> = row.0.into_iter().map(value).collect();
-    let values = values.ok_or_else(|| ReadError::new("a row of the state store still has missing cells"))?;
-    Ok(SourceRow { key, values })
+    values.ok_or_else(|| ReadError::new("a row of the state store still has missing cells"))
 }
 
 /// The few rows of a part, in order of table and key.
 #[derive(Debug, Clone, Default)]
 pub struct FewRows(Vec<(SourceTable, SourceRow)>);
 
+/// A row as the state has it: what stands behind the part in its key, which is its table and its own key, and its cells.
+pub type StoredRow = (Box<[u8]>, Vec<u8>);
+
 impl FewRows {
-    /// Adds a row, by what stands behind the part in its key, and its cells.
-    pub fn push(&mut self, table_and_key: &[u8], bytes: &[u8]) -> Result<(), ReadError> {
-        let (table, key) =
-            table_and_key.split_first_chunk().ok_or_else(|| ReadError::new("a row of the state store has no key"))?;
-        self.0.push((SourceTable(u16::from_be_bytes(*table)), read(Some(key), bytes)?));
-        Ok(())
+    /// Reads rows.
+    pub fn read(rows: &[StoredRow]) -> Result<Self, ReadError> {
+        let row = |(place, bytes): &StoredRow| {
+            let key = place.split_first_chunk().ok_or_else(|| ReadError::new("a row of the state store has no key"));
+            let (table, key) = key?;
+            Ok((SourceTable(u16::from_be_bytes(*table)), read(Some(key), bytes)?))
+        };
+        rows.iter().map(row).collect::<Result<_, _>>().map(Self)
     }
 }
 

@@ -15,7 +15,7 @@ pub struct SourceShape {
     /// Attributes of an item that the mapping calls otherwise: live name, and the mapping's.
     pub renamed: Vec<(Box<str>, Box<str>)>,
     /// What people call the table: its name, with its schema where two tables have one name.
-    pub label: Box<str>,
+    pub label: Arc<str>,
 }
 
 /// The shapes of source tables as texts, for digests.
