@@ -30,7 +30,7 @@ impl Projector {
         &self,
         pass: &Pass,
         session: &mut Session<'_>,
-        prepared: Vec<Prepared>,
+        mut batch: Vec<Prepared>,
         writes: &[UnitWrite],
         outcomes: Vec<UnitOutcome>,
         done: &mut Done,
@@ -38,7 +38,7 @@ impl Projector {
         let mut outcomes = writes.iter().zip(outcomes).peekable();
         let before = session.get(Space::Meta, names::WRITTEN)?;
         let mut highest = before.as_deref().map_or((0, 0), names::read_written);
-        for mut prepared in prepared {
+        for prepared in &mut batch {
             let own = |(write, _): &(&UnitWrite, UnitOutcome)| is_of(write, &prepared.scope);
             let mut again = false;
             if let Some((write, outcome)) = outcomes.next_if(own) {
@@ -55,7 +55,7 @@ impl Projector {
                 if !self.evaluator.target_remembers {
                     self.keep_owned(session, &prepared.scope, write, &outcome);
                 }
-                if changed_again(&prepared, &outcome) {
+                if changed_again(prepared, &outcome) {
                     let count = count_of(session.get(Space::Meta, names::AGAIN)?);
                     session.put(Space::Meta, names::AGAIN, (count + 1).to_be_bytes());
                 }
@@ -64,7 +64,7 @@ impl Projector {
                 } else if prepared.was_parked() {
                     session.remove(Space::Meta, &names::refused(&prepared.scope));
                 }
-                settle(&mut prepared, outcome, done);
+                settle(prepared, outcome, done);
             }
             self.keep_part(pass, session, prepared, again, done)?;
         }
@@ -76,7 +76,7 @@ impl Projector {
         &self,
         pass: &Pass,
         session: &mut Session<'_>,
-        mut prepared: Prepared,
+        prepared: &mut Prepared,
         again: bool,
         done: &mut Done,
     ) -> Result<(), Error> {
@@ -98,7 +98,7 @@ impl Projector {
             sums.iter_mut().zip(change).for_each(|(sum, change)| *sum += change);
             session.put(Space::Totals, unit, sums.iter().flat_map(|sum| sum.to_be_bytes()).collect::<Vec<_>>());
         }
-        let before = prepared.before.as_ref();
+        let before = prepared.before.as_deref();
         let asked = before.map_or(&[][..], |result| &result.asked);
         depend(session, &Dependent::Part(scope.clone()), asked, &prepared.result.asked);
         prepared.result.noted = !prepared.notes.is_empty();

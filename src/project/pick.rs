@@ -200,8 +200,10 @@ fn part_of(state: &State, scope: &[u8]) -> Result<Option<PartState>, Error> {
 fn read_run(state: &State, run: &mut [Picked]) -> Result<(), Error> {
     let mut missing: u64 = 0;
     for part in run.iter_mut() {
-        part.rows = Some(Vec::new());
-        missing += part.part.rows.iter().sum::<u64>();
+        let rows = part.part.rows.iter().sum::<u64>();
+        // No more than the bytes of few rows can be.
+        part.rows = Some(Vec::with_capacity(usize::try_from(rows.min(part.part.bytes)).unwrap_or(0)));
+        missing += rows;
     }
     let Some(first) = run.first().map(|part| part.scope.clone()) else { return Ok(()) };
     if missing == 0 {
@@ -220,7 +222,7 @@ fn read_run(state: &State, run: &mut [Picked]) -> Result<(), Error> {
             }
         }
         let key = place[run[at].scope.len()..].into();
-        run[at].rows.get_or_insert_default().push((key, bytes.to_vec()));
+        run[at].rows.get_or_insert_default().push((key, bytes.into()));
         missing = missing.saturating_sub(1);
         Ok(missing > 0)
     })?;

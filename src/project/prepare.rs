@@ -12,7 +12,7 @@ use super::claims::{ClaimId, claim_id};
 use super::pick::{Pass, Picked};
 use super::records::PartState;
 use super::references::Looker;
-use super::result::{PartResult, QuarantinedRow, RowCounts, Status, TargetCounts};
+use super::result::{PartResult, QuarantinedRow, RowCounts, RowsByTable, Status, TargetCounts};
 use super::rows::{FewRows, StateRows, StoredRow, read_values};
 use super::scope::{Scope, is_whole, unit_key, unit_of};
 use super::source::SourceShape;
@@ -58,7 +58,7 @@ pub struct Prepared {
     /// What the state knows of it.
     pub part: PartState,
     /// What became of it before.
-    pub before: Option<PartResult>,
+    pub before: Option<Box<PartResult>>,
     /// What becomes of it now.
     pub result: PartResult,
     /// Rows of it that alone are quarantined.
@@ -90,7 +90,7 @@ impl Prepared {
     pub fn change_of_totals(&self, totals: usize) -> Vec<i128> {
         let at = |result: Option<&PartResult>, index| result.and_then(|result| result.totals.get(index)).copied();
         (0..totals)
-            .map(|index| at(Some(&self.result), index).unwrap_or(0) - at(self.before.as_ref(), index).unwrap_or(0))
+            .map(|index| at(Some(&self.result), index).unwrap_or(0) - at(self.before.as_deref(), index).unwrap_or(0))
             .collect()
     }
 
@@ -134,13 +134,19 @@ impl Evaluator {
 
     /// Evaluates parts that nothing connects, on two cores.
     fn prepare_apart(&self, pass: &Pass, mut picked: Vec<Picked>) -> Result<Vec<Prepared>, Error> {
-        let one_by_one = |parts: Vec<Picked>| -> Result<Vec<Prepared>, Error> {
-            parts.into_iter().map(|part| self.prepare_part(pass, part, &[])).collect()
+        // Room for all of them at once: growing step by step touches as much memory again.
+        let one_by_one = |parts: Vec<Picked>, room| -> Result<Vec<Prepared>, Error> {
+            let mut prepared = Vec::with_capacity(room);
+            for part in parts {
+                prepared.push(self.prepare_part(pass, part, &[])?);
+            }
+            Ok(prepared)
         };
-        let half = picked.split_off(picked.len() / 2);
+        let all = picked.len();
+        let half = picked.split_off(all / 2);
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| one_by_one(half));
-            let mut prepared = one_by_one(picked)?;
+            let second = scope.spawn(|| one_by_one(half, all - all / 2));
+            let mut prepared = one_by_one(picked, all)?;
             prepared.extend(second.join().expect("evaluation does not panic")?);
             Ok(prepared)
         })
@@ -156,7 +162,7 @@ impl Evaluator {
         let Picked { scope, part, rows, more } = picked;
         let Scope::Part { unit, part: name } = Scope::of(&scope)? else { return Err(Error::Damaged("parts")) };
         let unit: Arc<str> = unit.into();
-        let before = part.result()?;
+        let before = part.result()?.map(Box::new);
         // The whole of a unit is written whenever its sums change: its own rows do not tell when that was. Nor does a state that
         // is built anew know when a part was last written for other reasons than rows of its own.
         let summed = self.migration.totals() > 0 && is_whole(&scope);
@@ -233,7 +239,7 @@ impl Evaluator {
 
     fn take_copy(&self, prepared: &mut Prepared, table: SourceTable, row: TargetRow) {
         let counts = RowCounts { mapped: 1, ..RowCounts::default() };
-        prepared.result.rows.0.push((Arc::clone(&self.sources[usize::from(table.0)].label), counts));
+        prepared.result.rows = RowsByTable(vec![(Arc::clone(&self.sources[usize::from(table.0)].label), counts)]);
         prepared.result.totals = vec![0; self.migration.totals()];
         self.expect_rows(prepared, std::slice::from_ref(&row));
         if let Some(write) = &mut prepared.write {

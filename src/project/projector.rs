@@ -290,7 +290,8 @@ impl Projector {
             // Before the claims are kept: after a crash in between, the calls are made again rather than forgotten.
             self.log.append(Batch { notices, ..Batch::default() }).await?;
         }
-        let writes: Vec<UnitWrite> = prepared.iter_mut().filter_map(|prepared| prepared.write.take()).collect();
+        let mut writes: Vec<UnitWrite> = Vec::with_capacity(prepared.len());
+        writes.extend(prepared.iter_mut().filter_map(|prepared| prepared.write.take()));
         self.keep_owned_ahead(&prepared, &writes)?;
         Ok(Begun { prepared, called_back, writing: self.writer.begin(writes) })
     }
@@ -323,7 +324,7 @@ impl Projector {
         for prepared in prepared.iter_mut().filter(|prepared| is_whole(&prepared.scope)) {
             let Some(bytes) = session.get(Space::Parts, &prepared.scope)? else { continue };
             prepared.part = PartState::from_bytes(&bytes)?;
-            prepared.before = prepared.part.result()?;
+            prepared.before = prepared.part.result()?.map(Box::new);
             let Some(write) = &mut prepared.write else { continue };
             if prepared.before.is_some() && write.trust == Trust::Fresh {
                 write.trust = Trust::Record;

@@ -91,7 +91,7 @@ pub(super) fn read_values(bytes: &[u8]) -> Result<Vec<Value>, ReadError> {
 pub struct FewRows(Vec<(SourceTable, SourceRow)>);
 
 /// A row as the state has it: what stands behind the part in its key, which is its table and its own key, and its cells.
-pub type StoredRow = (Box<[u8]>, Vec<u8>);
+pub type StoredRow = (Box<[u8]>, Box<[u8]>);
 
 impl FewRows {
     /// Reads rows.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{Connection as _, PgConnection};
 
-use crate::event::{Key, Value};
+use crate::event::Value;
 use crate::target::{Error, UnitOutcome, UnitWrite};
 
 use super::binary::Rows;
@@ -95,7 +95,7 @@ fn records(target: &PostgresTarget, batch: &[UnitWrite]) -> Option<Vec<Vec<u8>>>
             let shape = &target.tables[usize::from(row.table.0)];
             let digest = short_digest(&target.digesters[usize::from(row.table.0)], row);
             rows.field(|out| {
-                put_one(shape, &Key(shape.key_of(row).values), digest, out);
+                put_one(shape, row, digest, out);
                 true
             });
         } else {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::{Canonical, Key};
-use crate::target::{TableShape, TargetKey, TargetTable};
+use crate::target::{TableShape, TargetKey, TargetRow, TargetTable};
 
 /// First 16 bytes of a row's keyed digest: enough to see that a row changed, 2^-64 odds of a chance collision in 2^32 rows.
 pub type RowDigest = [u8; 16];
@@ -78,17 +78,23 @@ impl Owned {
 }
 
 /// Appends what [`Owned::pack`] makes of a single row.
-pub fn put_one(shape: &TableShape, key: &Key, digest: RowDigest, bytes: &mut Vec<u8>) {
+pub fn put_one(shape: &TableShape, row: &TargetRow, digest: RowDigest, bytes: &mut Vec<u8>) {
     bytes.push(FORMAT);
     put(bytes, shape.name.as_bytes());
-    put(bytes, &key.encode());
+    put_with(bytes, |bytes| shape.put_key(row, bytes));
     bytes.extend_from_slice(&digest);
 }
 
 fn put(bytes: &mut Vec<u8>, part: &[u8]) {
-    let length = u32::try_from(part.len()).expect("a table's name or key is shorter than 4 GiB");
-    bytes.extend_from_slice(&length.to_be_bytes());
-    bytes.extend_from_slice(part);
+    put_with(bytes, |bytes| bytes.extend_from_slice(part));
+}
+
+fn put_with(bytes: &mut Vec<u8>, part: impl FnOnce(&mut Vec<u8>)) {
+    let start = bytes.len();
+    bytes.extend_from_slice(&[0; 4]);
+    part(bytes);
+    let length = u32::try_from(bytes.len() - start - 4).expect("a table's name or key is shorter than 4 GiB");
+    bytes[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
@@ -101,10 +107,14 @@ fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Value;
+    use crate::event::{Decimal, Value};
 
     fn shape(name: &str) -> TableShape {
         TableShape { schema: "public".into(), name: name.into(), columns: Vec::new(), key: Vec::new() }
+    }
+
+    fn decimal(text: &str) -> Value {
+        Value::Decimal(Decimal::parse(text).expect("a number"))
     }
 
     fn key(table: u16, text: &str) -> TargetKey {
@@ -118,10 +128,16 @@ mod tests {
         let owned = Owned { rows: rows.into_iter().collect(), unknown: Vec::new() };
         let packed = owned.pack(&tables);
         assert_eq!(Owned::unpack(&packed, &tables).as_ref(), Some(&owned));
-        let one = Owned { rows: [(key(1, "x"), [4; 16])].into(), unknown: Vec::new() };
-        let mut put = Vec::new();
-        put_one(&tables[1], &Key(key(1, "x").values), [4; 16], &mut put);
-        assert_eq!(put, one.pack(&tables));
+
+        let keyed = TableShape { key: vec![0], ..shape("b") };
+        for (value, as_key) in [(Value::text("x"), Value::text("x")), (decimal("1.10"), decimal("1.1"))] {
+            let one = TargetKey { table: TargetTable(1), values: vec![as_key] };
+            let one = Owned { rows: [(one, [4; 16])].into(), unknown: Vec::new() };
+            let row = TargetRow { table: TargetTable(1), values: vec![value, Value::Int(7)] };
+            let mut put = Vec::new();
+            put_one(&keyed, &row, [4; 16], &mut put);
+            assert_eq!(put, one.pack(&tables));
+        }
 
         let swapped = [shape("b"), shape("a")];
         let moved = Owned::unpack(&packed, &swapped).expect("a list");
