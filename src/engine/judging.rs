@@ -59,7 +59,7 @@ pub struct Grounds<'a> {
 pub struct Judging<'a> {
     pub(super) grounds: Grounds<'a>,
     /// The unit that was looked at last.
-    looked: Option<(String, Beside, Option<Arc<UnitDiff>>)>,
+    looked: Option<(String, Option<Arc<Seen<UnitDiff>>>)>,
     details_left: usize,
     /// What proves all of them.
     pub(super) proof: Proof,
@@ -70,28 +70,58 @@ pub struct Judging<'a> {
 }
 
 /// How a unit was looked at by itself, if it could be.
+#[derive(Clone)]
 enum Looked {
     /// Through what is projected.
-    Through(Option<Arc<UnitDiff>>),
+    Through(Option<Arc<Seen<UnitDiff>>>),
     /// Once more, where nobody projects.
-    Again(Option<Observed>),
+    Again(Option<Arc<Seen<Observed>>>),
     /// By the rows alone, where these are of no part that is known: digests of those that are still there.
     Rows(Option<HashMap<TargetKey, [u8; 32]>>),
 }
 
 impl Looked {
-    /// Rows that differ.
-    fn rows(&self) -> &[RowDifference] {
+    /// The row that a difference is about.
+    fn row_of(&self, found: &Found<'_>) -> Option<&RowDifference> {
         match self {
-            Looked::Through(diff) => diff.as_ref().map_or(&[], |diff| &diff.differences),
-            Looked::Again(seen) => seen.as_ref().map_or(&[], |seen| &seen.rows),
-            Looked::Rows(_) => &[],
+            Looked::Through(diff) => diff.as_ref()?.row_of(found),
+            Looked::Again(seen) => seen.as_ref()?.row_of(found),
+            Looked::Rows(_) => None,
         }
     }
 }
 
+/// What was seen of a unit, its rows that differ found by their keys: a unit may have many.
+pub(super) struct Seen<T> {
+    /// What was seen.
+    pub what: T,
+    places: HashMap<TargetKey, usize>,
+}
+
+impl<T: AsRef<[RowDifference]>> Seen<T> {
+    /// Finds the rows that differ.
+    pub fn new(what: T) -> Self {
+        let mut places = HashMap::new();
+        for (place, row) in what.as_ref().iter().enumerate() {
+            for key in row.keys() {
+                places.entry(key.clone()).or_insert(place);
+            }
+        }
+        Self { what, places }
+    }
+
+    /// The first row that a difference is about.
+    pub fn row_of(&self, found: &Found<'_>) -> Option<&RowDifference> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let place = keys_of(found).iter().filter_map(|key| self.places.get(key)).min()?;
+        self.what.as_ref().get(*place)
+    }
+}
+
 /// What a part was seen as.
-enum Seen {
+enum Stand {
     /// The log does not tell of it.
     Unknown,
     /// It changes, or waits to be projected.
@@ -133,36 +163,45 @@ impl<'a> Judging<'a> {
                 settle(found.difference, found.waived, stand, parked)
             }));
         }
+        // Parts of a unit stand together.
+        let units: Vec<&[&[Found<'_>]]> = groups.chunk_by(|a, b| same_unit(a[0].scope, b[0].scope)).collect();
         // What has to be asked comes first in its turn: time for it is limited.
         let together = !settled.contains(&Settled::Ask);
-        let mut details = if together { self.details(&groups).await } else { Vec::new() }.into_iter();
+        let mut details = if together { self.details(&units).await } else { Vec::new() }.into_iter();
         let mut rest = settled.as_mut_slice();
-        for group in groups {
-            let (settled, later) = rest.split_at_mut(group.len());
+        for of_unit in units {
+            let (settled, later) = rest.split_at_mut(of_unit.iter().map(|group| group.len()).sum());
             rest = later;
-            let scope = group[0].scope;
-            let unit = unit_named(scope);
-            if settled.contains(&Settled::Ask) {
-                self.follow(scope, group, settled).await;
-            }
-            let why = if settled.contains(&Settled::Ask) { Why::Asked } else { Why::Details };
-            let looked = match (unit, &self.grounds.cut.before) {
-                (Some(unit), Some(_)) => Looked::Through(self.look(unit, group, why).await),
-                (Some(_), None) if together => Looked::Again(details.next().flatten()),
-                (Some(unit), None) if self.wants(why) => Looked::Again(self.observe(unit, group, why).await),
-                (None, _) if why == Why::Asked => Looked::Rows(self.rows_now(group).await),
-                _ => Looked::Again(None),
+            let unit = unit_named(of_unit[0][0].scope);
+            let seen = match (unit, &self.grounds.cut.before) {
+                (Some(_), None) if together => details.next().flatten(),
+                (Some(unit), None) => self.observe(unit, of_unit, why(settled)).await,
+                _ => None,
             };
-            for (found, settled) in group.iter().zip(settled.iter()) {
-                let finding = match *settled {
-                    Settled::As(finding) => finding,
-                    Settled::Ask => match &looked {
-                        Looked::Through(diff) => self.asked(found, diff.as_deref()).await,
-                        Looked::Again(seen) => self.observed(found, seen.as_ref()),
-                        Looked::Rows(now) => nobodys(found, now.as_ref().filter(|_| self.grounds.cut.ordered)),
-                    },
+            let again = Looked::Again(seen.map(Arc::new));
+            let mut rest = settled;
+            for group in of_unit {
+                let (settled, later) = rest.split_at_mut(group.len());
+                rest = later;
+                if settled.contains(&Settled::Ask) {
+                    self.follow(group[0].scope, group, settled).await;
+                }
+                let looked = match (unit, &self.grounds.cut.before) {
+                    (Some(unit), Some(_)) => Looked::Through(self.look(unit, of_unit, why(settled)).await),
+                    (None, _) if why(settled) == Why::Asked => Looked::Rows(self.rows_now(group).await),
+                    _ => again.clone(),
                 };
-                self.tell(found, finding, unit, looked.rows(), take);
+                for (found, settled) in group.iter().zip(settled.iter()) {
+                    let finding = match *settled {
+                        Settled::As(finding) => finding,
+                        Settled::Ask => match &looked {
+                            Looked::Through(diff) => self.asked(found, diff.as_deref()).await,
+                            Looked::Again(seen) => self.observed(found, seen.as_deref()),
+                            Looked::Rows(now) => nobodys(found, now.as_ref().filter(|_| self.grounds.cut.ordered)),
+                        },
+                    };
+                    self.tell(found, finding, unit, looked.row_of(found), take);
+                }
             }
         }
         Ok(())
@@ -170,15 +209,13 @@ impl<'a> Judging<'a> {
 
     /// Where nobody projects, how units differ: the first ones, in their order, as many as are still to be looked at. Several at once, as
     /// each is mostly waited for.
-    async fn details(&mut self, groups: &[&[Found<'_>]]) -> Vec<Option<Observed>> {
+    async fn details(&mut self, units: &[&[&[Found<'_>]]]) -> Vec<Option<Seen<Observed>>> {
         if self.grounds.cut.before.is_some() {
             return Vec::new();
         }
-        let of_units = groups.iter().filter(|group| unit_named(group[0].scope).is_some());
-        let wanted: Vec<_> = of_units.take_while(|_| self.wants(Why::Details)).copied().collect();
-        let observing = wanted
-            .into_iter()
-            .map(|group| async { self.observe(unit_named(group[0].scope)?, group, Why::Details).await });
+        let named = units.iter().filter_map(|of_unit| Some((unit_named(of_unit[0][0].scope)?, *of_unit)));
+        let wanted: Vec<_> = named.take_while(|_| self.wants(Why::Details)).collect();
+        let observing = wanted.into_iter().map(|(unit, of_unit)| self.read_again(unit, of_unit));
         futures_util::stream::iter(observing).buffered(UNITS_AT_ONCE as usize).collect().await
     }
 
@@ -253,15 +290,15 @@ impl<'a> Judging<'a> {
                 return;
             }
             match self.see(witness, scope, &keys).await {
-                Ok(Seen::Unknown) => return,
-                Ok(Seen::Still(part, held)) => {
+                Ok(Stand::Unknown) => return,
+                Ok(Stand::Still(part, held)) => {
                     let logged = witness.as_read(part.rows.iter().filter_map(row_from).collect());
                     let parked = parked_for(part.parked.as_deref());
                     let asked = group.iter().zip(settled.iter_mut()).filter(|(_, settled)| **settled == Settled::Ask);
                     asked.for_each(|(found, settled)| *settled = self.decide(found, &logged, &held, parked));
                     return;
                 }
-                Ok(Seen::Moving) => {}
+                Ok(Stand::Moving) => {}
                 // Rows that go while they are evaluated, a store that is out of reach: nothing is known, this time.
                 Err(error) => tracing::warn!(error = %error, "a part could not be looked at by itself"),
             }
@@ -269,13 +306,13 @@ impl<'a> Judging<'a> {
         }
     }
 
-    async fn see(&self, witness: &dyn Witness, scope: &[u8], keys: &[TargetKey]) -> Result<Seen, Error> {
+    async fn see(&self, witness: &dyn Witness, scope: &[u8], keys: &[TargetKey]) -> Result<Stand, Error> {
         let first = self.part(scope).await?;
         let held = witness.target(keys).await?;
         Ok(match (first, self.part(scope).await?) {
-            (None, None) => Seen::Unknown,
-            (Some(first), Some(second)) if first == second && !first.moving => Seen::Still(first, held),
-            _ => Seen::Moving,
+            (None, None) => Stand::Unknown,
+            (Some(first), Some(second)) if first == second && !first.moving => Stand::Still(first, held),
+            _ => Stand::Moving,
         })
     }
 
@@ -322,7 +359,7 @@ impl<'a> Judging<'a> {
     }
 
     /// Whether there is time to look at a unit by itself.
-    fn wants(&mut self, why: Why) -> bool {
+    pub(super) fn wants(&mut self, why: Why) -> bool {
         let wanted = match why {
             Why::Asked => self.grounds.projection.elapsed() < self.grounds.deadline,
             Why::Details => self.details_left > 0,
@@ -331,16 +368,10 @@ impl<'a> Judging<'a> {
         wanted
     }
 
-    /// Looks at a unit by itself, while there is time for it; once for all of its parts, but for rows where nobody expects them.
-    async fn look(&mut self, unit: &str, group: &[Found<'_>], why: Why) -> Option<Arc<UnitDiff>> {
-        let ours = group.iter().filter(|found| self.pair_of(found) == Pair::Key);
-        let ours = ours.filter_map(|found| key_at(found.table, found.actual)).collect();
-        let beside = Beside { keys: group.iter().flat_map(keys_of).collect(), ours };
-        if let Some((last, with, diff)) = &self.looked
+    /// Looks at a unit by itself, while there is time for it; once for all of its parts, of which these are what was found.
+    async fn look(&mut self, unit: &str, of_unit: &[&[Found<'_>]], why: Why) -> Option<Arc<Seen<UnitDiff>>> {
+        if let Some((last, diff)) = &self.looked
             && *last == *unit
-            && diff
-                .as_ref()
-                .is_none_or(|diff| diff.compared.is_superset(&beside.keys) && with.ours.is_superset(&beside.ours))
         {
             return diff.clone();
         }
@@ -351,8 +382,12 @@ impl<'a> Judging<'a> {
         let patience = deadline.saturating_sub(projection.elapsed()).max(LOOK_MIN);
         let (migration, tables, rules) = (&context.migration, &context.shapes, Some(&*context.rules));
         let looking = Looking { migration, tables, rules, witness: witness? };
+        let found = || of_unit.iter().copied().flatten();
+        let ours = found().filter(|found| self.pair_of(found) == Pair::Key);
+        let ours = ours.filter_map(|found| key_at(found.table, found.actual)).collect();
+        let beside = Beside { keys: found().flat_map(keys_of).collect(), ours };
         let diff = match tokio::time::timeout(patience, looking.unit(unit, &beside)).await {
-            Ok(Ok(diff)) => Some(Arc::new(diff)),
+            Ok(Ok(diff)) => Some(Arc::new(Seen::new(diff))),
             // It did not stand still for long enough: nothing is proven of it.
             Err(_) => None,
             Ok(Err(error)) => {
@@ -360,7 +395,7 @@ impl<'a> Judging<'a> {
                 None
             }
         };
-        self.looked = Some((unit.to_owned(), beside, diff.clone()));
+        self.looked = Some((unit.to_owned(), diff.clone()));
         diff
     }
 }
@@ -371,6 +406,11 @@ fn unit_named(scope: &[u8]) -> Option<&str> {
         Ok(Scope::Part { unit, .. }) if !scope.is_empty() => Some(unit),
         _ => None,
     }
+}
+
+/// Whether two parts are of one unit.
+fn same_unit(a: &[u8], b: &[u8]) -> bool {
+    unit_named(a).is_some_and(|unit| unit_named(b) == Some(unit))
 }
 
 /// Why a part is parked, as far as it matters here.
@@ -391,13 +431,9 @@ pub(super) enum Why {
     Details,
 }
 
-/// The row of a unit's comparison that a difference is about.
-pub(super) fn row_of<'d>(rows: &'d [RowDifference], found: &Found<'_>) -> Option<&'d RowDifference> {
-    if rows.is_empty() {
-        return None;
-    }
-    let keys = keys_of(found);
-    rows.iter().find(|row| row.keys().any(|key| keys.contains(key)))
+/// Why parts are looked at whose differences are settled like this.
+fn why(settled: &[Settled]) -> Why {
+    if settled.contains(&Settled::Ask) { Why::Asked } else { Why::Details }
 }
 
 /// The keys of the rows that a difference is about.

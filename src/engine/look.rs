@@ -44,14 +44,18 @@ pub struct UnitDiff {
     pub differences: Vec<RowDifference>,
     /// Rows that differ beside those that are proven to: changes of them may be on their way.
     pub unproven: Vec<TargetKey>,
-    /// Keys of all rows that were looked for.
-    pub compared: BTreeSet<TargetKey>,
     /// Reason for which the unit is parked, when it is.
     pub parked: Option<String>,
     /// Legacy rows that alone are in quarantine, by reason: nothing is expected of them.
     pub quarantined: BTreeMap<Box<str>, u64>,
     /// Keys of rows that differ, and of which a waiver excuses all that does.
     pub waived: Vec<TargetKey>,
+}
+
+impl AsRef<[RowDifference]> for UnitDiff {
+    fn as_ref(&self) -> &[RowDifference] {
+        &self.differences
+    }
 }
 
 impl UnitDiff {
@@ -132,8 +136,6 @@ struct Reading {
 pub(super) struct Held {
     /// Those that are there.
     pub rows: Vec<TargetRow>,
-    /// Keys of all that were looked for.
-    compared: BTreeSet<TargetKey>,
     /// Keys of those that rehome is known to have written.
     ours: BTreeSet<TargetKey>,
 }
@@ -214,16 +216,15 @@ impl Looking<'_> {
         let written = view_keys(view)?;
         let mut keys = written.clone();
         keys.extend(due.into_iter().flatten().map(key_of));
-        let mut compared = keys.clone();
-        compared.extend(beside.keys.iter().cloned());
-        let Belonging { mut ours, others } = self.witness.belonging(unit, &compared).await?;
+        let mut asked = keys.clone();
+        asked.extend(beside.keys.iter().cloned());
+        let Belonging { mut ours, others } = self.witness.belonging(unit, &asked).await?;
         ours.extend(written);
         let belonging = || ours.iter().chain(&others).cloned();
         keys.extend(belonging());
-        compared.extend(belonging());
         let rows = self.witness.target(&keys.into_iter().collect::<Vec<_>>()).await?;
         ours.extend(beside.ours.iter().cloned());
-        Ok(Held { rows, compared, ours })
+        Ok(Held { rows, ours })
     }
 
     async fn read(&self, unit: &str, beside: &Beside) -> Result<Reading, Error> {
@@ -329,7 +330,6 @@ fn describe(unit: &str, judged: Judged, reading: &Reading) -> UnitDiff {
         actual_rows: reading.held.rows.len() as u64,
         differences: judged.differences,
         unproven: judged.beside,
-        compared: reading.held.compared.clone(),
         parked,
         quarantined: reading.quarantined.clone(),
         waived: Vec::new(),

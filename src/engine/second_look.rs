@@ -10,7 +10,7 @@ use crate::target::{TargetKey, TargetRow, TargetTable};
 
 use super::Error;
 use super::diff::{By, RowDifference, Verdict};
-use super::judging::{Grounds, Judging, Why, keys_of, parked_for, row_of};
+use super::judging::{Grounds, Judging, Seen, Why, keys_of, parked_for};
 use super::look::{UnitDiff, corpus};
 
 /// Between two cuts that nobody's log joins, at least: changes that take longer from one store to the other look like losses.
@@ -21,9 +21,15 @@ const ROWS_AT_ONCE: usize = 1_000;
 /// How a unit was seen where nobody projects.
 pub(super) struct Observed {
     /// Rows that differ.
-    pub rows: Vec<RowDifference>,
+    rows: Vec<RowDifference>,
     /// Keys of rows that both sides have.
     both: BTreeSet<TargetKey>,
+}
+
+impl AsRef<[RowDifference]> for Observed {
+    fn as_ref(&self) -> &[RowDifference] {
+        &self.rows
+    }
 }
 
 impl Judging<'_> {
@@ -68,11 +74,19 @@ impl Judging<'_> {
 
     /// Where nobody projects: how a unit differs now, both stores read once more, some time after they were read first where that is
     /// to prove anything; `None` when they could not be read.
-    pub(super) async fn observe(&self, unit: &str, group: &[Found<'_>], why: Why) -> Option<Observed> {
-        let Grounds { context, witness, .. } = self.grounds;
+    pub(super) async fn observe(&mut self, unit: &str, of_unit: &[&[Found<'_>]], why: Why) -> Option<Seen<Observed>> {
+        if !self.wants(why) {
+            return None;
+        }
         if why == Why::Asked {
             self.stand_apart().await;
         }
+        self.read_again(unit, of_unit).await
+    }
+
+    /// How a unit differs now, of which these are the parts in which something was found.
+    pub(super) async fn read_again(&self, unit: &str, of_unit: &[&[Found<'_>]]) -> Option<Seen<Observed>> {
+        let Grounds { context, witness, .. } = self.grounds;
         let (migration, tables, witness) = (&context.migration, &context.shapes, witness?);
         let read = async {
             let live = witness.source(unit).await?;
@@ -80,14 +94,14 @@ impl Judging<'_> {
             let key_of = |row: &TargetRow| tables[usize::from(row.table.0)].key_of(row);
             let wanted: BTreeSet<TargetKey> = expected.iter().map(key_of).collect();
             let mut keys = wanted.clone();
-            keys.extend(group.iter().flat_map(keys_of));
+            keys.extend(of_unit.iter().copied().flatten().flat_map(keys_of));
             let held = witness.target(&keys.into_iter().collect::<Vec<_>>()).await?;
             let both = held.iter().map(key_of).filter(|key| wanted.contains(key)).collect();
             let rows = By { tables, rules: Some(&context.rules), ours: None }.compare(&expected, &held);
             Ok::<_, Error>(Observed { rows, both })
         };
         match read.await {
-            Ok(observed) => Some(observed),
+            Ok(observed) => Some(Seen::new(observed)),
             Err(error) => {
                 tracing::warn!(error = %error, "a unit could not be looked at by itself");
                 None
@@ -97,15 +111,15 @@ impl Judging<'_> {
 
     /// What a second look says of a difference that nobody's log can prove: there again, the same on both sides, it was there at two
     /// cuts with nothing seen to change between, and stands.
-    pub(super) fn observed(&self, found: &Found<'_>, seen: Option<&Observed>) -> Finding {
+    pub(super) fn observed(&self, found: &Found<'_>, seen: Option<&Seen<Observed>>) -> Finding {
         let rules = self.grounds.context.rules.table(TargetTable(found.table));
         // One unit does not show how often a row is there, or wanted by others; nor which rows of other keys a rule would pair.
         let alone = found.expected.is_empty() || found.actual.is_empty();
-        let shown = |_: &&Observed| found.difference != Difference::Duplicate && !(alone && rules.has_match());
-        let Some(Observed { rows, both }) = seen.filter(shown) else { return unsettled(found.difference) };
-        let Some(row) = row_of(rows, found) else {
+        let shown = |_: &&Seen<Observed>| found.difference != Difference::Duplicate && !(alone && rules.has_match());
+        let Some(seen) = seen.filter(shown) else { return unsettled(found.difference) };
+        let Some(row) = seen.row_of(found) else {
             // On neither side is not equal: what is read of a unit may be less than all of it.
-            let equal = keys_of(found).iter().any(|key| both.contains(key));
+            let equal = keys_of(found).iter().any(|key| seen.what.both.contains(key));
             return if equal { gone(found.difference) } else { unsettled(found.difference) };
         };
         if let (Some(expected), Some(actual)) = (&row.expected, &row.actual)
@@ -144,11 +158,12 @@ impl Judging<'_> {
     }
 
     /// What the look at a unit says of one difference.
-    pub(super) async fn asked(&self, found: &Found<'_>, diff: Option<&UnitDiff>) -> Finding {
-        let Some(diff) = diff else { return unsettled(found.difference) };
+    pub(super) async fn asked(&self, found: &Found<'_>, seen: Option<&Seen<UnitDiff>>) -> Finding {
+        let Some(seen) = seen else { return unsettled(found.difference) };
+        let diff = &seen.what;
         match diff.verdict {
             Verdict::Match => gone(found.difference),
-            Verdict::Mismatch => match row_of(&diff.differences, found) {
+            Verdict::Mismatch => match seen.row_of(found) {
                 Some(_) if self.may_be_paired(found) => unsettled(found.difference),
                 // Another part of the unit may be the one that is parked.
                 Some(row) if diff.parked.is_some() => self.differing(found, row, self.parked_part(found.scope).await),

@@ -8,7 +8,7 @@ use crate::reconcile::{Field, FieldKind, Shown, Told, Writer};
 use crate::rules::{Comparison, Pair};
 
 use super::diff::RowDifference;
-use super::judging::{Grounds, Judging, row_of};
+use super::judging::{Grounds, Judging};
 
 impl Judging<'_> {
     /// Counts a difference, and tells of it.
@@ -17,7 +17,7 @@ impl Judging<'_> {
         found: &Found<'_>,
         finding: Finding,
         unit: Option<&str>,
-        rows: &[RowDifference],
+        row: Option<&RowDifference>,
         take: &mut (dyn FnMut(Told<'_>) + Send),
     ) {
         let (expected, actual) = self.classes.entry((found.table, finding.class)).or_default();
@@ -29,7 +29,7 @@ impl Judging<'_> {
         let Grounds { context, cut, started, .. } = self.grounds;
         let shape = &context.shapes[usize::from(found.table)];
         let pair = self.pair_of(found);
-        let fields = row_of(rows, found).map(|row| self.fields(row, pair)).unwrap_or_default();
+        let fields = row.map(|row| self.fields(row, pair)).unwrap_or_default();
         let writer = match (found.difference, found.actual.is_empty()) {
             (_, true) => Writer::Unknown,
             (Difference::Foreign | Difference::ForeignChanged, false) => Writer::Foreign,

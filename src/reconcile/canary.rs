@@ -95,6 +95,11 @@ impl Class {
         }
     }
 
+    /// Whether it is about one value, or two.
+    pub(super) fn of_value(self) -> bool {
+        CLASSES[VALUES_FROM..].contains(&self)
+    }
+
     /// Why a sample may have none.
     pub fn none(self) -> &'static str {
         if GROUP_CLASSES.contains(&self) {

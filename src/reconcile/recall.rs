@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Error;
-use super::canary::{CLASSES, GROUP_CLASSES, Shadows};
+use super::canary::{CLASSES, Class, GROUP_CLASSES, Shadows};
 use super::context::Context;
 use super::groups::{Group, Sides};
 use super::join::{Difference, Found, Ownership};
@@ -118,10 +118,36 @@ pub struct Opener {
     all: Differences,
     /// Differences that are of no shadow, by table.
     differences: BTreeMap<(u16, Difference), u64>,
-    /// Pairs of shadows that were found to differ, by their keys.
-    seen: BTreeMap<(u16, KeyDigest), u64>,
+    /// What was found in shadows, by their keys.
+    seen: BTreeMap<(u16, KeyDigest), Seen>,
     /// What was found in the shadow of each group.
     in_groups: Vec<Vec<Sides>>,
+}
+
+/// What was found in a shadow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Seen {
+    /// Differences.
+    all: u64,
+    /// Those of two rows.
+    pairs: u64,
+    /// Those that no waiver excuses.
+    unexcused: u64,
+}
+
+impl Seen {
+    fn add(&mut self, other: Seen) {
+        self.all += other.all;
+        self.pairs += other.pairs;
+        self.unexcused += other.unexcused;
+    }
+
+    /// Whether the fault of a class was found. A value is spoilt where no waiver names it: where all that was found is excused, it was
+    /// found for another value, in which the row differs by itself.
+    fn tells(self, class: Class, excuses_any_field: bool) -> bool {
+        let told = if class.of_value() && !excuses_any_field { self.unexcused } else { self.all };
+        told > 0
+    }
 }
 
 impl Opener {
@@ -141,8 +167,8 @@ impl Opener {
         for (found, _) in self.all.all(partition, &bytes)? {
             let place = (found.table, found.key);
             if planted.shadows.contains_key(&place) {
-                let pair = !found.expected.is_empty() && !found.actual.is_empty();
-                *self.seen.entry(place).or_default() += u64::from(pair);
+                let pairs = u64::from(!found.expected.is_empty() && !found.actual.is_empty());
+                self.seen.entry(place).or_default().add(Seen { all: 1, pairs, unexcused: u64::from(!found.waived) });
             } else if let Some(group) = group_of.get(&place) {
                 self.in_groups[*group].push(found.digests);
             } else {
@@ -157,11 +183,11 @@ impl Opener {
 pub fn close(openers: Vec<Opener>, ownership: Ownership, outcome: &mut Outcome) {
     let index = Arc::clone(&outcome.found.index);
     let Index { context, planted: Planted { shadows, groups }, .. } = &*index;
-    let mut seen: BTreeMap<(u16, KeyDigest), u64> = BTreeMap::new();
+    let mut seen: BTreeMap<(u16, KeyDigest), Seen> = BTreeMap::new();
     let mut in_groups: Vec<Vec<Sides>> = vec![Vec::new(); groups.len()];
     for opener in openers {
         opener.differences.into_iter().for_each(|(of, count)| *outcome.differences.entry(of).or_default() += count);
-        opener.seen.into_iter().for_each(|(place, pairs)| *seen.entry(place).or_default() += pairs);
+        opener.seen.into_iter().for_each(|(place, more)| seen.entry(place).or_default().add(more));
         in_groups.iter_mut().zip(opener.in_groups).for_each(|(all, more)| all.extend(more));
     }
     for (table, _) in (0_u16..).zip(&outcome.expected).filter(|(_, tally)| tally.read > 0) {
@@ -171,19 +197,18 @@ pub fn close(openers: Vec<Opener>, ownership: Ownership, outcome: &mut Outcome) 
         }
     }
     for (place, shadow) in shadows {
-        let found = seen.get(place).copied();
-        let (pairs, any) = (found.unwrap_or(0), found.is_some());
-        let matched = shadow.expected.min(shadow.actual).saturating_sub(pairs);
+        let seen = seen.get(place).copied().unwrap_or_default();
+        let rules = context.rules.table(TargetTable(place.0));
+        let matched = shadow.expected.min(shadow.actual).saturating_sub(seen.pairs);
         let foreign = shadow.unowned && ownership == Ownership::Known;
         // Rows that are not the same and yet not told of, in a table where something is tolerated.
         let same = shadow.there.is_none_or(|[_, there]| shadow.wanted == Some(there));
-        let tolerates = context.rules.table(TargetTable(place.0)).has_tolerance();
-        let (matched, tolerated) = if tolerates && !same { (0, matched) } else { (matched, 0) };
+        let (matched, tolerated) = if rules.has_tolerance() && !same { (0, matched) } else { (matched, 0) };
         take_away(outcome, place.0, [shadow.expected, shadow.actual], Equal { matched, tolerated, foreign });
         if let Some(class) = shadow.planted.filter(|_| !shadow.mended()) {
             let (planted, found) = outcome.recall.entry((class, place.0)).or_default();
             *planted += 1;
-            *found += u64::from(any);
+            *found += u64::from(seen.tells(class, rules.excuses_any_field()));
         }
     }
     for (group, seen) in groups.iter().zip(in_groups) {
@@ -226,5 +251,20 @@ fn take_away(outcome: &mut Outcome, table: u16, [expected, actual]: [u64; 2], eq
     counts.tolerated = counts.tolerated.saturating_sub(equal.tolerated);
     if equal.foreign {
         counts.matched_foreign = counts.matched_foreign.saturating_sub(equal.matched);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_a_value_is_not_found_by_what_a_waiver_excuses() {
+        let excused = Seen { all: 1, pairs: 1, unexcused: 0 };
+        let told = Seen { unexcused: 1, ..excused };
+        assert!(told.tells(Class::Text, false) && !excused.tells(Class::Text, false));
+        assert!(excused.tells(Class::Text, true), "no value is spoilt that is not excused");
+        assert!(excused.tells(Class::Dropped, false), "a waiver may excuse missing rows");
+        assert!(!Seen::default().tells(Class::Dropped, false) && !Seen::default().tells(Class::Text, true));
     }
 }

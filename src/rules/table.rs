@@ -1,5 +1,7 @@
 //! The rules of one target table: which rows are ours, what they are compared as, how they are paired.
 
+use std::collections::BTreeMap;
+
 use super::form::Cell;
 use super::normalise::Change;
 use super::path::{Pattern, Step, edit};
@@ -178,8 +180,15 @@ impl TableRules {
     /// As [`key`](Self::key), where of a row no more is known than the values of its key, as a record keeps them.
     pub fn key_alone(&self, key: &TargetKey) -> TargetKey {
         let mut values = vec![Value::Null; self.columns.len()];
+        let mut item = BTreeMap::new();
         for (place, value) in self.key.iter().zip(&key.values) {
-            values[place.column].clone_from(value);
+            match place.steps.first() {
+                Some(Step::Member(name)) => drop(item.insert(name.clone(), value.clone())),
+                _ => values[place.column].clone_from(value),
+            }
+        }
+        if let Some(column) = self.item {
+            values[column] = Value::Map(item);
         }
         self.key(&TargetRow { table: key.table, values })
     }
@@ -223,7 +232,8 @@ impl TableRules {
         partial || !self.tolerate.is_empty() || !self.waive.is_empty()
     }
 
-    /// Whether a column, or an attribute of an item, is compared as it is: no rule leaves it out, changes or tolerates it.
+    /// Whether a column, or an attribute of an item, is compared as it is: no rule leaves it out, changes or tolerates it, and no
+    /// waiver names it.
     pub fn exact(&self, name: &str) -> bool {
         let touches = |place: &Pattern| match self.item {
             Some(item) => {
@@ -234,6 +244,16 @@ impl TableRules {
         !self.normalise.iter().map(|rule| &rule.place).any(touches)
             && !self.ignore.iter().map(|rule| &rule.place).any(touches)
             && !self.tolerate.iter().map(|rule| &rule.place).any(touches)
+            && !self.excused().flat_map(|waiver| &waiver.places).any(touches)
+    }
+
+    /// Whether a waiver excuses a change of whatever field.
+    pub fn excuses_any_field(&self) -> bool {
+        self.excused().any(|waiver| waiver.places.is_empty())
+    }
+
+    fn excused(&self) -> impl Iterator<Item = &Waiver> {
+        self.waive.iter().filter(|waiver| waiver.finding == Finding::Changed)
     }
 
     /// Whether rows may be paired by other fields than their key.

@@ -22,8 +22,15 @@ use super::sim::world::World;
 use super::sim::{Compared, How, Known, Moments, begin, compare, named};
 
 /// Turns that a comparison waits which is to give up.
-const SHORT: How =
-    How { patience: 30, unanswered: 0, known: Known::Record, form: None, unread: None, moments: Moments::Ordered };
+const SHORT: How = How {
+    patience: 30,
+    unanswered: 0,
+    known: Known::Record,
+    form: None,
+    unread: None,
+    moments: Moments::Ordered,
+    details: 0,
+};
 
 /// A world at rest, and its projector.
 async fn world() -> (Arc<World>, Arc<Mutex<Projecting>>) {
@@ -593,4 +600,25 @@ async fn a_unit_is_looked_at_by_the_rules() {
     let compared = compare(&world, How::default()).await;
     compared.no_alarm();
     assert_eq!(compared.summary.verdict, Verdict::Match, "{:?}", compared.summary.why);
+}
+
+/// A unit of many parts, each of which differs, is one unit: it does not use up what others have a claim to, nor the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_is_read_again_once_however_many_of_its_parts_differ() {
+    let (world, _projecting) = world().await;
+    for (of, id) in [("b", 1), ("b", 4), ("b", 7), ("a", 3), ("c", 2)] {
+        spoil(&world, of, id, 2, "by someone");
+    }
+    let units = async |details| -> BTreeSet<Option<String>> {
+        let compared = compare(&world, How { details, ..How::default() }).await;
+        assert_eq!(compared.listed.len(), 5);
+        let told = compared.listed.into_iter().filter(|found| !found.fields.is_empty());
+        let told: Vec<_> = told.map(|found| found.unit).collect();
+        let of_b = told.iter().filter(|unit| unit.as_deref() == Some("b")).count();
+        assert!(of_b == 0 || of_b == 3, "all of a unit or none");
+        told.into_iter().collect()
+    };
+    for wanted in 0..=3 {
+        assert_eq!(units(wanted).await.len(), wanted);
+    }
 }

@@ -7,7 +7,7 @@ use rehome::engine::diff::{By, Kind};
 use rehome::engine::{Engine, Settings};
 use rehome::event::Value;
 use rehome::rules::{Comparison, Finding, Judged, Pair, RuleId, RuleKind, Ruleset, TableRules, Uses};
-use rehome::target::TargetRow;
+use rehome::target::{TargetKey, TargetRow};
 
 use super::bench::{FIRST, decimal, dynamo, float, item, json, postgres, row, rules, strict, time, tolerant};
 
@@ -267,6 +267,13 @@ fn a_key_is_in_the_writing_that_its_store_gives_back() {
     attributes.insert("owner".into(), Value::text("O"));
     assert_eq!(lower.table(FIRST).key(&upper), lower.table(FIRST).key(&item(&[])));
     assert_ne!(none.table(FIRST).key(&upper), none.table(FIRST).key(&item(&[])));
+    // Of a row that is recorded no more than its key is known.
+    for row in [&at("1.50"), &upper, &item(&[])] {
+        let key = TargetKey::new(FIRST, row.values[..2].to_vec());
+        for set in [&none, &lower] {
+            assert_eq!(set.table(FIRST).key_alone(&key), set.table(FIRST).key(row));
+        }
+    }
 }
 
 /// By its key the row is there; by the rule it is nobody's any more.

@@ -57,6 +57,8 @@ pub struct How {
     pub unread: Option<usize>,
     /// Whether the target is known to have been read as of a moment before the source's.
     pub moments: Moments,
+    /// Units that are read again only to say which fields differ.
+    pub details: usize,
 }
 
 /// Of which moments both sides are known to have been read.
@@ -86,6 +88,7 @@ impl Default for How {
             form: None,
             unread: None,
             moments: Moments::Ordered,
+            details: 0,
         }
     }
 }
@@ -227,7 +230,7 @@ pub async fn compare(world: &Arc<World>, how: How) -> Compared {
         projection: &eyes,
         witness: (how.known == Known::Record).then_some(&eyes),
         deadline: eyes.elapsed() + patience,
-        details_max: 0,
+        details_max: how.details,
         started,
     });
     let mut listed = Vec::new();
