@@ -166,3 +166,54 @@ async fn a_row_whose_key_its_column_rounds_is_parked() {
         assert_eq!(database.text("select count(*)::text from prices").await, "0", "{trust:?}: nothing stays");
     }
 }
+
+/// A writer that died may have sent its commit before: what that leaves at the target is found by whoever writes the part next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_comes_into_being_while_its_part_is_written_is_not_lost() {
+    let mut database = Database::new().await;
+    let pool = Server::parse(&database.url).expect("an address").pool(4);
+    let definition = "create table parents (id text primary key, value text); \
+                      create table children (id text primary key, value text);";
+    provision(&pool, definition, &suite::tables()).await.expect("it may");
+    let other = Server::parse(&database.url).expect("an address").pool(1);
+    let target = |pool| {
+        let key = DigestKey::new([3; 32]);
+        Arc::new(PostgresTarget::new(pool, "suite", suite::tables(), &key, ForeignScope::Row))
+    };
+    let row = TargetRow { table: TargetTable(0), values: vec![Value::text("k1"), Value::text("v")] };
+    let write = |offset, rows| UnitWrite {
+        unit: "u".into(),
+        part: Arc::from(&b"p"[..]),
+        version: WriteVersion { log: 1, mapping: 1, partition: 0, offset },
+        rows,
+        trust: Trust::Record,
+        deletes: Deletes::Now,
+        before: Vec::new(),
+    };
+    // What the dead writer's transaction holds is copied into one that this test ends itself.
+    target(other.clone()).apply(&[write(1, vec![row.clone()])]).await.expect("it may");
+    run(&mut database.connection, "create table rehome.kept as select * from rehome.units").await;
+    run(&mut database.connection, "delete from rehome.units; delete from public.parents").await;
+    let mut dying = other.begin().await.expect("a transaction");
+    for statement in
+        ["insert into public.parents values ('k1', 'v')", "insert into rehome.units select * from rehome.kept"]
+    {
+        sqlx::query(statement).execute(&mut *dying).await.expect("it may");
+    }
+    let next = target(pool);
+    let (writing, batch) = (Arc::clone(&next), [write(2, Vec::new())]);
+    let applied = tokio::spawn(async move { writing.apply(&batch).await });
+    let waits =
+        "select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut database.connection).await.expect("it may") {
+        assert!(!applied.is_finished(), "it waits for the record that is being written");
+        tokio::task::yield_now().await;
+    }
+    dying.commit().await.expect("it may");
+    let error = applied.await.expect("no panic").expect_err("it was planned without that record");
+    assert!(matches!(error, rehome::target::Error::Unreachable { .. }), "it is tried again: {error}");
+    let outcomes = next.apply(&[write(2, Vec::new())]).await.expect("it may");
+    assert!(matches!(outcomes[..], [UnitOutcome::Written { deleted: 1, .. }]), "{outcomes:?}");
+    let key = TargetKey { table: TargetTable(0), values: vec![Value::text("k1")] };
+    assert_eq!(next.read(&[key]).await.expect("it may"), [None]);
+}

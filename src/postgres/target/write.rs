@@ -23,6 +23,8 @@ struct Candidate<'a> {
     place: usize,
     write: &'a UnitWrite,
     plan: Plan<'a>,
+    /// Whether the target has a record of it.
+    recorded: bool,
     before: Owned,
     foreign: u64,
     matched_foreign: u64,
@@ -74,7 +76,8 @@ pub async fn apply(target: &PostgresTarget, batch: &[UnitWrite]) -> Result<Vec<U
                 outcomes[place] = Some(UnitOutcome::Repeated);
             }
             Ok(plan) => {
-                candidates.push(Candidate { place, write, plan, before: owned, foreign: 0, matched_foreign: 0 })
+                let (recorded, before) = (record.is_some(), owned);
+                candidates.push(Candidate { place, write, plan, recorded, before, foreign: 0, matched_foreign: 0 });
             }
             Err(table) => {
                 let detail = format!("two rows of the unit have one key in {}", target.tables[table].name);
@@ -345,26 +348,43 @@ async fn keyed(
 }
 
 /// Stores version and ownership of each unit beside its rows.
+///
+/// A record that was not there when the unit's writes were planned is not replaced: it came from a writer that died with its commit on the
+/// way, and what it says is owned would be owned by nobody.
 async fn store_records(
     target: &PostgresTarget,
     connection: &mut PgConnection,
     candidates: &[&Candidate<'_>],
 ) -> Result<(), Refusal> {
-    let mut records: BTreeMap<(&str, &[u8]), (Vec<u8>, Vec<u8>)> = BTreeMap::new();
-    for candidate in candidates {
-        let write = candidate.write;
-        let owned = Owned::after_write(candidate.plan.owned.clone(), &candidate.before);
-        records.insert((&write.unit, &write.part), (write.version.to_bytes().to_vec(), owned.pack(&target.tables)));
-    }
-    let (names, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
-    let (units, parts): (Vec<&str>, Vec<&[u8]>) = names.into_iter().unzip();
-    let (versions, lists): (Vec<Vec<u8>>, Vec<Vec<u8>>) = records.into_iter().unzip();
-    let statement = "INSERT INTO rehome.units (migration, unit, part, version, owned) \
+    const ACTION: &str = "store unit versions";
+    let insert = "INSERT INTO rehome.units (migration, unit, part, version, owned) \
         SELECT $1, x.unit, x.part, x.version, x.owned \
-        FROM unnest($2::text[], $3::bytea[], $4::bytea[], $5::bytea[]) AS x(unit, part, version, owned) \
-        ON CONFLICT (migration, unit, part) DO UPDATE SET version = EXCLUDED.version, owned = EXCLUDED.owned";
-    let query = sqlx::query(statement).bind(&target.migration).bind(units).bind(parts).bind(versions).bind(lists);
-    query.execute(connection).await.map(drop).map_err(|source| refuse("store unit versions", source))
+        FROM unnest($2::text[], $3::bytea[], $4::bytea[], $5::bytea[]) AS x(unit, part, version, owned)";
+    let replace = "DO UPDATE SET version = EXCLUDED.version, owned = EXCLUDED.owned";
+    for (recorded, conflict) in [(false, "DO NOTHING"), (true, replace)] {
+        let mut records: BTreeMap<(&str, &[u8]), (Vec<u8>, Vec<u8>)> = BTreeMap::new();
+        for candidate in candidates.iter().filter(|candidate| candidate.recorded == recorded) {
+            let write = candidate.write;
+            let owned = Owned::after_write(candidate.plan.owned.clone(), &candidate.before);
+            records.insert((&write.unit, &write.part), (write.version.to_bytes().to_vec(), owned.pack(&target.tables)));
+        }
+        let count = records.len() as u64;
+        if count == 0 {
+            continue;
+        }
+        let (names, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
+        let (units, parts): (Vec<&str>, Vec<&[u8]>) = names.into_iter().unzip();
+        let (versions, lists): (Vec<Vec<u8>>, Vec<Vec<u8>>) = records.into_iter().unzip();
+        let statement = format!("{insert} ON CONFLICT (migration, unit, part) {conflict}");
+        let query = sqlx::query(AssertSqlSafe(statement));
+        let query = query.bind(&target.migration).bind(units).bind(parts).bind(versions).bind(lists);
+        let stored = query.execute(&mut *connection).await.map_err(|source| refuse(ACTION, source))?;
+        if stored.rows_affected() != count {
+            let source = "a record of a part came into being meanwhile: it is read, and the part planned again".into();
+            return Err(Refusal::Target(Error::Unreachable { action: ACTION, source }));
+        }
+    }
+    Ok(())
 }
 
 /// Sorts a refused write: the unit's own data, someone else's rows, or the target itself.
