@@ -78,6 +78,10 @@ struct Begun {
 /// Batches of a pass that are not finished.
 struct InHand {
     evaluating: Option<Evaluating>,
+    /// Evaluated, and to be written next.
+    ready: Option<Vec<Prepared>>,
+    /// Whether the last one on its way has parts only that were never written before.
+    fresh: bool,
     /// The oldest first.
     writing: VecDeque<Begun>,
 }
@@ -159,7 +163,7 @@ impl Projector {
         let parts_max = self.evaluator.settings.batch_parts.unwrap_or(usual);
         let pass = Arc::new(Pass::begin(self.state(), mapping, totals, parts_max)?);
         let first = self.evaluate(&pass, pick(&self.evaluator, &pass, None), None);
-        let mut ahead = InHand { evaluating: Some(first), writing: VecDeque::new() };
+        let mut ahead = InHand { evaluating: Some(first), ready: None, fresh: false, writing: VecDeque::new() };
         let mut kept = self.state().session();
         let ended = self.go_over(&pass, &mut ahead, &mut kept, stop, &mut tell).await;
         ahead.end().await;
@@ -194,7 +198,10 @@ impl Projector {
         let gathered = self.gathers(pass);
         let at_once = if gathered && !self.rows_refer() { BATCHES_WRITTEN_AT_ONCE } else { 1 };
         loop {
-            if let Some(task) = ahead.evaluating.take() {
+            if ahead.ready.is_none()
+                && ahead.writing.len() < at_once
+                && let Some(task) = ahead.evaluating.take()
+            {
                 let Ahead { prepared, picking, carried } = task.await.expect("evaluation does not panic")?;
                 if stop.is_cancelled() {
                     join_picking(picking).await;
@@ -202,15 +209,24 @@ impl Projector {
                 }
                 if let Some(picking) = picking {
                     ahead.evaluating = Some(self.evaluate(pass, picking, carried));
-                    ahead.writing.push_back(self.begin(kept, prepared).await?);
+                    ahead.ready = Some(prepared);
                 }
             }
-            if ahead.evaluating.is_some() && ahead.writing.len() < at_once {
+            // What was written before may let go of keys that the next batch wants.
+            let fresh = |prepared: &[Prepared]| prepared.iter().all(|part| part.before.is_none());
+            let going = ahead.writing.len();
+            if let Some(prepared) =
+                ahead.ready.take_if(|batch| going == 0 || going < at_once && ahead.fresh && fresh(batch))
+            {
+                ahead.fresh = fresh(&prepared);
+                ahead.writing.push_back(self.begin(kept, prepared).await?);
                 continue;
             }
-            let Some(oldest) = ahead.writing.front_mut() else { return Ok(()) };
-            let outcomes = tokio::select! {
-                outcomes = oldest.writing.outcomes() => outcomes?,
+            if ahead.writing.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                written = oldest_written(&mut ahead.writing) => written?,
                 () = stop.cancelled() => {
                     if !gathered {
                         // Claims of parts that were not written are not kept.
@@ -218,8 +234,9 @@ impl Projector {
                     }
                     return Ok(());
                 }
-            };
-            let written = ahead.writing.pop_front().expect("it was there");
+            }
+            let mut written = ahead.writing.pop_front().expect("it was there");
+            let outcomes = written.writing.take_outcomes();
             tell(self.finish(pass, kept, written, outcomes).await?)?;
             if gathered && kept.bytes() >= KEEP_BYTES {
                 // The next batch is written meanwhile.
@@ -417,6 +434,23 @@ impl Projector {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Waits until the oldest of some batches is written, or any of them refused: what is refused is told at once, however long those before
+/// it are tried again.
+async fn oldest_written(writing: &mut VecDeque<Begun>) -> Result<(), Error> {
+    let mut batches = writing.iter_mut().map(|begun| begun.writing.written());
+    let Some(oldest) = batches.next() else { return Ok(()) };
+    let later = async {
+        match futures_util::future::try_join_all(batches).await {
+            Ok(_) => std::future::pending().await,
+            Err(error) => Err(error),
+        }
+    };
+    tokio::select! {
+        written = oldest => written,
+        refused = later => refused,
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Session<'a> {
     changes: Changes,
     /// Changes that are on their way into the store; these here come after them.
     below: Option<Below>,
+    /// Whether changes before these were lost: these must not become visible without them.
+    broken: bool,
 }
 
 /// Changes that a thread commits. Dropping them waits for it: nothing is left running behind.
@@ -73,7 +75,7 @@ impl Drop for Below {
 impl<'a> Session<'a> {
     /// No changes yet.
     pub(super) fn new(state: &'a State) -> Self {
-        Self { state, changes: Changes::default(), below: None }
+        Self { state, changes: Changes::default(), below: None, broken: false }
     }
 
     /// A value, as this session left it.
@@ -125,6 +127,7 @@ impl<'a> Session<'a> {
 
     /// Makes all changes visible, atomically.
     pub fn commit(self) -> Result<(), Error> {
+        self.whole()?;
         if let Some(below) = self.below {
             below.end()?;
         }
@@ -134,9 +137,17 @@ impl<'a> Session<'a> {
     /// Begins to commit all changes beside what follows, and goes on above them: they are seen here as before, by others
     /// when they are committed.
     pub fn commit_behind(&mut self) -> Result<(), Error> {
+        self.whole()?;
+        self.broken = true;
         let room = self.below.take().map_or_else(|| Ok(Changes::default()), Below::end)?;
         self.below = Some(Below::begin(self.state, std::mem::replace(&mut self.changes, room))?);
+        self.broken = false;
         Ok(())
+    }
+
+    fn whole(&self) -> Result<(), Error> {
+        let lost = || std::io::Error::other("changes before these could not be written");
+        if self.broken { Err(Error::state("write", lost().into())) } else { Ok(()) }
     }
 }
 
@@ -240,6 +251,21 @@ mod tests {
         let mut session = state.session();
         session.remove(Space::Meta, b"a");
         assert_eq!(session.get(Space::Meta, b"a").expect("readable"), None);
+    }
+
+    #[test]
+    fn changes_do_not_become_visible_without_those_before_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = State::open(folder.path()).expect("a store");
+        let mut session = state.session();
+        session.put(Space::Rows, b"before", [1]);
+        let refused = std::thread::spawn(|| Err(std::io::Error::other("no room is left").into()));
+        session.below = Some(Below { changes: Arc::default(), commit: Some(refused) });
+        session.commit_behind().expect_err("what was on its way is lost");
+        session.put(Space::Meta, b"last", [2]);
+        session.commit_behind().expect_err("so is this");
+        session.commit().expect_err("and this");
+        assert_eq!(state.get(Space::Meta, b"last").expect("readable"), None);
     }
 
     #[test]

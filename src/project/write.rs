@@ -1,7 +1,9 @@
 //! Writes batches of parts to the target, each in shares, beside whatever else is done.
 
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -26,7 +28,13 @@ pub struct Writer {
 /// A batch that is being written. Dropping it gives up what is not written yet: its version makes repeating it safe.
 pub struct Writing {
     writes: Arc<Vec<UnitWrite>>,
-    shares: Vec<AbortOnDropHandle<Result<Vec<UnitOutcome>, Error>>>,
+    shares: Vec<Share>,
+}
+
+/// A share of a batch.
+enum Share {
+    Going(AbortOnDropHandle<Result<Vec<UnitOutcome>, Error>>),
+    Written(Vec<UnitOutcome>),
 }
 
 impl Writer {
@@ -47,10 +55,10 @@ impl Writer {
         let size = writes.len().div_ceil(self.shares).max(PARTS_PER_SHARE_MIN);
         let shares = shares(&writes, size).into_iter().map(|share| {
             let (target, turns, writes) = (Arc::clone(&self.target), Arc::clone(&self.turns), Arc::clone(&writes));
-            AbortOnDropHandle::new(tokio::spawn(async move {
+            Share::Going(AbortOnDropHandle::new(tokio::spawn(async move {
                 let _turn = turns.acquire().await.expect("nobody closes it");
                 write(&*target, &writes[share]).await
-            }))
+            })))
         });
         let shares = shares.collect();
         Writing { writes, shares }
@@ -63,19 +71,40 @@ impl Writing {
         &self.writes
     }
 
-    /// Waits until all of it is written; to be called once. One outcome for each write, in their order.
-    pub async fn outcomes(&mut self) -> Result<Vec<UnitOutcome>, Error> {
+    /// Waits until all of it is written, or one share is refused, whichever stands before it. Cancel-safe.
+    pub async fn written(&mut self) -> Result<(), Error> {
+        std::future::poll_fn(|context| {
+            let mut all = true;
+            for share in &mut self.shares {
+                let Share::Going(going) = share else { continue };
+                match Pin::new(going).poll(context) {
+                    Poll::Ready(done) => {
+                        *share = Share::Written(done.expect("writing does not panic, and nobody gave it up")?)
+                    }
+                    Poll::Pending => all = false,
+                }
+            }
+            if all { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// What became of each write, in their order, once all of it is [`written`](Self::written).
+    pub fn take_outcomes(&mut self) -> Vec<UnitOutcome> {
         let mut outcomes = Vec::with_capacity(self.writes.len());
         for share in &mut self.shares {
-            outcomes.extend(share.await.expect("writing does not panic, and nobody else gives it up")?);
+            let Share::Written(of_share) = share else { unreachable!("all of it is written") };
+            outcomes.append(of_share);
         }
-        Ok(outcomes)
+        outcomes
     }
 
     /// Gives up what is not written yet, and waits until nothing of it is on its way.
     pub async fn give_up(self) {
-        self.shares.iter().for_each(AbortOnDropHandle::abort);
-        for share in self.shares {
+        let going = |share| if let Share::Going(going) = share { Some(going) } else { None };
+        let going: Vec<_> = self.shares.into_iter().filter_map(going).collect();
+        going.iter().for_each(AbortOnDropHandle::abort);
+        for share in going {
             if !share.is_finished() {
                 // Whoever gives it up has a reason of its own to tell.
                 let _ = share.await;

@@ -38,6 +38,8 @@ enum First {
     Refused,
     /// It is never answered.
     Held,
+    /// Nor is it while the second is refused.
+    HeldBesideRefused,
 }
 
 /// A target that has two batches at once.
@@ -64,18 +66,22 @@ impl Target for Two {
         self.inside.fetch_add(1, Ordering::SeqCst);
         let _inside = Inside(&self.inside);
         let number = self.begun.fetch_add(1, Ordering::SeqCst);
+        let full = || Error::Refused { action: "write", code: "full".into(), message: "no room is left".into() };
         if number > 0 {
+            if self.first == First::HeldBesideRefused && number == 1 {
+                return Err(full());
+            }
             let outcomes = self.rows.apply(batch).await;
             self.second.notify_one();
             return outcomes;
         }
-        self.second.notified().await;
+        if self.first != First::HeldBesideRefused {
+            self.second.notified().await;
+        }
         match self.first {
             First::Written => self.rows.apply(batch).await,
-            First::Refused => {
-                Err(Error::Refused { action: "write", code: "full".into(), message: "no room is left".into() })
-            }
-            First::Held => std::future::pending().await,
+            First::Refused => Err(full()),
+            First::Held | First::HeldBesideRefused => std::future::pending().await,
         }
     }
 
@@ -193,4 +199,13 @@ async fn a_stop_gives_up_what_is_on_its_way() {
     let done = scene.project(&CancellationToken::new()).await.expect("it goes on");
     assert_eq!(done.parts, 20);
     assert_eq!(scene.rows(), ROWS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_told_though_what_stands_before_it_is_not_answered() {
+    let scene = scene(First::HeldBesideRefused).await;
+    scene.project(&CancellationToken::new()).await.expect_err("the target is full");
+    assert_eq!((scene.inside(), scene.rows()), (0, 0), "nothing is left running behind");
+    let done = scene.project(&CancellationToken::new()).await.expect("there is room again");
+    assert_eq!((done.parts, scene.rows()), (20, ROWS));
 }
