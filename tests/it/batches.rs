@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,8 +11,9 @@ use rehome::event::{Epoch, Key, Op, Value, Version};
 use rehome::log::{Batch, EventLog, MemoryLog, Offset, Partition};
 use rehome::mapping::Migration;
 use rehome::project::apply::Applier;
+use rehome::project::names;
 use rehome::project::projector::{Done, Projector};
-use rehome::project::state::State;
+use rehome::project::state::{Space, State};
 use rehome::target::{Error, ForeignScope, Target, TargetKey, TargetRow, UnitOutcome, UnitWrite};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ const ROWS: i64 = 20;
 const BATCH: usize = 4;
 /// Far longer than any of this takes; only where batches come one by one it passes.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Far longer than evaluating a batch takes.
+const LINGER: Duration = Duration::from_millis(100);
 
 const LEGACY: &str = "source = \"postgres\"\n[table.copied]\nname = \"copied\"\nkey = [\"id\"]\nrole = \"unit\"\n\
     unit_lookup = \"key\"\n[table.copied.columns]\nid = \"bigint not null\"\nnote = \"text\"\n";
@@ -50,6 +53,10 @@ struct Two {
     second: Notify,
     /// Batches that were taken and neither answered nor given up.
     inside: AtomicUsize,
+    /// How many of them there were at most.
+    most: AtomicUsize,
+    /// Whether each batch is kept so long that another could come in.
+    lingers: AtomicBool,
 }
 
 struct Inside<'a>(&'a AtomicUsize);
@@ -63,8 +70,12 @@ impl Drop for Inside<'_> {
 #[async_trait]
 impl Target for Two {
     async fn apply(&self, batch: &[UnitWrite]) -> Result<Vec<UnitOutcome>, Error> {
-        self.inside.fetch_add(1, Ordering::SeqCst);
+        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(inside, Ordering::SeqCst);
         let _inside = Inside(&self.inside);
+        if self.lingers.load(Ordering::SeqCst) {
+            tokio::time::sleep(LINGER).await;
+        }
         let number = self.begun.fetch_add(1, Ordering::SeqCst);
         let full = || Error::Refused { action: "write", code: "full".into(), message: "no room is left".into() };
         if number > 0 {
@@ -98,6 +109,7 @@ impl Target for Two {
 struct Scene {
     projector: Projector,
     target: Arc<Two>,
+    state: Arc<State>,
     _folders: [tempfile::TempDir; 2],
 }
 
@@ -120,10 +132,11 @@ async fn scene(first: First) -> Scene {
     let chunk = log.read(Partition(0), Offset(0), 1 << 20).await.expect("it reads");
     applier.apply(&*log, &state, &chunk.records, chunk.next).expect("it applies");
     let rows = MemoryTarget::new(Arc::clone(engine.tables()), ForeignScope::Row);
-    let (begun, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let target = Arc::new(Two { rows, first, begun, second: Notify::new(), inside });
+    let [begun, inside, most] = [(); 3].map(|()| AtomicUsize::new(0));
+    let (second, lingers) = (Notify::new(), AtomicBool::new(false));
+    let target = Arc::new(Two { rows, first, begun, second, inside, most, lingers });
     let projector = projector(&engine, &log, &state, Arc::clone(&target) as Arc<dyn Target>, Some(BATCH));
-    Scene { projector, target, _folders: folders }
+    Scene { projector, target, state, _folders: folders }
 }
 
 fn migration(folder: &Path) -> Arc<Migration> {
@@ -165,6 +178,23 @@ async fn a_batch_is_written_while_the_one_before_it_is() {
     assert_eq!(scene.rows(), ROWS);
     let again = scene.project(&CancellationToken::new()).await.expect("it projects");
     assert_eq!(again, Done::default(), "all of it is kept");
+}
+
+/// A part that was written before may let go of a key that one of the next batch wants.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_parts_that_were_written_before_are_written_one_by_one() {
+    let scene = scene(First::Written).await;
+    let go = CancellationToken::new();
+    scene.project(&go).await.expect("it projects");
+    let most = || scene.target.most.swap(0, Ordering::SeqCst);
+    assert_eq!(most(), 2);
+    scene.target.lingers.store(true, Ordering::SeqCst);
+    let mut session = scene.state.session();
+    session.remove(Space::Meta, names::MARKED);
+    session.put(Space::Meta, names::FORCED, []);
+    session.commit().expect("writable");
+    let done = scene.project(&go).await.expect("it projects");
+    assert_eq!((done.parts, done.target_rows, most()), (20, 0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
