@@ -16,6 +16,7 @@ mod error;
 pub mod fold;
 pub mod forgotten;
 pub mod held;
+mod in_hand;
 pub mod keep;
 mod marks;
 pub mod names;

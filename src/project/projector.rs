@@ -1,10 +1,9 @@
 //! Projects parts whose rows changed: picks and evaluates a batch while the one before is written, and keeps what came of it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::log::{Batch, EventLog, Notice, Partition};
@@ -13,7 +12,8 @@ use crate::target::{Cost, TableShape, Target, TargetTable, Trust, UnitOutcome, U
 
 use super::claims::{self, ClaimId, claim_id};
 use super::forgotten::{self, notice};
-use super::pick::{Pass, Picked};
+use super::in_hand::{Ahead, Begun, Evaluating, InHand, Picking, join_picking};
+use super::pick::Pass;
 use super::prepare::{Carried, Evaluator, Prepared, Settings};
 use super::records::PartState;
 use super::result::Status;
@@ -22,7 +22,7 @@ use super::scope::is_whole;
 use super::session::Session;
 use super::source::SourceShape;
 use super::state::{Space, State};
-use super::write::{Writer, Writing};
+use super::write::Writer;
 use super::{Error, names};
 
 /// Parts of one batch for a target with transactions, each of which costs a sync: four times as many take two thirds of the time.
@@ -59,50 +59,6 @@ pub struct Done {
     /// Parts that are to be evaluated again.
     pub called_back: u64,
 }
-
-/// A batch that was evaluated, and the next one on its way.
-struct Ahead {
-    prepared: Vec<Prepared>,
-    picking: Option<Picking>,
-    carried: Carried,
-}
-
-/// A batch on its way to the target.
-struct Begun {
-    prepared: Vec<Prepared>,
-    /// Parts that its claims called back.
-    called_back: u64,
-    writing: Writing,
-}
-
-/// Batches of a pass that are not finished.
-struct InHand {
-    evaluating: Option<Evaluating>,
-    /// Evaluated, and to be written next.
-    ready: Option<Vec<Prepared>>,
-    /// Whether the last one on its way has parts only that were never written before.
-    fresh: bool,
-    /// The oldest first.
-    writing: VecDeque<Begun>,
-}
-
-impl InHand {
-    /// Gives them up; nothing is left running behind.
-    async fn end(self) {
-        for begun in self.writing {
-            begun.writing.give_up().await;
-        }
-        if let Some(Ok(Ok(Ahead { picking, .. }))) = futures_util::future::OptionFuture::from(self.evaluating).await {
-            join_picking(picking).await;
-        }
-    }
-}
-
-/// Parts being picked on the blocking pool; with them comes where the next batch begins.
-type Picking = JoinHandle<Result<(Vec<Picked>, Option<Vec<u8>>), Error>>;
-
-/// Parts being evaluated on the blocking pool.
-type Evaluating = JoinHandle<Result<Ahead, Error>>;
 
 impl Projector {
     /// A projector of one migration.
@@ -163,7 +119,7 @@ impl Projector {
         let parts_max = self.evaluator.settings.batch_parts.unwrap_or(usual);
         let pass = Arc::new(Pass::begin(self.state(), mapping, totals, parts_max)?);
         let first = self.evaluate(&pass, pick(&self.evaluator, &pass, None), None);
-        let mut ahead = InHand { evaluating: Some(first), ready: None, fresh: false, writing: VecDeque::new() };
+        let mut ahead = InHand::new(first);
         let mut kept = self.state().session();
         let ended = self.go_over(&pass, &mut ahead, &mut kept, stop, &mut tell).await;
         ahead.end().await;
@@ -199,7 +155,7 @@ impl Projector {
         let at_once = if gathered && !self.rows_refer() { BATCHES_WRITTEN_AT_ONCE } else { 1 };
         loop {
             if ahead.ready.is_none()
-                && ahead.writing.len() < at_once
+                && ahead.written_now() < at_once
                 && let Some(task) = ahead.evaluating.take()
             {
                 let Ahead { prepared, picking, carried } = task.await.expect("evaluation does not panic")?;
@@ -212,21 +168,15 @@ impl Projector {
                     ahead.ready = Some(prepared);
                 }
             }
-            // What was written before may let go of keys that the next batch wants.
-            let fresh = |prepared: &[Prepared]| prepared.iter().all(|part| part.before.is_none());
-            let going = ahead.writing.len();
-            if let Some(prepared) =
-                ahead.ready.take_if(|batch| going == 0 || going < at_once && ahead.fresh && fresh(batch))
-            {
-                ahead.fresh = fresh(&prepared);
-                ahead.writing.push_back(self.begin(kept, prepared).await?);
+            if let Some(prepared) = ahead.take_next(at_once) {
+                ahead.push(self.begin(kept, prepared).await?);
                 continue;
             }
-            if ahead.writing.is_empty() {
+            if ahead.written_now() == 0 {
                 return Ok(());
             }
             tokio::select! {
-                written = oldest_written(&mut ahead.writing) => written?,
+                written = ahead.oldest_written() => written?,
                 () = stop.cancelled() => {
                     if !gathered {
                         // Claims of parts that were not written are not kept.
@@ -235,7 +185,7 @@ impl Projector {
                     return Ok(());
                 }
             }
-            let mut written = ahead.writing.pop_front().expect("it was there");
+            let mut written = ahead.pop().expect("it was there");
             let outcomes = written.writing.take_outcomes();
             tell(self.finish(pass, kept, written, outcomes).await?)?;
             if gathered && kept.bytes() >= KEEP_BYTES {
@@ -437,32 +387,8 @@ impl Projector {
     }
 }
 
-/// Waits until the oldest of some batches is written, or any of them refused: what is refused is told at once, however long those before
-/// it are tried again.
-async fn oldest_written(writing: &mut VecDeque<Begun>) -> Result<(), Error> {
-    let mut batches = writing.iter_mut().map(|begun| begun.writing.written());
-    let Some(oldest) = batches.next() else { return Ok(()) };
-    let later = async {
-        match futures_util::future::try_join_all(batches).await {
-            Ok(_) => std::future::pending().await,
-            Err(error) => Err(error),
-        }
-    };
-    tokio::select! {
-        written = oldest => written,
-        refused = later => refused,
-    }
-}
-
 /// Begins to pick the parts behind `cursor`.
 fn pick(evaluator: &Arc<Evaluator>, pass: &Arc<Pass>, mut cursor: Option<Vec<u8>>) -> Picking {
     let (evaluator, pass) = (Arc::clone(evaluator), Arc::clone(pass));
     tokio::task::spawn_blocking(move || Ok((pass.pick(&evaluator.state, &mut cursor)?, cursor)))
-}
-
-/// Waits for parts being picked that nobody needs any more.
-async fn join_picking(picking: Option<Picking>) {
-    if let Some(picking) = picking {
-        let _ = picking.await;
-    }
 }

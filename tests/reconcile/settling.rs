@@ -22,15 +22,7 @@ use super::sim::world::World;
 use super::sim::{Compared, How, Known, Moments, begin, compare, named};
 
 /// Turns that a comparison waits which is to give up.
-const SHORT: How = How {
-    patience: 30,
-    unanswered: 0,
-    known: Known::Record,
-    form: None,
-    unread: None,
-    moments: Moments::Ordered,
-    details: 0,
-};
+const SHORT: How = How { patience: 30, ..How::USUAL };
 
 /// A world at rest, and its projector.
 async fn world() -> (Arc<World>, Arc<Mutex<Projecting>>) {

@@ -79,17 +79,22 @@ pub enum Known {
     Nobody,
 }
 
+impl How {
+    /// With time for everything, and all that can be known.
+    pub const USUAL: How = How {
+        patience: 2_000,
+        unanswered: 0,
+        known: Known::Record,
+        form: None,
+        unread: None,
+        moments: Moments::Ordered,
+        details: 0,
+    };
+}
+
 impl Default for How {
     fn default() -> Self {
-        Self {
-            patience: 2_000,
-            unanswered: 0,
-            known: Known::Record,
-            form: None,
-            unread: None,
-            moments: Moments::Ordered,
-            details: 0,
-        }
+        Self::USUAL
     }
 }
 
